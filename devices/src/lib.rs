@@ -1,0 +1,8 @@
+//! Everything that plugs into the board: one chip a file or folder.
+//!
+//! A device is a state machine with three sections (configuration, wires, volatile state). It knows offsets and wires,
+//! and is told the time; it never learns its IRQ number, its address, or that a CPU exists.
+
+pub mod clock;
+pub mod device;
+pub mod wire;
