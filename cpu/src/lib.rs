@@ -1,1 +1,29 @@
-//! The processor.
+//! The processor: decode, lift, uops, the interpreter, helpers.
+//!
+//! ```text
+//! bytes ─ decode ─► Insn ─ lift ─► uops ─► exec (interpreter)
+//!                   rare, big or privileged instructions: uop Call(helper)
+//! ```
+//!
+//! The crate contains no port number and no physical address: the board is behind the [`bus::Bus`] trait.
+
+pub mod bus;
+pub mod cache;
+pub mod counters;
+pub mod debug;
+pub mod decode;
+pub mod exec;
+pub mod exit;
+pub mod fault;
+pub mod helpers;
+pub mod lift;
+pub mod memory;
+pub mod mode;
+pub mod model;
+pub mod state;
+pub mod uop;
+pub mod vcpu;
+
+pub use exit::Exit;
+pub use fault::Fault;
+pub use vcpu::Vcpu;

@@ -1,0 +1,297 @@
+//! Bytes to instructions: the only file that names the decoder library.
+//!
+//! [`Insn`] is the decoder's instruction with accessors in our own terms: slots, segments, widths.
+
+use crate::mode::ModeBits;
+use crate::state::Seg;
+use crate::state::slots::ZERO;
+use crate::uop::Width;
+use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter, OpKind, Register};
+pub use iced_x86::{Code, CodeSize, CpuidFeature, Mnemonic};
+
+/// The longest instruction, in bytes.
+pub const MAX_LENGTH: usize = 15;
+
+/// One operand of an instruction.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// A general register as slot number and width.
+    Gpr(u8, Width),
+    /// AH, CH, DH or BH, as the slot of the whole register.
+    High(u8),
+    /// A segment register.
+    Seg(Seg),
+    /// A control register.
+    Cr(u8),
+    /// A debug register.
+    Dr(u8),
+    /// An x87 stack register.
+    St(u8),
+    /// An MMX register.
+    Mm(u8),
+    /// An XMM register.
+    Xmm(u8),
+    /// A YMM register.
+    Ymm(u8),
+    /// The memory operand ([`Insn::mem`]).
+    Mem,
+    /// An immediate, sign-extended to 64 bits.
+    Imm(u64),
+    /// A near branch target (an offset in CS).
+    Near(u64),
+    /// A far pointer: selector, offset.
+    Far(u16, u32),
+    /// A register class that no supported processor model has (opmask, ZMM, bounds, test registers).
+    Unsupported,
+}
+
+/// The memory operand of an instruction.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MemOperand {
+    /// The segment, overrides applied.
+    pub seg: Seg,
+    /// Base slot or [`ZERO`].
+    pub base: u8,
+    /// Index slot or [`ZERO`].
+    pub index: u8,
+    /// Index shift, 0–3.
+    pub scale: u8,
+    /// Displacement, sign-extended; for RIP-relative operands the whole address.
+    pub disp: i64,
+    /// Address width: 2, 4 or 8 bytes.
+    pub width: Width,
+}
+
+/// A decoded guest instruction.
+#[derive(Clone, Debug)]
+pub struct Insn {
+    raw: Instruction,
+    has_67: bool,
+    bitness: u32,
+}
+
+/// Why bytes are not an instruction.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// An invalid encoding (#UD).
+    Invalid,
+    /// More bytes are needed than were given, though fewer than 15 were.
+    NeedsMore,
+    /// More than 15 bytes (#GP(0)).
+    TooLong,
+}
+
+/// Decodes the instruction at `rip` (an offset in CS) from `bytes`, which hold up to 15 bytes.
+pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeError> {
+    let bitness = mode.bitness();
+    let options = DecoderOptions::AMD_BRANCHES * 0 | DecoderOptions::NO_INVALID_CHECK * 0 | DecoderOptions::KNC * 0;
+    let given = &bytes[..bytes.len().min(MAX_LENGTH)];
+    let mut decoder = Decoder::with_ip(bitness, given, rip, options);
+    let raw = decoder.decode();
+    if raw.is_invalid() {
+        return Err(match decoder.last_error() {
+            iced_x86::DecoderError::NoMoreBytes if given.len() >= MAX_LENGTH => DecodeError::TooLong,
+            iced_x86::DecoderError::NoMoreBytes => DecodeError::NeedsMore,
+            _ => DecodeError::Invalid,
+        });
+    }
+    let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
+    Ok(Insn { raw, has_67, bitness })
+}
+
+fn is_prefix(byte: u8) -> bool {
+    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+}
+
+fn slot_of(register: Register) -> u8 {
+    match register {
+        Register::None | Register::RIP | Register::EIP => ZERO,
+        _ => register.full_register().number() as u8,
+    }
+}
+
+fn seg_of(register: Register) -> Seg {
+    match register {
+        Register::ES => Seg::Es,
+        Register::CS => Seg::Cs,
+        Register::SS => Seg::Ss,
+        Register::FS => Seg::Fs,
+        Register::GS => Seg::Gs,
+        _ => Seg::Ds,
+    }
+}
+
+impl Insn {
+    /// The mnemonic.
+    pub fn mnemonic(&self) -> Mnemonic {
+        self.raw.mnemonic()
+    }
+    /// The exact form.
+    pub fn code(&self) -> Code {
+        self.raw.code()
+    }
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+    /// Never: an instruction has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+    /// Offset of the instruction in CS.
+    pub fn ip(&self) -> u64 {
+        self.raw.ip()
+    }
+    /// Offset of the next instruction, wrapped to the mode's width by the decoder.
+    pub fn next_ip(&self) -> u64 {
+        self.raw.next_ip()
+    }
+    /// 16, 32 or 64.
+    pub fn bitness(&self) -> u32 {
+        self.bitness
+    }
+    /// Has a LOCK prefix.
+    pub fn lock(&self) -> bool {
+        self.raw.has_lock_prefix()
+    }
+    /// Has a REP/REPE prefix.
+    pub fn rep(&self) -> bool {
+        self.raw.has_rep_prefix()
+    }
+    /// Has a REPNE prefix.
+    pub fn repne(&self) -> bool {
+        self.raw.has_repne_prefix()
+    }
+    /// The segment override, if there is one; else the default that string and similar instructions use (DS).
+    pub fn segment_prefix(&self) -> Option<Seg> {
+        self.raw.has_segment_prefix().then(|| seg_of(self.raw.segment_prefix()))
+    }
+    /// The features that CPUID must show for this instruction.
+    pub fn features(&self) -> &'static [CpuidFeature] {
+        self.raw.cpuid_features()
+    }
+    /// Encoded with VEX.
+    pub fn is_vex(&self) -> bool {
+        self.raw.code().encoding() == iced_x86::EncodingKind::VEX
+    }
+    /// Encoded with EVEX, XOP, 3DNow! or another scheme that no model has.
+    pub fn is_exotic(&self) -> bool {
+        !matches!(self.raw.code().encoding(), iced_x86::EncodingKind::Legacy | iced_x86::EncodingKind::VEX)
+    }
+    /// Number of operands.
+    pub fn op_count(&self) -> u32 {
+        self.raw.op_count()
+    }
+    /// The address width of the instruction (string operations, LOOP, memory operands).
+    pub fn address_width(&self) -> Width {
+        match (self.bitness, self.has_67) {
+            (64, false) => Width::B8,
+            (64, true) | (32, false) | (16, true) => Width::B4,
+            _ => Width::B2,
+        }
+    }
+    /// The size of the memory operand in bytes (0 if there is none or it has no size).
+    pub fn memory_size(&self) -> usize {
+        self.raw.memory_size().size()
+    }
+    /// Operand `n`.
+    pub fn op(&self, n: u32) -> Operand {
+        if n >= self.raw.op_count() {
+            return Operand::Unsupported;
+        }
+        match self.raw.op_kind(n) {
+            OpKind::Register => Self::register(self.raw.op_register(n)),
+            OpKind::Immediate8
+            | OpKind::Immediate8_2nd
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64 => Operand::Imm(self.raw.immediate(n)),
+            OpKind::NearBranch16 => Operand::Near(u64::from(self.raw.near_branch16())),
+            OpKind::NearBranch32 => Operand::Near(u64::from(self.raw.near_branch32())),
+            OpKind::NearBranch64 => Operand::Near(self.raw.near_branch64()),
+            OpKind::FarBranch16 => Operand::Far(self.raw.far_branch_selector(), u32::from(self.raw.far_branch16())),
+            OpKind::FarBranch32 => Operand::Far(self.raw.far_branch_selector(), self.raw.far_branch32()),
+            _ => Operand::Mem,
+        }
+    }
+    fn register(register: Register) -> Operand {
+        let n = register.number() as u8;
+        match register {
+            Register::AH => Operand::High(0),
+            Register::CH => Operand::High(1),
+            Register::DH => Operand::High(2),
+            Register::BH => Operand::High(3),
+            _ if register.is_gpr() => match Width::from_bytes(register.size()) {
+                Some(width) => Operand::Gpr(slot_of(register), width),
+                None => Operand::Unsupported,
+            },
+            _ if register.is_segment_register() => Operand::Seg(seg_of(register)),
+            _ if register.is_cr() => Operand::Cr(n),
+            _ if register.is_dr() => Operand::Dr(n),
+            _ if register.is_st() => Operand::St(n),
+            _ if register.is_mm() => Operand::Mm(n),
+            _ if register.is_xmm() && n < 16 => Operand::Xmm(n),
+            _ if register.is_ymm() && n < 16 => Operand::Ymm(n),
+            _ => Operand::Unsupported,
+        }
+    }
+    /// The memory operand. Also for instructions with implied memory operands (string instructions): then the
+    /// registers are the implied ones.
+    pub fn mem(&self) -> MemOperand {
+        let raw = &self.raw;
+        let base = raw.memory_base();
+        let disp = match raw.memory_displ_size() {
+            0 => 0,
+            _ if raw.is_ip_rel_memory_operand() => raw.ip_rel_memory_address() as i64,
+            _ => raw.memory_displacement64() as i64,
+        };
+        let width = self.memory_address_width();
+        MemOperand {
+            seg: seg_of(raw.memory_segment()),
+            base: slot_of(base),
+            index: slot_of(raw.memory_index()),
+            scale: raw.memory_index_scale().trailing_zeros() as u8,
+            disp,
+            width,
+        }
+    }
+    fn memory_address_width(&self) -> Width {
+        self.address_width()
+    }
+    /// The stack pointer change in bytes of PUSH, POP, CALL, RET (negative: pushes).
+    pub fn stack_increment(&self) -> i32 {
+        self.raw.stack_pointer_increment()
+    }
+    /// Status flags (RFLAGS bits) that the instruction reads.
+    pub fn flags_read(&self) -> u64 {
+        rflags(self.raw.rflags_read())
+    }
+    /// Status flags that it overwrites, with defined or undefined values, on every path.
+    pub fn flags_written(&self) -> u64 {
+        rflags(self.raw.rflags_modified())
+    }
+    /// The disassembly in NASM's syntax.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut formatter = NasmFormatter::new();
+        formatter.options_mut().set_space_after_operand_separator(true);
+        formatter.options_mut().set_branch_leading_zeros(false);
+        formatter.format(&self.raw, &mut text);
+        text
+    }
+}
+
+/// The library's flag bits as RFLAGS status bits.
+fn rflags(bits: u32) -> u64 {
+    use crate::state::flags as f;
+    use iced_x86::RflagsBits as R;
+    [(R::CF, f::CF), (R::PF, f::PF), (R::AF, f::AF), (R::ZF, f::ZF), (R::SF, f::SF), (R::OF, f::OF)]
+        .iter()
+        .filter(|(theirs, _)| bits & theirs != 0)
+        .map(|(_, ours)| ours)
+        .sum()
+}

@@ -1,0 +1,106 @@
+//! Exceptions as values (SDM vol. 3, 6.3): returned as `Err`, delivered in one place (`helpers::interrupt`).
+
+use serde::{Deserialize, Serialize};
+use umbra_mmu::addr::Linear;
+use umbra_mmu::fault::PageFault;
+
+/// Exception vectors (SDM vol. 3, table 6-1).
+#[expect(missing_docs, reason = "the names are the manual's")]
+pub mod vector {
+    pub const DE: u8 = 0;
+    pub const DB: u8 = 1;
+    pub const NMI: u8 = 2;
+    pub const BP: u8 = 3;
+    pub const OF: u8 = 4;
+    pub const BR: u8 = 5;
+    pub const UD: u8 = 6;
+    pub const NM: u8 = 7;
+    pub const DF: u8 = 8;
+    pub const TS: u8 = 10;
+    pub const NP: u8 = 11;
+    pub const SS: u8 = 12;
+    pub const GP: u8 = 13;
+    pub const PF: u8 = 14;
+    pub const MF: u8 = 16;
+    pub const AC: u8 = 17;
+    pub const MC: u8 = 18;
+    pub const XM: u8 = 19;
+}
+
+/// An exception that an instruction met before it changed anything that the guest can see.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The vector, as in [`vector`].
+    pub vector: u8,
+    /// The error code, for the vectors that push one.
+    pub error_code: Option<u32>,
+    /// The linear address that CR2 gets, for #PF. CR2 is written when the fault is delivered.
+    pub linear: Linear,
+}
+
+impl Fault {
+    const fn plain(vector: u8) -> Fault {
+        Fault { vector, error_code: None, linear: Linear(0) }
+    }
+    const fn coded(vector: u8, error_code: u32) -> Fault {
+        Fault { vector, error_code: Some(error_code), linear: Linear(0) }
+    }
+    /// #DE, divide error.
+    pub const fn de() -> Fault {
+        Fault::plain(vector::DE)
+    }
+    /// #DB, debug exception as a fault (instruction breakpoint, general detect). DR6 is set by whoever raises it.
+    pub const fn db() -> Fault {
+        Fault::plain(vector::DB)
+    }
+    /// #BR, bound range exceeded.
+    pub const fn br() -> Fault {
+        Fault::plain(vector::BR)
+    }
+    /// #UD, invalid opcode.
+    pub const fn ud() -> Fault {
+        Fault::plain(vector::UD)
+    }
+    /// #NM, device not available.
+    pub const fn nm() -> Fault {
+        Fault::plain(vector::NM)
+    }
+    /// #TS, invalid TSS, with a selector (or vector) error code.
+    pub const fn ts(error_code: u32) -> Fault {
+        Fault::coded(vector::TS, error_code)
+    }
+    /// #NP, segment not present, with a selector error code.
+    pub const fn np(error_code: u32) -> Fault {
+        Fault::coded(vector::NP, error_code)
+    }
+    /// #SS, stack fault.
+    pub const fn ss(error_code: u32) -> Fault {
+        Fault::coded(vector::SS, error_code)
+    }
+    /// #GP, general protection.
+    pub const fn gp(error_code: u32) -> Fault {
+        Fault::coded(vector::GP, error_code)
+    }
+    /// #MF, x87 floating-point error.
+    pub const fn mf() -> Fault {
+        Fault::plain(vector::MF)
+    }
+    /// #AC, alignment check.
+    pub const fn ac() -> Fault {
+        Fault::coded(vector::AC, 0)
+    }
+    /// #XM, SIMD floating-point exception.
+    pub const fn xm() -> Fault {
+        Fault::plain(vector::XM)
+    }
+    /// #PF, page fault.
+    pub const fn page(fault: PageFault) -> Fault {
+        Fault { vector: vector::PF, error_code: Some(fault.error_code), linear: fault.linear }
+    }
+}
+
+impl From<PageFault> for Fault {
+    fn from(fault: PageFault) -> Fault {
+        Fault::page(fault)
+    }
+}

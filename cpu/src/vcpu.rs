@@ -1,0 +1,180 @@
+//! One vCPU: the architectural state, then the links to memory, board and caches that are never saved.
+
+use crate::bus::{Bus, Retired};
+use crate::cache::BlockCache;
+use crate::counters::CpuCounters;
+use crate::debug::Debugger;
+use crate::fault::Fault;
+use crate::mode::ModeBits;
+use crate::model::CpuModel;
+use crate::state::control::{cr0, cr4};
+use crate::state::flags::{self, Lazy, LazyOp};
+use crate::state::{Seg, State};
+use std::sync::Arc;
+use umbra_mmu::attention::Attention;
+use umbra_mmu::fault::View;
+use umbra_mmu::memory::GuestMemory;
+use umbra_mmu::vcpu::{PagingRegs, VcpuMmu};
+
+/// A virtual processor.
+#[repr(C)]
+pub struct Vcpu {
+    /// What the guest can see.
+    pub state: State,
+    /// Everything else.
+    pub link: Link,
+}
+
+/// What connects a vCPU to the rest of the machine, and what can be recomputed from its state.
+pub struct Link {
+    /// Status flags held lazily; empty at every boundary that anyone else sees.
+    pub lazy: Lazy,
+    /// Translation: the monitor's root and TLBs for this vCPU.
+    pub mmu: VcpuMmu,
+    /// Guest memory (for code and debuggers; data goes through `mmu`).
+    pub memory: GuestMemory,
+    /// The board.
+    pub bus: Box<dyn Bus>,
+    /// What makes this vCPU stop and look.
+    pub attention: Arc<Attention>,
+    /// The mode bits of `state`.
+    pub mode: ModeBits,
+    /// The processor model: CPUID, and which instructions exist.
+    pub model: Arc<CpuModel>,
+    /// Lifted blocks.
+    pub cache: BlockCache,
+    /// The block must be left after the current instruction (a device was accessed, code was written).
+    pub leave: bool,
+    /// Index of the current instruction in its block: `state.retired + current` is the exact count.
+    pub current: u8,
+    /// The exception that made the executor leave its block.
+    pub fault: Option<Fault>,
+    /// The exceptions that led to a shutdown, oldest first (RIP, fault).
+    pub fault_chain: Vec<(u64, Fault)>,
+    /// Breakpoints and watchpoints of a debugger outside.
+    pub debugger: Debugger,
+    /// Counters.
+    pub counters: CpuCounters,
+}
+
+impl Vcpu {
+    /// A vCPU in its power-on state.
+    pub fn new(
+        model: Arc<CpuModel>,
+        memory: &GuestMemory,
+        bus: Box<dyn Bus>,
+        attention: Arc<Attention>,
+    ) -> Vcpu {
+        let state = State::power_on(model.signature());
+        let mode = ModeBits::of(&state);
+        let mmu = memory.vcpu(attention.clone());
+        let mut vcpu = Vcpu {
+            state,
+            link: Link {
+                lazy: Lazy::NONE,
+                mmu,
+                memory: memory.clone(),
+                bus,
+                attention,
+                mode,
+                model,
+                cache: BlockCache::default(),
+                leave: false,
+                current: 0,
+                fault: None,
+                fault_chain: Vec::new(),
+                debugger: Debugger::default(),
+                counters: CpuCounters::default(),
+            },
+        };
+        vcpu.update_paging();
+        vcpu
+    }
+
+    /// Replaces the whole state (reset, restore, a test's set-up) and recomputes what follows from it.
+    pub fn set_state(&mut self, state: State) {
+        self.state = state;
+        self.link.lazy = Lazy::NONE;
+        self.link.leave = true;
+        self.update_paging();
+    }
+
+    /// Tells the mmu that CR0, CR3, CR4, EFER or the PDPTE registers changed, then [`Self::update_mode`].
+    pub fn update_paging(&mut self) {
+        let c = &self.state.control;
+        let regs = PagingRegs { cr0: c.cr0, cr3: c.cr3, cr4: c.cr4, efer: c.efer, pdptes: c.pdptes };
+        self.link.mmu.set_paging(&regs);
+        self.update_mode();
+    }
+
+    /// Recomputes the mode bits and the view: after a change of CPL, CS, SS, data segments, CR0, CR4, VM or AC.
+    pub fn update_mode(&mut self) {
+        self.link.mode = ModeBits::of(&self.state);
+        self.link.mmu.set_view(self.view());
+    }
+
+    /// With whose rights explicit data accesses are made now.
+    pub fn view(&self) -> View {
+        if self.state.cpl == 3 {
+            View::User
+        } else if self.state.rflags & flags::AC != 0 && self.state.control.cr4 & cr4::SMAP != 0 {
+            View::SupervisorAc
+        } else {
+            View::Supervisor
+        }
+    }
+
+    /// The exact count of instructions before the current one.
+    pub fn now(&self) -> Retired {
+        Retired(self.state.retired + u64::from(self.link.current))
+    }
+
+    /// RFLAGS with all status flags current.
+    pub fn flags(&self) -> u64 {
+        match self.link.lazy.op {
+            LazyOp::None => self.state.rflags,
+            _ => self.state.rflags & !flags::STATUS | self.link.lazy.status(),
+        }
+    }
+
+    /// Makes `state.rflags` current.
+    #[inline]
+    pub fn materialise_flags(&mut self) {
+        self.state.rflags = self.flags();
+        self.link.lazy.op = LazyOp::None;
+    }
+
+    /// Sets the bits of RFLAGS in `mask` to those of `value`. The caller recomputes the mode if VM or AC changed.
+    pub fn set_flags(&mut self, mask: u64, value: u64) {
+        self.materialise_flags();
+        self.state.rflags = self.state.rflags & !mask | value & mask;
+    }
+
+    /// CF now.
+    #[inline]
+    pub fn carry(&self) -> bool {
+        match self.link.lazy.op {
+            LazyOp::None => self.state.rflags & flags::CF != 0,
+            _ => self.link.lazy.carry(),
+        }
+    }
+
+    /// The linear address of RIP.
+    pub fn linear_rip(&self) -> u64 {
+        if self.state.code64() {
+            self.state.rip
+        } else {
+            (self.state.segment(Seg::Cs).base.wrapping_add(self.state.rip)) as u32 as u64
+        }
+    }
+
+    /// #GP(0) unless CPL is 0 (or real mode).
+    pub fn require_cpl0(&self) -> Result<(), Fault> {
+        if self.state.cpl == 0 { Ok(()) } else { Err(Fault::gp(0)) }
+    }
+
+    /// Whether paging is on.
+    pub fn paging(&self) -> bool {
+        self.state.control.cr0 & cr0::PG != 0
+    }
+}
