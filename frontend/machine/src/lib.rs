@@ -1,1 +1,11 @@
-//! (in the making)
+//! The board: devices, vCPUs and memory wired into one PC, and the run loop.
+//!
+//! ```text
+//! config ──► builder ──► board + memory + vCPUs ──► run
+//!              │ load: kernel bytes → plan (segments, entry state)
+//!              │ acpi: tables for this board
+//!              └ memory_map: where RAM is, E820
+//! ```
+
+pub mod load;
+pub mod memory_map;
