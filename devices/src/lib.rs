@@ -3,6 +3,8 @@
 //! A device is a state machine with three sections (configuration, wires, volatile state). It knows offsets and wires,
 //! and is told the time; it never learns its IRQ number, its address, or that a CPU exists.
 
+pub mod apic;
 pub mod clock;
 pub mod device;
+pub mod lapic;
 pub mod wire;
