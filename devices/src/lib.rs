@@ -6,5 +6,6 @@
 pub mod apic;
 pub mod clock;
 pub mod device;
+pub mod ioapic;
 pub mod lapic;
 pub mod wire;
