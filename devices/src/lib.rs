@@ -8,4 +8,9 @@ pub mod clock;
 pub mod device;
 pub mod ioapic;
 pub mod lapic;
+pub mod pic8259;
+pub mod pit8254;
 pub mod wire;
+
+#[cfg(test)]
+mod testing;
