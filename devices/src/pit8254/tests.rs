@@ -120,7 +120,7 @@ enum Act {
 }
 
 fn to_bcd(value: u32) -> u16 {
-    (value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 % 10 << 12) as u16
+    (0..4).map(|digit| (value / 10u32.pow(digit) % 10) << (4 * digit)).sum::<u32>() as u16
 }
 
 /// Runs counter and model side by side; `strides` are the clocks between looks, so that the closed form has to jump.
