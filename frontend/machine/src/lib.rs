@@ -7,5 +7,8 @@
 //!              └ memory_map: where RAM is, E820
 //! ```
 
+pub mod acpi;
+pub mod config;
 pub mod load;
 pub mod memory_map;
+pub mod wiring;
