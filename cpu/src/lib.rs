@@ -1,1 +1,3 @@
 //! The processor.
+
+pub mod softfloat;
