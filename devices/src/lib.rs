@@ -10,6 +10,8 @@ pub mod ioapic;
 pub mod lapic;
 pub mod pic8259;
 pub mod pit8254;
+pub mod rtc_mc146818;
+pub mod uart16550;
 pub mod wire;
 
 #[cfg(test)]
