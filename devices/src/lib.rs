@@ -5,11 +5,14 @@
 
 pub mod apic;
 pub mod clock;
+pub mod debug_ports;
 pub mod device;
+pub mod exit_port;
 pub mod ioapic;
 pub mod lapic;
 pub mod pic8259;
 pub mod pit8254;
+pub mod port92;
 pub mod rtc_mc146818;
 pub mod uart16550;
 pub mod wire;
