@@ -6,8 +6,8 @@ use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::ZERO;
 use crate::uop::Width;
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter, OpKind, Register};
 pub use iced_x86::{Code, CodeSize, CpuidFeature, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter, OpKind, Register};
 
 /// The longest instruction, in bytes.
 pub const MAX_LENGTH: usize = 15;
@@ -84,7 +84,7 @@ pub enum DecodeError {
 /// Decodes the instruction at `rip` (an offset in CS) from `bytes`, which hold up to 15 bytes.
 pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeError> {
     let bitness = mode.bitness();
-    let options = DecoderOptions::AMD_BRANCHES * 0 | DecoderOptions::NO_INVALID_CHECK * 0 | DecoderOptions::KNC * 0;
+    let options = DecoderOptions::NONE;
     let given = &bytes[..bytes.len().min(MAX_LENGTH)];
     let mut decoder = Decoder::with_ip(bitness, given, rip, options);
     let raw = decoder.decode();

@@ -93,6 +93,15 @@ impl Fault {
     pub const fn xm() -> Fault {
         Fault::plain(vector::XM)
     }
+    /// Not an exception: the access is a device's, and the instruction that makes it must run as a block of its own, so that
+    /// its time is exact and the block ends after it. Nothing has happened yet; the dispatcher starts the instruction again.
+    pub const fn alone() -> Fault {
+        Fault::plain(0xff)
+    }
+    /// Whether this is [`Fault::alone`].
+    pub const fn is_alone(&self) -> bool {
+        self.vector == 0xff
+    }
     /// #PF, page fault.
     pub const fn page(fault: PageFault) -> Fault {
         Fault { vector: vector::PF, error_code: Some(fault.error_code), linear: fault.linear }

@@ -20,6 +20,7 @@ pub mod lift;
 pub mod memory;
 pub mod mode;
 pub mod model;
+pub mod softfloat;
 pub mod state;
 pub mod uop;
 pub mod vcpu;

@@ -9,8 +9,8 @@ use crate::state::Seg;
 use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_SIZE};
 use umbra_mmu::fault::{Access, View};
+use umbra_mmu::ram::Word;
 use umbra_mmu::vcpu::{Place, PlaceKind};
-use umbra_mmu::word::Word;
 
 /// An unsigned integer of operand width.
 pub trait Int: Word + Default {
@@ -19,7 +19,7 @@ pub trait Int: Word + Default {
     /// log2 of the width in bytes.
     const LOG2: u8;
     /// The low bits of `value`.
-    fn truncate(value: u64) -> Self;
+    fn narrow(value: u64) -> Self;
     /// Zero-extended.
     fn widen(self) -> u64;
     /// Sign-extended.
@@ -32,7 +32,7 @@ macro_rules! int {
             const BITS: u32 = <$t>::BITS;
             const LOG2: u8 = $log2;
             #[inline(always)]
-            fn truncate(value: u64) -> $t {
+            fn narrow(value: u64) -> $t {
                 value as $t
             }
             #[inline(always)]
@@ -135,7 +135,7 @@ impl Vcpu {
         let view = self.view();
         let mut bytes = [0; 16];
         self.load_bytes(Linear(linear), &mut bytes[..size_of::<T>()], view)?;
-        Ok(T::from_u128(u128::from_le_bytes(bytes)))
+        Ok(T::truncate(u128::from_le_bytes(bytes)))
     }
 
     /// The slow path of [`Self::store_linear`].
@@ -143,25 +143,26 @@ impl Vcpu {
     #[inline(never)]
     pub fn store_slow<T: Word>(&mut self, linear: u64, value: T) -> Result<(), Fault> {
         let view = self.view();
-        self.store_bytes(Linear(linear), &value.to_u128().to_le_bytes()[..size_of::<T>()], view)
+        self.store_bytes(Linear(linear), &Into::<u128>::into(value).to_le_bytes()[..size_of::<T>()], view)
     }
 
     /// Implicit supervisor read (descriptor tables, TSS) at any CPL.
     pub fn load_system<T: Word>(&mut self, linear: u64) -> Result<T, Fault> {
         let mut bytes = [0; 16];
         self.load_bytes(Linear(linear), &mut bytes[..size_of::<T>()], View::Supervisor)?;
-        Ok(T::from_u128(u128::from_le_bytes(bytes)))
+        Ok(T::truncate(u128::from_le_bytes(bytes)))
     }
 
     /// Implicit supervisor write at any CPL.
     pub fn store_system<T: Word>(&mut self, linear: u64, value: T) -> Result<(), Fault> {
-        self.store_bytes(Linear(linear), &value.to_u128().to_le_bytes()[..size_of::<T>()], View::Supervisor)
+        self.store_bytes(Linear(linear), &Into::<u128>::into(value).to_le_bytes()[..size_of::<T>()], View::Supervisor)
     }
 
     /// Loads `into.len()` bytes (at most a page) with the given view.
     pub fn load_bytes(&mut self, linear: Linear, into: &mut [u8], view: View) -> Result<(), Fault> {
         let (first, second) = self.pieces(linear, into.len(), Access::Read, view)?;
         let cut = first.1;
+        self.require_alone(&first.0, second.as_ref())?;
         self.read_piece(&first.0, &mut into[..cut]);
         if let Some(place) = second {
             self.read_piece(&place, &mut into[cut..]);
@@ -173,6 +174,7 @@ impl Vcpu {
     pub fn store_bytes(&mut self, linear: Linear, from: &[u8], view: View) -> Result<(), Fault> {
         let (first, second) = self.pieces(linear, from.len(), Access::Write, view)?;
         let cut = first.1;
+        self.require_alone(&first.0, second.as_ref())?;
         self.write_piece(&first.0, &from[..cut]);
         if let Some(place) = second {
             self.write_piece(&place, &from[cut..]);
@@ -201,12 +203,20 @@ impl Vcpu {
         Ok(((first, room), Some(second)))
     }
 
+    /// A device is accessed only by an instruction that is a block of its own.
+    fn require_alone(&self, first: &Place, second: Option<&Place>) -> Result<(), Fault> {
+        let device = |place: &Place| matches!(place.kind(), PlaceKind::Mmio { .. });
+        if !self.link.alone && (device(first) || second.is_some_and(device)) {
+            return Err(Fault::alone());
+        }
+        Ok(())
+    }
+
     fn read_piece(&mut self, place: &Place, into: &mut [u8]) {
         let PlaceKind::Mmio { region, offset } = place.kind() else {
             self.link.mmu.read_place(place, into);
             return;
         };
-        self.link.leave = true;
         let now = self.now();
         for (at, width) in bus_chunks(offset, into.len()) {
             let value = self.link.bus.mmio_read(now, region, offset + at as u64, width as u8);
@@ -220,7 +230,6 @@ impl Vcpu {
             self.link.leave |= note.code_written;
             return;
         };
-        self.link.leave = true;
         let now = self.now();
         for (at, width) in bus_chunks(offset, from.len()) {
             let mut bytes = [0; 8];

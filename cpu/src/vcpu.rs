@@ -45,6 +45,12 @@ pub struct Link {
     pub cache: BlockCache,
     /// The block must be left after the current instruction (a device was accessed, code was written).
     pub leave: bool,
+    /// The running block holds one instruction only, so that a device access may be made (see `memory`).
+    pub alone: bool,
+    /// The last instruction was a software interrupt: it clears TF, and no single-step trap follows it.
+    pub suppress_trap: bool,
+    /// The count of retired instructions at which `run` returns.
+    pub end: u64,
     /// Index of the current instruction in its block: `state.retired + current` is the exact count.
     pub current: u8,
     /// The exception that made the executor leave its block.
@@ -59,12 +65,7 @@ pub struct Link {
 
 impl Vcpu {
     /// A vCPU in its power-on state.
-    pub fn new(
-        model: Arc<CpuModel>,
-        memory: &GuestMemory,
-        bus: Box<dyn Bus>,
-        attention: Arc<Attention>,
-    ) -> Vcpu {
+    pub fn new(model: Arc<CpuModel>, memory: &GuestMemory, bus: Box<dyn Bus>, attention: Arc<Attention>) -> Vcpu {
         let state = State::power_on(model.signature());
         let mode = ModeBits::of(&state);
         let mmu = memory.vcpu(attention.clone());
@@ -80,6 +81,9 @@ impl Vcpu {
                 model,
                 cache: BlockCache::default(),
                 leave: false,
+                alone: false,
+                end: 0,
+                suppress_trap: false,
                 current: 0,
                 fault: None,
                 fault_chain: Vec::new(),

@@ -13,6 +13,12 @@
 //!   [`Args::rm`] tells a register operand from memory.
 //! * Traps (single step, data breakpoints) are noted in `state.pending_debug`; the executor delivers them after the instruction.
 
+pub mod bcd;
+pub mod exchange;
+pub mod interrupt;
+pub mod stack;
+pub mod string;
+
 use crate::fault::Fault;
 use crate::memory::Int;
 use crate::state::Seg;
@@ -82,7 +88,7 @@ impl Vcpu {
     /// Reads an r/m operand of width `T`.
     pub fn read_rm<T: Int>(&mut self, rm: Rm) -> Result<T, Fault> {
         match rm {
-            Rm::Slot(slot) => Ok(T::truncate(self.state.slots.get(slot))),
+            Rm::Slot(slot) => Ok(T::narrow(self.state.slots.get(slot))),
             Rm::Memory(seg, offset) => self.load(seg, offset),
         }
     }

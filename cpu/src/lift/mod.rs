@@ -15,6 +15,7 @@
 
 mod alu;
 mod bit;
+pub mod block;
 mod branch;
 mod data;
 mod muldiv;
@@ -29,8 +30,8 @@ use crate::decode::{Insn, MemOperand, Mnemonic, Operand};
 use crate::helpers::{Args, Helper, MEMORY};
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
-use crate::state::slots::{T0, ZERO};
 use crate::state::Seg;
+use crate::state::slots::{T0, ZERO};
 use crate::uop::{AddrKind, Form, Mem, Op, Uop, Width};
 
 /// Whether a family took the instruction.
@@ -75,8 +76,17 @@ pub fn lift(insn: &Insn, mode: ModeBits, model: &CpuModel, index: u8, uops: &mut
         return l.ends;
     }
     let families = [
-        data::lift, alu::lift, branch::lift, stack::lift, shift::lift, bit::lift, muldiv::lift, string::lift, vector::lift,
-        x87::lift, system::lift,
+        data::lift,
+        alu::lift,
+        branch::lift,
+        stack::lift,
+        shift::lift,
+        bit::lift,
+        muldiv::lift,
+        string::lift,
+        vector::lift,
+        x87::lift,
+        system::lift,
     ];
     if families.iter().all(|family| family(&mut l) == Lifted::No) {
         l.unimplemented();
@@ -89,8 +99,25 @@ fn lock_allowed(insn: &Insn) -> bool {
     use Mnemonic as M;
     let name = matches!(
         insn.mnemonic(),
-        M::Add | M::Adc | M::And | M::Btc | M::Btr | M::Bts | M::Cmpxchg | M::Cmpxchg8b | M::Cmpxchg16b | M::Dec
-            | M::Inc | M::Neg | M::Not | M::Or | M::Sbb | M::Sub | M::Xor | M::Xadd | M::Xchg
+        M::Add
+            | M::Adc
+            | M::And
+            | M::Btc
+            | M::Btr
+            | M::Bts
+            | M::Cmpxchg
+            | M::Cmpxchg8b
+            | M::Cmpxchg16b
+            | M::Dec
+            | M::Inc
+            | M::Neg
+            | M::Not
+            | M::Or
+            | M::Sbb
+            | M::Sub
+            | M::Xor
+            | M::Xadd
+            | M::Xchg
     );
     name && insn.op(0) == Operand::Mem || insn.mnemonic() == Mnemonic::Xchg && insn.op(1) == Operand::Mem
 }
@@ -98,7 +125,7 @@ fn lock_allowed(insn: &Insn) -> bool {
 impl Lifter<'_> {
     /// Appends a uop of this instruction.
     pub fn emit(&mut self, uop: Uop) {
-        self.uops.push(Uop { insn: self.index, ..uop });
+        self.uops.push(Uop { insn: self.index, next_rip: self.insn.next_ip(), ..uop });
     }
 
     /// Appends a helper call. If `self.ends` is set it leaves the block afterwards in any case.
@@ -156,7 +183,8 @@ impl Lifter<'_> {
 
     /// Like [`Self::mem`] for any memory operand; a checked address goes to `slot`.
     pub fn mem_at(&mut self, m: MemOperand, len: u64, rights: Rights, slot: u8) -> Mem {
-        let flat = self.mode.flat(m.seg) && !(rights == Rights::Write && m.seg == Seg::Cs && !self.mode.has(ModeBits::L));
+        let flat =
+            self.mode.flat(m.seg) && !(rights == Rights::Write && m.seg == Seg::Cs && !self.mode.has(ModeBits::L));
         let parts = Mem { kind: AddrKind::Flat64, base: m.base, index: m.index, scale: m.scale, disp: m.disp };
         match m.width {
             Width::B8 if flat => parts,
@@ -208,10 +236,8 @@ impl Lifter<'_> {
 
     /// The checks before any legacy SSE instruction (#UD with EM or without OSFXSR, #NM with TS).
     pub fn sse_unavailable(&mut self) -> bool {
-        self.raise_if(
-            self.mode.has(ModeBits::EM) || !self.mode.has(ModeBits::OSFXSR),
-            crate::fault::vector::UD,
-        ) || self.raise_if(self.mode.has(ModeBits::TS), crate::fault::vector::NM)
+        self.raise_if(self.mode.has(ModeBits::EM) || !self.mode.has(ModeBits::OSFXSR), crate::fault::vector::UD)
+            || self.raise_if(self.mode.has(ModeBits::TS), crate::fault::vector::NM)
     }
 
     /// Emits an exception if `condition` holds, and says whether it did.

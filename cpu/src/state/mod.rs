@@ -95,8 +95,7 @@ impl State {
             cpl: 0,
             retired: 0,
         };
-        state.seg[Seg::Cs as usize] =
-            Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
+        state.seg[Seg::Cs as usize] = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, rights: 0x9b };
         state.slots.set(slots::RDX, u64::from(signature));
         state
     }

@@ -134,6 +134,10 @@ pub struct Uop {
     pub mem: Mem,
     /// Immediate, sign-extended.
     pub imm: i64,
+    /// Where a direct branch goes (an offset in CS).
+    pub target: u64,
+    /// Offset of the next instruction in CS, for uops that need it (branches, helpers).
+    pub next_rip: u64,
     /// The helper of a [`Op::Call`].
     pub helper: Option<&'static Helper>,
 }
@@ -164,6 +168,8 @@ impl Uop {
             insn: 0,
             mem: Mem { kind: AddrKind::Flat64, base: ZERO, index: ZERO, scale: 0, disp: 0 },
             imm: 0,
+            target: 0,
+            next_rip: 0,
             helper: None,
         }
     }

@@ -1,0 +1,228 @@
+//! The run loop of one vCPU: finds or lifts blocks, chains them, counts instructions, serves events at boundaries.
+
+use crate::cache::{Alone, BlockKey, BlockRef, Leave};
+use crate::exit::{Activity, Exit};
+use crate::fault::Fault;
+use crate::lift::block::lift_block;
+use crate::mode::ModeBits;
+use crate::state::{InterruptShadow, Seg, flags};
+use crate::vcpu::Vcpu;
+use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE};
+use umbra_mmu::fault::{Access, View};
+
+/// What `run_raw` met instead of an exit: an exception that was not delivered.
+pub type RawFault = (u64, Fault);
+
+impl Vcpu {
+    /// Executes until `budget` more instructions are retired, or something else makes it return. Exceptions and interrupts
+    /// are delivered to the guest.
+    pub fn run(&mut self, budget: u64) -> Exit {
+        let end = self.state.retired.saturating_add(budget);
+        loop {
+            match self.run_raw(end) {
+                Ok(exit) => return exit,
+                Err((_, fault)) => self.deliver(fault),
+            }
+            if self.state.activity == Activity::Shutdown {
+                return Exit::Shutdown;
+            }
+        }
+    }
+
+    /// Executes for at most `budget` instructions and returns at the first exception without delivering it: for tests that
+    /// look at exceptions themselves. RIP is that of the faulting instruction.
+    pub fn run_until_fault(&mut self, budget: u64) -> Result<Exit, RawFault> {
+        let end = self.state.retired.saturating_add(budget);
+        self.run_raw(end)
+    }
+
+    fn run_raw(&mut self, end: u64) -> Result<Exit, RawFault> {
+        self.link.end = end;
+        loop {
+            // A boundary at which anything may have changed.
+            self.link.leave = false;
+            if let Some(exit) = self.serve_events(end)? {
+                return Ok(exit);
+            }
+            let careful = self.must_step();
+            let first =
+                self.find_block(if careful { Alone::Yes } else { Alone::No }).map_err(|f| (self.state.rip, f))?;
+            let left = if careful { self.run_alone(first, end) } else { self.run_chained(first, end) };
+            match left {
+                Ok(()) => {}
+                Err(fault) if fault.is_alone() => {
+                    // A device access inside a block: this instruction runs as a block of its own.
+                    let block = self.find_block(Alone::Yes).map_err(|f| (self.state.rip, f))?;
+                    self.run_alone(block, end).map_err(|f| (self.state.rip, f))?;
+                }
+                Err(fault) => return Err((self.state.rip, fault)),
+            }
+            self.link.cache.sweep();
+        }
+    }
+
+    /// Whether the next instruction must run by itself: traps are on, an interrupt shadow is open, or a debugger looks.
+    fn must_step(&self) -> bool {
+        self.state.rflags & (flags::TF | flags::RF) != 0
+            || self.state.shadow != InterruptShadow::None
+            || self.state.dr[7] & 0xff != 0
+            || self.link.debugger.active()
+    }
+
+    /// Runs a block of one instruction, then what is due after it.
+    fn run_alone(&mut self, block: BlockRef, end: u64) -> Result<(), Fault> {
+        if self.state.retired >= end {
+            return Ok(());
+        }
+        let shadow = std::mem::take(&mut self.state.shadow);
+        let trap_flag = self.state.rflags & flags::TF != 0;
+        let resume_flag = self.state.rflags & flags::RF;
+        self.state.rflags &= !flags::RF;
+        self.link.suppress_trap = false;
+        self.link.alone = true;
+        let left = self.run_one(block);
+        self.link.alone = false;
+        match left {
+            Ok(_) => {
+                self.after_instruction(trap_flag && !self.link.suppress_trap);
+                Ok(())
+            }
+            Err(fault) => {
+                self.state.shadow = shadow;
+                self.state.rflags |= resume_flag;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Runs chained blocks until something other than a branch ends one, an event is due, or the budget does not cover the
+    /// next block whole.
+    fn run_chained(&mut self, first: BlockRef, end: u64) -> Result<(), Fault> {
+        let mut block = first;
+        loop {
+            let b = block.get();
+            if self.state.retired + b.insns() > end {
+                // The block does not fit: instruction by instruction to the end.
+                while self.state.retired < end && self.link.attention.get() == 0 {
+                    let one = self.find_block(Alone::Yes)?;
+                    let leave = self.run_one(one)?;
+                    if leave == Leave::Helper || leave == Leave::Early {
+                        break;
+                    }
+                }
+                return Ok(());
+            }
+            let leave = self.run_one(block)?;
+            let side = match leave {
+                Leave::Taken => 0,
+                Leave::NotTaken => 1,
+                Leave::Dynamic => {
+                    if self.link.attention.get() != 0 {
+                        return Ok(());
+                    }
+                    block = self.find_block(Alone::No)?;
+                    continue;
+                }
+                Leave::Helper | Leave::Early | Leave::Fault => return Ok(()),
+            };
+            if self.link.attention.get() != 0 {
+                return Ok(());
+            }
+            block = match b.chain(side) {
+                Some(next) if self.chain_valid(b.key.linear, next) => next,
+                Some(_) => self.find_block(Alone::No)?,
+                None => {
+                    let next = self.find_block(Alone::No)?;
+                    if next.get().second.is_none() {
+                        self.link.cache.link(block, side, next);
+                    }
+                    next
+                }
+            };
+        }
+    }
+
+    /// Within a linear page a chain is valid as long as no attention was served; across pages the fetch TLB must still map
+    /// the target's page to the frame that the chained block was lifted from.
+    #[inline(always)]
+    fn chain_valid(&self, from: u64, next: BlockRef) -> bool {
+        let to = &next.get().key;
+        (from ^ to.linear) & !PAGE_OFFSET == 0 || self.link.mmu.fetch_page(to.linear) == Some(to.page)
+    }
+
+    /// Runs one block and accounts for it. On an exception RIP is that of its instruction, and what was completed before
+    /// it in the block is retired.
+    #[inline(always)]
+    fn run_one(&mut self, block: BlockRef) -> Result<Leave, Fault> {
+        let b = block.get();
+        let entry = b.entry();
+        let leave = (entry.run)(self, entry);
+        match leave {
+            Leave::Fault => return Err(self.faulted(block)),
+            Leave::Early => {
+                let done = self.link.current + 1;
+                self.state.rip = b.rip_of(done);
+                self.state.retired += u64::from(done);
+            }
+            Leave::Helper => self.state.retired += u64::from(self.link.current) + 1,
+            _ => self.state.retired += b.insns(),
+        }
+        self.link.current = 0;
+        Ok(leave)
+    }
+
+    #[cold]
+    fn faulted(&mut self, block: BlockRef) -> Fault {
+        let done = self.link.current;
+        self.state.rip = block.get().rip_of(done);
+        self.state.retired += u64::from(done);
+        self.link.current = 0;
+        self.materialise_flags();
+        self.link.fault.take().unwrap_or(Fault::ud())
+    }
+
+    /// The block at RIP, lifted if need be.
+    #[inline]
+    fn find_block(&mut self, alone: Alone) -> Result<BlockRef, Fault> {
+        let linear = self.linear_rip();
+        let page = match self.link.mmu.fetch_page(linear) {
+            Some(page) => page,
+            None => self.fetch_slow(linear)?,
+        };
+        let key = BlockKey { page, linear, rip: self.state.rip, mode: self.link.mode, alone };
+        if let Some(block) = self.link.cache.find(&key)
+            && self.fetchable(block)?
+        {
+            return Ok(block);
+        }
+        self.link.counters.lookups += 1;
+        lift_block(self, key)
+    }
+
+    #[cold]
+    fn fetch_slow(&mut self, linear: u64) -> Result<umbra_mmu::addr::PhysPage, Fault> {
+        if self.link.mode.has(ModeBits::L) && !Linear(linear).is_canonical_48() {
+            return Err(Fault::gp(0));
+        }
+        let view = if self.state.cpl == 3 { View::User } else { View::Supervisor };
+        Ok(self.link.mmu.resolve(Linear(linear), Access::Fetch, view)?.phys().page())
+    }
+
+    /// Whether a cached block may run: its second page is still what it was, and it lies within the code segment.
+    #[inline(always)]
+    fn fetchable(&mut self, block: BlockRef) -> Result<bool, Fault> {
+        let b = block.get();
+        if let Some(second) = b.second {
+            let next = (b.key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
+            let page = match self.link.mmu.fetch_page(next) {
+                Some(page) => page,
+                None => self.fetch_slow(next)?,
+            };
+            if page != second {
+                return Ok(false);
+            }
+        }
+        let mode = self.link.mode;
+        Ok(mode.has(ModeBits::L) || b.key.rip + u64::from(b.len()) - 1 <= u64::from(self.state.segment(Seg::Cs).limit))
+    }
+}

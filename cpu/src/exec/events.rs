@@ -1,0 +1,112 @@
+//! What happens between instructions (SDM vol. 3, 6.9 and table 6-2): debug traps, INIT, SIPI, NMI, interrupts, HLT.
+
+use super::dispatch::RawFault;
+use crate::exit::{Activity, Exit};
+use crate::fault::Fault;
+use crate::helpers::interrupt;
+use crate::state::{InterruptShadow, flags};
+use crate::vcpu::Vcpu;
+use umbra_mmu::attention::bits;
+
+/// DR6.BS: a single-step trap.
+const DR6_BS: u64 = 1 << 14;
+
+impl Vcpu {
+    /// Serves everything that is due at this boundary. `Some`: `run` returns.
+    pub(super) fn serve_events(&mut self, end: u64) -> Result<Option<Exit>, RawFault> {
+        if self.state.pending_debug != 0 && self.state.shadow != InterruptShadow::MovSs {
+            self.state.dr[6] |= std::mem::take(&mut self.state.pending_debug);
+            return Err((self.state.rip, Fault::db()));
+        }
+        let attention = self.link.attention.get();
+        if attention != 0
+            && let Some(exit) = self.serve_attention(attention)
+        {
+            return Ok(Some(exit));
+        }
+        match self.state.activity {
+            Activity::Running => {}
+            Activity::Halted => return Ok(Some(Exit::Halted)),
+            Activity::WaitForSipi => return Ok(Some(Exit::WaitForSipi)),
+            Activity::Shutdown => return Ok(Some(Exit::Shutdown)),
+        }
+        if self.state.retired >= end {
+            return Ok(Some(Exit::BudgetSpent));
+        }
+        if self.link.debugger.stops_at(self.linear_rip()) {
+            return Ok(Some(Exit::Debug));
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn serve_attention(&mut self, attention: u32) -> Option<Exit> {
+        if attention & bits::DRAIN != 0 {
+            self.link.mmu.drain();
+        }
+        if attention & bits::CODE != 0 {
+            self.link.attention.clear(bits::CODE);
+            for write in self.link.mmu.take_code_writes() {
+                self.link.counters.dropped += self.link.cache.invalidate(&write);
+            }
+        }
+        if attention & bits::INIT != 0 {
+            self.link.attention.clear(bits::INIT);
+            interrupt::init_reset(self);
+        }
+        if attention & bits::SIPI != 0 {
+            self.link.attention.clear(bits::SIPI);
+            if self.state.activity == Activity::WaitForSipi {
+                let vector = self.link.bus.take_startup_vector();
+                interrupt::startup(self, vector);
+            }
+        }
+        let waits = matches!(self.state.activity, Activity::WaitForSipi | Activity::Shutdown);
+        if attention & bits::NMI != 0
+            && !waits
+            && !self.state.nmi_blocked
+            && self.state.shadow != InterruptShadow::MovSs
+        {
+            self.link.attention.clear(bits::NMI);
+            self.wake();
+            interrupt::deliver_nmi(self);
+        } else if attention & bits::INTR != 0
+            && !waits
+            && self.state.rflags & flags::IF != 0
+            && self.state.shadow == InterruptShadow::None
+        {
+            let now = self.now();
+            if let Some(vector) = self.link.bus.acknowledge_interrupt(now) {
+                self.wake();
+                self.link.counters.interrupts += 1;
+                interrupt::deliver_interrupt(self, vector);
+            }
+        }
+        (attention & bits::STOP != 0).then(|| {
+            self.link.attention.clear(bits::STOP);
+            Exit::Stopped
+        })
+    }
+
+    fn wake(&mut self) {
+        if self.state.activity == Activity::Halted {
+            self.state.activity = Activity::Running;
+        }
+    }
+
+    /// Delivers an exception to the guest. RIP is that of the faulting instruction.
+    pub(super) fn deliver(&mut self, fault: Fault) {
+        self.materialise_flags();
+        if let Some(count) = self.link.counters.exceptions.get_mut(fault.vector as usize) {
+            *count += 1;
+        }
+        interrupt::deliver_fault(self, fault);
+    }
+
+    /// After an instruction that ran alone: the single-step trap.
+    pub(super) fn after_instruction(&mut self, trap_flag: bool) {
+        if trap_flag {
+            self.state.pending_debug |= DR6_BS;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Pushes and pops through a flat stack segment (SDM vol. 2: PUSH, POP, LEAVE). Other stacks are `helpers::stack`.
+
+use super::memory::{Address, load, load_at, next_after_slow, store_at};
+use super::next;
+use crate::cache::{Leave, Step};
+use crate::memory::Int;
+use crate::state::slots::{RBP, RSP};
+use crate::vcpu::Vcpu;
+
+/// Pushes `value`; `S` is the width of the stack pointer.
+#[inline(always)]
+pub fn push<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, value: T) -> Result<(), Leave> {
+    let sp = S::narrow(cpu.state.slots.get(RSP).wrapping_sub(u64::from(T::BITS / 8)));
+    store_at(cpu, s, sp.widen(), value)?;
+    cpu.write_slot(RSP, sp);
+    Ok(())
+}
+
+/// Pops a value; the stack pointer moves by `extra` bytes more.
+#[inline(always)]
+pub fn pop<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, extra: u64) -> Result<T, Leave> {
+    let sp = S::narrow(cpu.state.slots.get(RSP));
+    let value = load_at(cpu, s, sp.widen())?;
+    let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)).wrapping_add(extra));
+    cpu.write_slot(RSP, after);
+    Ok(value)
+}
+
+pub fn push_r<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    let value = T::narrow(cpu.state.slots.get(s.src));
+    match push::<T, S>(cpu, s, value) {
+        Ok(()) => next_after_slow(cpu, s),
+        Err(leave) => leave,
+    }
+}
+
+pub fn push_i<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match push::<T, S>(cpu, s, T::narrow(s.imm as u64)) {
+        Ok(()) => next_after_slow(cpu, s),
+        Err(leave) => leave,
+    }
+}
+
+pub fn push_m<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match load::<T, A>(cpu, s).and_then(|value| push::<T, S>(cpu, s, value)) {
+        Ok(()) => next_after_slow(cpu, s),
+        Err(leave) => leave,
+    }
+}
+
+pub fn pop_r<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match pop::<T, S>(cpu, s, 0) {
+        Ok(value) => cpu.write_slot(s.dst, value),
+        Err(leave) => return leave,
+    }
+    next(cpu, s)
+}
+
+pub fn leave<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    let sp = S::narrow(cpu.state.slots.get(RBP));
+    match load_at::<T>(cpu, s, sp.widen()) {
+        Ok(value) => {
+            let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)));
+            cpu.write_slot(RSP, after);
+            cpu.write_slot(RBP, value);
+        }
+        Err(leave) => return leave,
+    }
+    next(cpu, s)
+}
+
+/// `S` is the width of the stack pointer.
+pub fn add_sp<S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    let sp = S::narrow(cpu.state.slots.get(RSP).wrapping_add(s.imm as u64));
+    cpu.write_slot(RSP, sp);
+    next(cpu, s)
+}

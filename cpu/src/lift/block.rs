@@ -1,0 +1,194 @@
+//! Blocks: decodes and lifts instructions until one ends the block, then fuses and prunes, and hands the steps to the cache.
+
+use super::lift;
+use crate::cache::{Alone, BlockKey, BlockRef};
+use crate::decode::{DecodeError, Insn, MAX_LENGTH, decode};
+use crate::exec::steps_of;
+use crate::fault::{Fault, vector};
+use crate::mode::ModeBits;
+use crate::state::Seg;
+use crate::state::flags;
+use crate::uop::list::Effect;
+use crate::uop::{FlagUse, Form, Op, Uop, verify};
+use crate::vcpu::Vcpu;
+use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE, PhysPage};
+use umbra_mmu::fault::{Access, View};
+
+/// The most instructions in a block.
+const MAX_INSNS: usize = 64;
+
+/// What lifting a block gave.
+#[derive(Debug, Default)]
+pub struct Lifted {
+    /// Its uops; the last one ends the block.
+    pub uops: Vec<Uop>,
+    /// Offset of each instruction from the block's start, and of the end.
+    pub offsets: Vec<u16>,
+}
+
+/// Lifts the block that `key` names, whose first page has just been fetched from, and caches it.
+pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
+    let offset = key.linear & PAGE_OFFSET;
+    let room = (PAGE_SIZE - offset) as usize;
+    // Tracked before it is read: a write by another vCPU after this is posted.
+    cpu.link.mmu.track_code(key.page, offset as u16, (room as u16).min(256));
+    let mut bytes = vec![0; room + MAX_LENGTH];
+    cpu.link.memory.read(key.page.base().wrapping_add(offset), &mut bytes[..room]);
+    let mut lifted = lift_bytes(cpu, &bytes[..room], &key);
+    let mut second = None;
+    if lifted.offsets.len() < 2 {
+        // The first instruction runs into the next page (or there is a fault on the way).
+        let (page, extra) = fetch_second(cpu, key.linear, &mut bytes, room)?;
+        second = Some(page);
+        lifted = lift_bytes(cpu, &bytes[..room + extra], &BlockKey { alone: Alone::Yes, ..key });
+        if usize::from(lifted.offsets.last().copied().unwrap_or(0)) <= room {
+            second = None;
+        }
+    }
+    if let Some(&len) = lifted.offsets.last() {
+        let len = len.max(1);
+        cpu.link.mmu.track_code(key.page, offset as u16, len.min(room as u16));
+        if let Some(second) = second {
+            cpu.link.mmu.track_code(second, 0, len - room as u16);
+        }
+    }
+    optimise(&mut lifted.uops);
+    debug_assert_eq!(verify::verify(&lifted.uops), Ok(()), "{}", dump(&lifted.uops));
+    let c = &mut cpu.link.counters;
+    c.blocks += 1;
+    c.lifted_insns += lifted.offsets.len() as u64 - 1;
+    c.lifted_uops += lifted.uops.len() as u64;
+    let steps = steps_of(&lifted.uops, key.rip, &mut cpu.link.cache);
+    Ok(cpu.link.cache.insert(key, steps, lifted.offsets.into_boxed_slice(), second))
+}
+
+/// Reads the bytes of the page after the one that `linear` lies in. Its translation may fault: then nothing is lifted.
+fn fetch_second(cpu: &mut Vcpu, linear: u64, bytes: &mut [u8], room: usize) -> Result<(PhysPage, usize), Fault> {
+    let mut next = (linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
+    if !cpu.state.long_mode() {
+        next &= 0xffff_ffff;
+    }
+    let view = if cpu.state.cpl == 3 { View::User } else { View::Supervisor };
+    let place = cpu.link.mmu.resolve(Linear(next), Access::Fetch, view)?;
+    let page = place.phys().page();
+    cpu.link.mmu.track_code(page, 0, MAX_LENGTH as u16);
+    cpu.link.memory.read(page.base(), &mut bytes[room..room + MAX_LENGTH]);
+    Ok((page, MAX_LENGTH))
+}
+
+/// Decodes and lifts from `bytes`. No instruction at all means that the first one needs more bytes than there are.
+pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
+    let mut out = Lifted { uops: Vec::with_capacity(32), offsets: vec![0] };
+    let limit = match key.mode.has(ModeBits::L) {
+        true => u64::MAX,
+        false => u64::from(cpu.state.segment(Seg::Cs).limit),
+    };
+    let most = if key.alone == Alone::Yes { 1 } else { MAX_INSNS };
+    let mut live: Vec<Insn> = Vec::with_capacity(16);
+    let mut at = 0;
+    let mut ended = false;
+    while live.len() < most && !ended {
+        let rip = key.rip.wrapping_add(at as u64);
+        let decoded = decode(&bytes[at..], rip, key.mode);
+        let within = |len: usize| rip <= limit && rip.saturating_add(len as u64 - 1) <= limit;
+        let (fault, len) = match decoded {
+            Ok(ref insn) if within(insn.len()) => (None, insn.len()),
+            Ok(_) => (Some(vector::GP), 1),
+            Err(_) if !within(1) => (Some(vector::GP), 1),
+            Err(DecodeError::NeedsMore) => break,
+            Err(DecodeError::TooLong) => (Some(vector::GP), 1),
+            Err(DecodeError::Invalid) => (Some(vector::UD), 1),
+        };
+        let index = live.len() as u8;
+        match (fault, decoded) {
+            (None, Ok(insn)) => {
+                ended = lift(&insn, key.mode, &cpu.link.model, index, &mut out.uops);
+                live.push(insn);
+            }
+            (vector, _) => {
+                let vector = i64::from(vector.unwrap_or(vector::UD));
+                out.uops.push(Uop { insn: index, imm: vector, ..Uop::new(Op::Raise) });
+                ended = true;
+            }
+        }
+        at += len;
+        out.offsets.push(at as u16);
+        if out.uops.len() > 200 {
+            break;
+        }
+    }
+    if !ended && out.offsets.len() > 1 {
+        let end = key.rip.wrapping_add(at as u64);
+        let end = if key.mode.has(ModeBits::L) { end } else { end & 0xffff_ffff };
+        let insn = live.len() as u8 - 1;
+        out.uops.push(Uop { insn, next_rip: end, ..Uop::new(Op::End) });
+    }
+    mark_dead_flags(&mut out.uops, &live);
+    out
+}
+
+/// Marks the uops whose status flags are all overwritten before anything can read them.
+fn mark_dead_flags(uops: &mut [Uop], insns: &[Insn]) {
+    let mut wanted = flags::STATUS;
+    let mut at = uops.len();
+    for (index, insn) in insns.iter().enumerate().rev() {
+        let first = uops[..at].iter().rposition(|u| usize::from(u.insn) < index).map_or(0, |p| p + 1);
+        let mine = &mut uops[first..at];
+        let written = insn.flags_written();
+        let opaque = mine.iter().any(|u| matches!(u.op.effect(), Effect::Calls | Effect::Ends));
+        // A block may be left right after a store, so what a storing instruction does to the flags is always seen.
+        let stores = mine.iter().any(|u| matches!(u.form, Form::M | Form::MR | Form::MI) && u.op != Op::Lea);
+        if !opaque && !stores && written & wanted == 0 && written != 0 {
+            for uop in mine.iter_mut() {
+                uop.flags = FlagUse::Dead;
+            }
+        }
+        // A fault in an instruction shows the flags before it, so whatever may fault or look keeps them wanted.
+        let may_look = opaque
+            || mine.iter().any(|u| u.form.has_memory() && u.op != Op::Lea || u.op == Op::Check)
+            || mine
+                .iter()
+                .any(|u| matches!(u.op, Op::Div | Op::Idiv | Op::Pop | Op::Push | Op::Leave | Op::VLoad | Op::VStore));
+        let variable = mine.iter().any(|u| is_shift(u.op));
+        if !variable {
+            wanted &= !written;
+        }
+        wanted |= insn.flags_read();
+        if may_look {
+            wanted = flags::STATUS;
+        }
+        at = first;
+    }
+}
+
+/// Shifts leave the flags alone when their count is zero.
+fn is_shift(op: Op) -> bool {
+    matches!(op, Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr | Op::Shld | Op::Shrd)
+}
+
+/// Fuses compare-and-branch pairs.
+fn optimise(uops: &mut Vec<Uop>) {
+    let [.., compare, jump] = uops.as_slice() else { return };
+    let op = match (compare.op, jump.op) {
+        (Op::Cmp, Op::Jcc) => Op::CmpJcc,
+        (Op::Test, Op::Jcc) => Op::TestJcc,
+        _ => return,
+    };
+    let fits = match compare.form {
+        Form::RR => true,
+        Form::RI => i16::try_from(compare.imm).is_ok(),
+        _ => false,
+    };
+    if fits {
+        // Neither part can fault, so the pair may count as the jump's instruction.
+        let fused =
+            Uop { op, cond: jump.cond, target: jump.target, next_rip: jump.next_rip, insn: jump.insn, ..*compare };
+        uops.truncate(uops.len() - 2);
+        uops.push(fused);
+    }
+}
+
+/// The uops as text, a line each.
+pub fn dump(uops: &[Uop]) -> String {
+    uops.iter().map(|uop| format!("{:2}  {uop}\n", uop.insn)).collect()
+}

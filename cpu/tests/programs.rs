@@ -1,0 +1,70 @@
+//! Small programs on the interpreter: each is bytes, a start state, and what must hold at the end.
+
+use std::sync::Arc;
+use umbra_cpu::bus::OpenBus;
+use umbra_cpu::model::CpuModel;
+use umbra_cpu::state::{Seg, Segment, slots};
+use umbra_cpu::{Exit, Vcpu};
+use umbra_mmu::addr::GuestPhys;
+use umbra_mmu::attention::Attention;
+use umbra_mmu::frames::{FrameOrder, Pool};
+use umbra_mmu::memory::GuestMemory;
+
+/// A vCPU in 32-bit protected mode with flat segments, paging off, and `code` at 1000h.
+fn flat32(code: &[u8]) -> Vcpu {
+    let pool = Pool::new(1 << 20).expect("a pool of one MiB");
+    let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
+    memory.map_ram(GuestPhys(0), 1 << 20).expect("RAM");
+    memory.write(GuestPhys(0x1000), code);
+    let model = Arc::new(CpuModel::by_name("max").expect("a model"));
+    let mut cpu = Vcpu::new(model, &memory, Box::new(OpenBus), Arc::new(Attention::default()));
+    let mut state = cpu.state.clone();
+    state.control.cr0 |= 1;
+    let data = Segment { selector: 0x10, base: 0, limit: u32::MAX, rights: 0xc093 };
+    state.seg = [data; 6];
+    state.seg[Seg::Cs as usize] = Segment { selector: 8, base: 0, limit: u32::MAX, rights: 0xc09b };
+    state.rip = 0x1000;
+    state.set_gpr(slots::RSP, 0x8000);
+    cpu.set_state(state);
+    cpu
+}
+
+#[test]
+fn a_loop_counts_and_retires_exactly() {
+    // mov ecx, 1000; xor eax, eax; again: add eax, ecx; dec ecx; jnz again; ud2
+    let mut cpu = flat32(&[0xb9, 0xe8, 3, 0, 0, 0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0x0f, 0x0b]);
+    let (rip, fault) = cpu.run_until_fault(1_000_000).expect_err("ud2 raises #UD");
+    assert_eq!((rip, fault.vector), (0x100c, 6));
+    assert_eq!(cpu.state.gpr(slots::RAX), 500_500);
+    assert_eq!(cpu.state.retired, 2 + 3 * 1000);
+}
+
+#[test]
+fn a_budget_ends_at_the_exact_instruction() {
+    for budget in 1..40 {
+        let mut cpu = flat32(&[0xb9, 0xe8, 3, 0, 0, 0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0x0f, 0x0b]);
+        assert_eq!(cpu.run_until_fault(budget), Ok(Exit::BudgetSpent));
+        assert_eq!(cpu.state.retired, budget);
+    }
+}
+
+#[test]
+fn code_that_overwrites_itself_is_seen_at_once() {
+    // mov byte [1007h+1], 42h (the immediate of the next instruction); mov al, 0; ud2
+    let mut cpu = flat32(&[0xc6, 0x05, 0x08, 0x10, 0, 0, 0x42, 0xb0, 0x00, 0x0f, 0x0b]);
+    cpu.run_until_fault(100).expect_err("ud2");
+    assert_eq!(cpu.state.gpr(slots::RAX) & 0xff, 0x42);
+}
+
+#[test]
+fn rep_movs_copies_and_counts_each_element() {
+    // mov esi, 1000h; mov edi, 2ffdh; mov ecx, 5000; rep movsb; ud2
+    let code = [0xbe, 0, 0x10, 0, 0, 0xbf, 0xfd, 0x2f, 0, 0, 0xb9, 0x88, 0x13, 0, 0, 0xf3, 0xa4, 0x0f, 0x0b];
+    let mut cpu = flat32(&code);
+    cpu.run_until_fault(1_000_000).expect_err("ud2");
+    assert_eq!(cpu.state.retired, 3 + 5000);
+    assert_eq!(cpu.state.gpr(slots::RCX), 0);
+    let mut copied = [0; 19];
+    cpu.link.memory.read(GuestPhys(0x2ffd), &mut copied);
+    assert_eq!(copied, code);
+}

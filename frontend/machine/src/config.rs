@@ -1,0 +1,443 @@
+//! The machine as data: what a machine file (TOML) says, and what the command line makes of its options.
+//!
+//! ```toml
+//! memory = "512M"
+//! cpus = 2
+//! cpu = "x86-64-v2"
+//! serial = ["stdio", "none"]
+//!
+//! [boot]
+//! kernel = "vmlinuz"
+//! initrd = ["initrd.img"]
+//! append = "console=ttyS0"
+//!
+//! [run]
+//! until = "login:"
+//! timeout = "60s"
+//! ```
+//!
+//! Every key is a field below, with its default; an unknown key is an error that names file and line. A relative path is
+//! relative to the machine file. Leaves out: network cards and sound, which the board does not have yet.
+
+mod values;
+
+pub use values::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, RtcDate, SerialTarget, Size, Span, ValueError};
+
+use crate::memory_map::{MemoryMap, MemorySizeError};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The most processors that a machine can have.
+pub const MAX_CPUS: u32 = 64;
+
+/// What is wrong with a machine file or an option.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The text is not a machine file.
+    #[error("{file}:{line}: {problem}")]
+    Syntax {
+        /// The file, as the user named it.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The memory has no possible size.
+    #[error("memory: {0}")]
+    Memory(#[from] MemorySizeError),
+    /// There are too many processors, or none.
+    #[error("cpus = {0} is outside 1–64; try --cpus 2")]
+    Cpus(u32),
+    /// There are more serial ports than the board has.
+    #[error("{0} serial ports are asked for and the board has 2; try fewer --serial")]
+    SerialPorts(usize),
+    /// Two serial ports want the one terminal.
+    #[error("two serial ports are both stdio; try stdio for one and file:PATH, pty or none for the other")]
+    TwoTerminals,
+    /// An initrd or a command line without a kernel.
+    #[error("there is {0} but no kernel; try --kernel FILE")]
+    NoKernel(&'static str),
+    /// The board does not have it yet.
+    #[error("{what} is not there yet; try {instead}")]
+    NotYet {
+        /// What is asked for.
+        what: &'static str,
+        /// What works today.
+        instead: &'static str,
+    },
+}
+
+/// A whole machine and how it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MachineConfig {
+    /// Guest RAM, `"256M"`.
+    pub memory: Size,
+    /// Processors, 1–64. Default 1.
+    pub cpus: u32,
+    /// The processor's model: `"max"` (default), `"x86-64-v2"`, `"pentium3"`, `"486"`, ….
+    pub cpu: String,
+    /// What executes guest code: `"interp"` (default), `"jit"`, `"both"`.
+    pub engine: Engine,
+    /// Whose time the guest sees: `"real"` (default) or `"virtual"`.
+    pub clock: Clock,
+    /// Where all that is random comes from. Default 0.
+    pub seed: u64,
+    /// The date at power-on, `"2026-01-01T00:00:00"`.
+    pub rtc: RtcDate,
+    /// Where the serial ports COM1 and COM2 lead: `"stdio"`, `"file:PATH"`, `"pty"`, `"none"`.
+    pub serial: Vec<SerialTarget>,
+    /// Where the screen is shown: `"none"` (default), `"window"`, `"terminal"`.
+    pub display: Display,
+    /// A port (F4h) by which the guest ends the machine with a status: `"on"` (default) or `"off"`.
+    pub exit_port: Switch,
+    /// What it starts from.
+    pub boot: BootConfig,
+    /// Host memory.
+    pub host_memory: HostMemoryConfig,
+    /// When it ends.
+    pub run: RunConfig,
+    /// What is written down while it runs.
+    pub trace: TraceConfig,
+    /// Disks.
+    #[serde(rename = "disk", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskConfig>,
+}
+
+impl Default for MachineConfig {
+    fn default() -> MachineConfig {
+        MachineConfig {
+            memory: Size(256 << 20),
+            cpus: 1,
+            cpu: "max".to_owned(),
+            engine: Engine::default(),
+            clock: Clock::default(),
+            seed: 0,
+            rtc: RtcDate::DEFAULT,
+            serial: Vec::new(),
+            display: Display::default(),
+            exit_port: Switch::default(),
+            boot: BootConfig::default(),
+            host_memory: HostMemoryConfig::default(),
+            run: RunConfig::default(),
+            trace: TraceConfig::default(),
+            disks: Vec::new(),
+        }
+    }
+}
+
+/// `[boot]`: what the machine starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BootConfig {
+    /// A kernel: Linux bzImage, multiboot 1, PVH or plain ELF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<PathBuf>,
+    /// Initrds or modules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub initrd: Vec<PathBuf>,
+    /// The kernel's command line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub append: String,
+    /// Which entry of the kernel is taken: `"best"` (default) or `"bits32"`.
+    pub entry: Entry,
+    /// A system firmware image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bios: Option<PathBuf>,
+    /// A CD-ROM image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdrom: Option<PathBuf>,
+    /// A floppy disk image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floppy: Option<PathBuf>,
+}
+
+/// `[host-memory]`: how much of the host's memory the guest's may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HostMemoryConfig {
+    /// The most that guest RAM may occupy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Size>,
+    /// Whether frames may leave memory: `"pinned"` (default) or `"paged"`.
+    pub policy: MemoryPolicy,
+}
+
+/// `[run]`: when the run ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RunConfig {
+    /// End well when the serial output matches this regular expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// End with status 102 when the serial output matches this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_on: Option<String>,
+    /// End with status 124 after this much host time, `"60s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// What a reset does: `"reboot"` (default) or `"exit"` (status 104).
+    pub on_reset: OnReset,
+}
+
+/// `[trace]`: what is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TraceConfig {
+    /// Trace categories.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+    /// Internals to dump: `"uops"`, `"host"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dump: Vec<String>,
+    /// Optimisations to switch off.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disable: Vec<String>,
+    /// Where gdb can attach, `":1234"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gdb: Option<String>,
+}
+
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),* $(,)? })*) => { $(
+        $(#[$doc])*
+        #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$variant_doc])* $variant),* }
+    )* };
+}
+
+choices! {
+    /// What executes guest code.
+    Engine {
+        /// The interpreter.
+        #[default]
+        Interp,
+        /// The compiler to host code.
+        Jit,
+        /// Both, compared step by step.
+        Both,
+    }
+    /// Whose time the guest sees.
+    Clock {
+        /// The host's.
+        #[default]
+        Real,
+        /// One nanosecond for each retired instruction.
+        Virtual,
+    }
+    /// Where the screen is shown.
+    Display {
+        /// Nowhere.
+        #[default]
+        None,
+        /// In a window.
+        Window,
+        /// In the terminal.
+        Terminal,
+    }
+    /// On or off.
+    Switch {
+        /// It is there.
+        #[default]
+        On,
+        /// It is not.
+        Off,
+    }
+    /// Which of a kernel's entries is taken.
+    Entry {
+        /// The 64-bit one if kernel and processor have it.
+        #[default]
+        Best,
+        /// The 32-bit one.
+        Bits32,
+    }
+    /// Whether frames of guest RAM may leave the host's memory.
+    MemoryPolicy {
+        /// They stay.
+        #[default]
+        Pinned,
+        /// They may be paged out.
+        Paged,
+    }
+    /// What a reset of the machine does.
+    OnReset {
+        /// It starts again.
+        #[default]
+        Reboot,
+        /// The run ends.
+        Exit,
+    }
+}
+
+impl MachineConfig {
+    /// Reads a machine file's text; `path` is for messages, and relative paths in the file are relative to its folder.
+    pub fn from_toml(text: &str, path: &Path) -> Result<MachineConfig, ConfigError> {
+        let mut config: MachineConfig = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
+            let problem = error.message().replace('\n', " ");
+            ConfigError::Syntax { file: path.display().to_string(), line, problem }
+        })?;
+        if let Some(folder) = path.parent() {
+            config.resolve(folder);
+        }
+        Ok(config)
+    }
+    /// Writes a machine file that [`Self::from_toml`] reads as this machine.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# this machine cannot be written: {error}\n"))
+    }
+    /// Makes relative paths relative to `folder`.
+    fn resolve(&mut self, folder: &Path) {
+        let BootConfig { kernel, initrd, bios, cdrom, floppy, .. } = &mut self.boot;
+        let serial = self.serial.iter_mut().filter_map(|target| match target {
+            SerialTarget::File(path) => Some(path),
+            _ => None,
+        });
+        let files = kernel.iter_mut().chain(initrd).chain(bios).chain(cdrom).chain(floppy);
+        for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
+            *path = folder.join(&*path);
+        }
+    }
+    /// Checks what is written against what a machine can be and what works today.
+    pub fn check(&self) -> Result<MemoryMap, ConfigError> {
+        let map = MemoryMap::new(self.memory.0)?;
+        if !(1..=MAX_CPUS).contains(&self.cpus) {
+            return Err(ConfigError::Cpus(self.cpus));
+        }
+        if self.serial.len() > 2 {
+            return Err(ConfigError::SerialPorts(self.serial.len()));
+        }
+        if self.serial.iter().filter(|&target| *target == SerialTarget::Stdio).count() > 1 {
+            return Err(ConfigError::TwoTerminals);
+        }
+        if self.boot.kernel.is_none() {
+            if !self.boot.initrd.is_empty() {
+                return Err(ConfigError::NoKernel("an initrd"));
+            }
+            if !self.boot.append.is_empty() {
+                return Err(ConfigError::NoKernel("a command line"));
+            }
+        }
+        #[rustfmt::skip]
+        let not_yet = [
+            (self.engine != Engine::Interp,                          "an engine other than interp", "--engine interp"),
+            (self.display != Display::None,                          "a display",                   "--headless"),
+            (!self.disks.is_empty(),                                 "a disk",                      "--kernel and --initrd"),
+            (self.boot.cdrom.is_some(),                              "a CD-ROM drive",              "--kernel and --initrd"),
+            (self.boot.floppy.is_some(),                             "a floppy drive",              "--kernel and --initrd"),
+            (self.boot.bios.is_some(),                               "a firmware image",            "--kernel"),
+            (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
+            (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
+        ];
+        match not_yet.into_iter().find(|&(wanted, ..)| wanted) {
+            Some((_, what, instead)) => Err(ConfigError::NotYet { what, instead }),
+            None => Ok(map),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<MachineConfig, ConfigError> {
+        MachineConfig::from_toml(text, Path::new("m/pc.toml"))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_machine() {
+        assert_eq!(parse("").unwrap(), MachineConfig::default());
+    }
+
+    #[test]
+    fn a_full_file_comes_back_as_itself() {
+        let text = r#"
+            memory = "512M"
+            cpus = 2
+            cpu = "486"
+            clock = "virtual"
+            seed = 7
+            rtc = "1999-12-31"
+            serial = ["stdio", "file:/tmp/log"]
+            [boot]
+            kernel = "/boot/vmlinuz"
+            initrd = ["/a", "/b"]
+            append = "quiet"
+            entry = "bits32"
+            [host-memory]
+            limit = "1G"
+            policy = "paged"
+            [run]
+            until = "login:"
+            timeout = "90s"
+            on-reset = "exit"
+            [trace]
+            categories = ["io"]
+            [[disk]]
+            file = "/d.img"
+            access = "snapshot"
+        "#;
+        let config = parse(text).unwrap();
+        assert_eq!((config.memory.0, config.cpus, config.clock), (512 << 20, 2, Clock::Virtual));
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
+        assert_eq!(parse(&MachineConfig::default().to_toml()).unwrap(), MachineConfig::default());
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let config = parse("serial = [\"file:log\"]\n[boot]\nkernel = \"k\"\n").unwrap();
+        assert_eq!(config.boot.kernel.unwrap(), Path::new("m/k"));
+        assert_eq!(config.serial[0], SerialTarget::File("m/log".into()));
+    }
+
+    #[test]
+    fn bad_files_name_file_and_line() {
+        #[rustfmt::skip]
+        let cases = [
+            ("memory = \"12Q\"",                     "m/pc.toml:1: \"12Q\" is not a size"),
+            ("cpus = 2\nmemroy = \"1G\"",            "m/pc.toml:2: unknown field `memroy`"),
+            ("\n\n[boot]\nkernal = \"x\"",           "m/pc.toml:4: unknown field `kernal`"),
+            ("cpus = \"two\"",                       "m/pc.toml:1: invalid type"),
+            ("engine = \"fast\"",                    "m/pc.toml:1: unknown variant `fast`"),
+            ("cpus = 1\nseed = [",                   "m/pc.toml:2: "),
+            ("[run]\ntimeout = \"soon\"",            "m/pc.toml:2: \"soon\" is not a length of time"),
+            ("rtc = \"tomorrow\"",                   "m/pc.toml:1: \"tomorrow\" is not a date"),
+            ("serial = [\"com1\"]",                  "m/pc.toml:1: \"com1\" is not a serial port's target"),
+        ];
+        for (text, expected) in cases {
+            let sentence = parse(text).unwrap_err().to_string();
+            assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn impossible_machines_are_refused() {
+        #[rustfmt::skip]
+        let cases = [
+            ("memory = \"64K\"",                        "memory: a memory of 65536 bytes"),
+            ("memory = \"4097K\"",                      ""),
+            ("cpus = 0",                                "cpus = 0"),
+            ("cpus = 65",                               "cpus = 65"),
+            ("serial = [\"none\", \"none\", \"none\"]", "3 serial ports"),
+            ("serial = [\"stdio\", \"stdio\"]",         "two serial ports"),
+            ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
+            ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
+            ("engine = \"jit\"",                        "an engine other than interp is not there yet"),
+            ("display = \"window\"",                    "a display is not there yet"),
+            ("[[disk]]\nfile = \"x\"",                  "a disk is not there yet"),
+            ("[boot]\ncdrom = \"x\"",                   "a CD-ROM drive is not there yet"),
+            ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),
+            ("[host-memory]\nlimit = \"1M\"",           "a memory limit"),
+        ];
+        for (text, expected) in cases {
+            match parse(text).unwrap().check() {
+                Ok(_) => assert_eq!(expected, "", "{text}"),
+                Err(error) => assert!(error.to_string().starts_with(expected), "{error}"),
+            }
+        }
+    }
+}

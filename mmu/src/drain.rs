@@ -1,0 +1,182 @@
+//! Who waits for whom (SHADOW-MMU.md, "Several vCPUs"): the log of drops, and its acknowledgement by each vCPU.
+//!
+//! A drop is appended under the mmu lock; each vCPU applies what it has not yet seen at its boundaries, and a TLB that
+//! was out of use catches up when it is used again. A vCPU that is parked counts as acknowledged: it drains before it runs.
+
+use crate::addr::PhysPage;
+use crate::attention::{Attention, bits};
+use crate::counters::Tally;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What a TLB must forget.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stale {
+    /// All entries whose linear address has these bits 20:12: one monitor leaf entry was cleared, wherever it is reached.
+    Page(u16),
+    /// All cached pointers to leaf tables: one was unlinked.
+    Tables,
+    /// Everything.
+    All,
+    /// Everything, and the root must be looked up again (A20, a root that is no more).
+    Root,
+}
+
+const DROPS: u64 = 1024;
+
+/// The log. One writer at a time (the mmu lock), any number of readers.
+#[derive(Debug)]
+pub(crate) struct DropLog {
+    head: AtomicU64,
+    ring: Box<[AtomicU64]>,
+}
+
+impl DropLog {
+    pub(crate) fn new() -> DropLog {
+        DropLog { head: AtomicU64::new(0), ring: (0..DROPS).map(|_| AtomicU64::new(0)).collect() }
+    }
+    /// How many drops were ever posted.
+    #[inline(always)]
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::SeqCst)
+    }
+    /// Appends; the caller holds the mmu lock.
+    pub(crate) fn post(&self, stale: Stale) {
+        let word = match stale {
+            Stale::Page(index) => u64::from(index),
+            Stale::Tables => 1 << 16,
+            Stale::All => 2 << 16,
+            Stale::Root => 3 << 16,
+        };
+        let head = self.head.load(Ordering::Relaxed);
+        self.ring[(head % DROPS) as usize].store(word, Ordering::Release);
+        self.head.store(head + 1, Ordering::SeqCst);
+    }
+    /// Hands every drop since `seen` to `apply`, or [`Stale::Root`] if too many were missed; gives the new `seen`.
+    pub(crate) fn since(&self, mut seen: u64, mut apply: impl FnMut(Stale)) -> u64 {
+        loop {
+            let head = self.head();
+            if head == seen {
+                return seen;
+            }
+            // The slot of drop n is overwritten by drop n + DROPS, before the head says so.
+            let word = self.ring[(seen % DROPS) as usize].load(Ordering::Acquire);
+            let head = self.head();
+            if head - seen >= DROPS {
+                apply(Stale::Root);
+                seen = head;
+                continue;
+            }
+            apply(match word >> 16 {
+                0 => Stale::Page(word as u16),
+                1 => Stale::Tables,
+                2 => Stale::All,
+                _ => Stale::Root,
+            });
+            seen += 1;
+        }
+    }
+}
+
+/// Bytes of translated code that were written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct CodeWrite {
+    /// The page.
+    pub page: PhysPage,
+    /// First byte written.
+    pub offset: u16,
+    /// How many bytes.
+    pub len: u16,
+}
+
+/// The part of a vCPU that others see.
+#[derive(Debug)]
+pub(crate) struct VcpuShare {
+    pub(crate) attention: Arc<Attention>,
+    parked: AtomicBool,
+    acknowledged: AtomicU64,
+    thread: AtomicU64,
+    pub(crate) code_writes: Mutex<Vec<CodeWrite>>,
+    pub(crate) tally: Tally,
+}
+
+impl VcpuShare {
+    /// A parked vCPU.
+    pub(crate) fn new(attention: Arc<Attention>) -> VcpuShare {
+        VcpuShare {
+            attention,
+            parked: AtomicBool::new(true),
+            acknowledged: AtomicU64::new(0),
+            thread: AtomicU64::new(0),
+            code_writes: Mutex::new(Vec::new()),
+            tally: Tally::default(),
+        }
+    }
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst)
+    }
+    pub(crate) fn park(&self) {
+        self.parked.store(true, Ordering::SeqCst);
+    }
+    /// From here on others wait for this vCPU; it must look at the log before it uses a TLB.
+    pub(crate) fn unpark(&self) {
+        self.thread.store(thread_number(), Ordering::Relaxed);
+        self.parked.store(false, Ordering::SeqCst);
+    }
+    pub(crate) fn acknowledge(&self, seen: u64) {
+        self.acknowledged.store(seen, Ordering::SeqCst);
+    }
+    /// Whether nothing older than drop number `posted` can still be in use by this vCPU.
+    pub(crate) fn has_seen(&self, posted: u64) -> bool {
+        self.acknowledged.load(Ordering::SeqCst) >= posted
+            || self.is_parked()
+            || self.thread.load(Ordering::Relaxed) == thread_number()
+    }
+    pub(crate) fn note_code(&self, write: CodeWrite) {
+        self.code_writes.lock().push(write);
+        self.attention.set(bits::CODE);
+    }
+}
+
+/// Waits until every vCPU has seen drop number `posted`. A vCPU of the calling thread cannot be running, so that
+/// vCPUs taking turns on one thread never wait for each other.
+pub(crate) fn wait_until_seen(vcpus: &[Arc<VcpuShare>], posted: u64) {
+    for vcpu in vcpus {
+        let mut spins = 0u32;
+        while !vcpu.has_seen(posted) {
+            spins += 1;
+            if spins < 64 {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A number that only the current thread has; never 0.
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static MINE: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    MINE.with(|mine| *mine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_gives_each_drop_once_or_says_all() {
+        let log = DropLog::new();
+        log.post(Stale::Page(7));
+        log.post(Stale::Tables);
+        let mut seen = Vec::new();
+        let at = log.since(0, |s| seen.push(s));
+        assert_eq!((at, seen.as_slice()), (2, [Stale::Page(7), Stale::Tables].as_slice()));
+        (0..DROPS + 5).for_each(|_| log.post(Stale::All));
+        seen.clear();
+        assert_eq!(log.since(at, |s| seen.push(s)), log.head());
+        assert_eq!(seen, [Stale::Root]);
+    }
+}

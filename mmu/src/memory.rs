@@ -1,0 +1,281 @@
+//! One guest's physical memory, shared by its vCPUs, its devices and the board.
+//!
+//! What is mapped where, PAM backings, the A20 gate, copies for loader, debugger and DMA, and the whole-memory views
+//! (hash, touched frames, compaction). Called by the machine and, through [`crate::vcpu::VcpuMmu`], by the cpu.
+
+use crate::addr::{GuestPhys, PAGE_OFFSET, PAGE_SIZE, PhysPage, RegionId};
+use crate::attention::Attention;
+use crate::counters::Counters;
+use crate::dma::Dma;
+use crate::drain::{DropLog, Stale, VcpuShare};
+use crate::frames::{Frame, FrameOrder, Pool};
+use crate::monitor::Monitor;
+use crate::phys_map::Backing;
+use crate::vcpu::VcpuMmu;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+
+/// A handle to one guest's physical memory. Clones are handles to the same memory.
+#[derive(Clone, Debug)]
+pub struct GuestMemory {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) log: Arc<DropLog>,
+    order: FrameOrder,
+    pub(crate) maxphyaddr: u8,
+    monitor: Mutex<Monitor>,
+}
+
+/// Why a range cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// Not whole pages.
+    #[error("guest-physical range {at:#x} + {bytes:#x} is not made of whole 4 KiB pages")]
+    Unaligned {
+        /// Start.
+        at: u64,
+        /// Length.
+        bytes: u64,
+    },
+    /// Past the end of the guest-physical address space.
+    #[error("guest-physical range {at:#x} + {bytes:#x} does not fit {bits} address bits")]
+    Beyond {
+        /// Start.
+        at: u64,
+        /// Length.
+        bytes: u64,
+        /// MAXPHYADDR.
+        bits: u8,
+    },
+    /// The pool has too few frames left.
+    #[error("the frame pool has {free} frames left where {needed} are needed")]
+    NoFrames {
+        /// What was asked for.
+        needed: u64,
+        /// What there is.
+        free: u64,
+    },
+}
+
+impl Shared {
+    /// The mmu lock, for callers that are no vCPU.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Monitor> {
+        self.monitor.lock()
+    }
+    /// The mmu lock, for a vCPU: parked while it waits (SHADOW-MMU, several vCPUs, (c)).
+    #[inline]
+    pub(crate) fn lock_for(&self, vcpu: &VcpuShare) -> MutexGuard<'_, Monitor> {
+        if let Some(guard) = self.monitor.try_lock() {
+            return guard;
+        }
+        let parked = vcpu.is_parked();
+        vcpu.park();
+        let guard = self.monitor.lock();
+        if !parked {
+            vcpu.unpark();
+        }
+        guard
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let monitor = self.monitor.get_mut();
+        let frames: Vec<Frame> = monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)).collect();
+        self.pool.give_back(frames.into_iter());
+    }
+}
+
+impl GuestMemory {
+    /// Memory with nothing mapped. `maxphyaddr` is what CPUID 8000_0008h tells (32–52).
+    pub fn new(pool: Arc<Pool>, order: FrameOrder, maxphyaddr: u8) -> GuestMemory {
+        let maxphyaddr = maxphyaddr.clamp(32, 52);
+        let log = Arc::new(DropLog::new());
+        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), maxphyaddr));
+        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, monitor }) }
+    }
+
+    /// Puts fresh zeroed RAM at a range of whole pages. RAM that is there already keeps its contents.
+    pub fn map_ram(&self, at: GuestPhys, bytes: u64) -> Result<(), MapError> {
+        let pages = self.pages(at, bytes)?;
+        let mut monitor = self.shared.lock();
+        let bare = |page: &u64| monitor.phys.get(PhysPage(*page)).is_none_or(|p| p.ram.is_none());
+        let missing = pages.clone().filter(bare).count();
+        let mut frames = self.take(missing)?.into_iter();
+        let pool = Arc::clone(&self.shared.pool);
+        let mut number = pages.start;
+        monitor.remap(pages.map(PhysPage), |page| {
+            if page.ram.is_none() {
+                page.ram = frames.next();
+            }
+            if let Some(frame) = page.ram {
+                pool.set_owner(frame, PhysPage(number));
+            }
+            number += 1;
+            (page.device, page.backing) = (None, Backing::RAM);
+        });
+        Ok(())
+    }
+    /// Puts a ROM image at `at` (the last page is filled up with FFh). RAM beneath keeps its contents.
+    pub fn map_rom(&self, at: GuestPhys, image: &[u8]) -> Result<(), MapError> {
+        let pages = self.pages(at, (image.len() as u64).next_multiple_of(PAGE_SIZE))?;
+        let mut frames = self.take(pages.clone().count())?.into_iter();
+        let pool = Arc::clone(&self.shared.pool);
+        let mut parts = pages.clone().zip(image.chunks(PAGE_SIZE as usize));
+        let mut old = Vec::new();
+        self.shared.lock().remap(pages.map(PhysPage), |page| {
+            if let (Some(frame), Some((number, part))) = (frames.next(), parts.next()) {
+                pool.copy_in(frame, 0, &[0xff; PAGE_SIZE as usize]);
+                pool.copy_in(frame, 0, part);
+                pool.set_owner(frame, PhysPage(number));
+                old.extend(page.rom.replace(frame));
+            }
+            (page.device, page.backing) = (None, Backing::ROM);
+        });
+        pool.give_back(old.into_iter());
+        Ok(())
+    }
+    /// Puts a device region over a range of whole pages; what lies beneath keeps its contents.
+    pub fn map_mmio(&self, at: GuestPhys, bytes: u64, region: RegionId) -> Result<(), MapError> {
+        let pages = self.pages(at, bytes)?;
+        let mut index = 0;
+        self.shared.lock().remap(pages.map(PhysPage), |page| {
+            page.device = Some((region, index));
+            index += 1;
+        });
+        Ok(())
+    }
+    /// Makes pages that have RAM (or a ROM image) behave as `backing` says: shadow RAM, PAM. Takes a device overlay away.
+    pub fn set_backing(&self, at: GuestPhys, bytes: u64, backing: Backing) -> Result<(), MapError> {
+        let pages = self.pages(at, bytes)?;
+        self.shared.lock().remap(pages.map(PhysPage), |page| (page.device, page.backing) = (None, backing));
+        Ok(())
+    }
+    /// Leaves open bus at a range: reads give FFh, writes are dropped. RAM beneath keeps its contents for `set_backing`.
+    pub fn unmap(&self, at: GuestPhys, bytes: u64) -> Result<(), MapError> {
+        self.set_backing(at, bytes, Backing::OPEN)
+    }
+    /// Opens or masks address line 20 for the processors.
+    pub fn set_a20(&self, enabled: bool) {
+        let mut monitor = self.shared.lock();
+        if monitor.a20_masked == enabled {
+            monitor.a20_masked = !enabled;
+            monitor.post(Stale::Root);
+        }
+    }
+    /// Copies guest memory at `at`. Devices and open bus read as FFh. A20 does not apply.
+    pub fn read(&self, at: GuestPhys, into: &mut [u8]) {
+        let monitor = self.shared.lock();
+        for (page, offset, part) in chunks(at, into.len()) {
+            if let Some(into) = into.get_mut(part) {
+                monitor.read_page(page, offset, into);
+            }
+        }
+    }
+    /// Writes guest memory at `at`, seen by every tracker. ROM, devices and open bus drop it.
+    pub fn write(&self, at: GuestPhys, from: &[u8]) {
+        let mut monitor = self.shared.lock();
+        for (page, offset, part) in chunks(at, from.len()) {
+            if let Some(from) = from.get(part) {
+                monitor.write_page(page, offset, from);
+            }
+        }
+    }
+    /// What a bus master sees.
+    pub fn dma(&self) -> GuestDma {
+        GuestDma { memory: self.clone() }
+    }
+    /// A vCPU's translation, parked, with paging off.
+    pub fn vcpu(&self, attention: Arc<Attention>) -> VcpuMmu {
+        VcpuMmu::new(Arc::clone(&self.shared), attention)
+    }
+    /// All counters at this moment.
+    pub fn counters(&self) -> Counters {
+        let monitor = self.shared.lock();
+        let mut sums = [0; 16];
+        monitor.vcpus.iter().for_each(|vcpu| vcpu.tally.add_to(&mut sums));
+        Counters::from_sums(&sums, monitor.counts)
+    }
+    /// How many of this guest's frames the host holds in memory.
+    pub fn touched_frames(&self) -> u64 {
+        let monitor = self.shared.lock();
+        self.shared.pool.resident(monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)))
+    }
+    /// A hash of all RAM contents in guest-physical order, whatever frames they lie in.
+    pub fn hash(&self) -> u64 {
+        let monitor = self.shared.lock();
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut bytes = [0; PAGE_SIZE as usize];
+        for (page, frame) in monitor.phys.pages().filter_map(|(n, p)| Some((n, p.ram?))) {
+            self.shared.pool.copy_out(frame, 0, &mut bytes);
+            hash = mix(hash, page.0);
+            for word in bytes.as_chunks::<8>().0 {
+                hash = mix(hash, u64::from_le_bytes(*word));
+            }
+        }
+        hash
+    }
+
+    fn pages(&self, at: GuestPhys, bytes: u64) -> Result<std::ops::Range<u64>, MapError> {
+        if (at.0 | bytes) & PAGE_OFFSET != 0 {
+            return Err(MapError::Unaligned { at: at.0, bytes });
+        }
+        match at.0.checked_add(bytes) {
+            Some(end) if end <= 1 << self.shared.maxphyaddr => Ok(at.0 >> 12..end >> 12),
+            _ => Err(MapError::Beyond { at: at.0, bytes, bits: self.shared.maxphyaddr }),
+        }
+    }
+    fn take(&self, count: usize) -> Result<Vec<Frame>, MapError> {
+        let pool = &self.shared.pool;
+        let no_frames = || MapError::NoFrames { needed: count as u64, free: pool.free_frames() };
+        let mut frames = pool.take(count).ok_or_else(no_frames)?;
+        if let FrameOrder::Permuted { seed } = self.shared.order {
+            // Fisher and Yates, on a linear congruential generator: any fixed scatter serves.
+            let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
+            for i in (1..frames.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                frames.swap(i, (state >> 33) as usize % (i + 1));
+            }
+        }
+        Ok(frames)
+    }
+}
+
+#[inline]
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
+/// A range as (page, offset in page, range of the buffer).
+fn chunks(at: GuestPhys, bytes: usize) -> impl Iterator<Item = (PhysPage, usize, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done >= bytes {
+            return None;
+        }
+        let here = at.wrapping_add(done as u64);
+        let offset = here.page_offset() as usize;
+        let length = (PAGE_SIZE as usize - offset).min(bytes - done);
+        done += length;
+        Some((here.page(), offset, done - length..done))
+    })
+}
+
+/// Guest memory as bus masters see it.
+#[derive(Clone, Debug)]
+pub struct GuestDma {
+    memory: GuestMemory,
+}
+
+impl Dma for GuestDma {
+    fn read(&self, at: GuestPhys, into: &mut [u8]) {
+        self.memory.read(at, into);
+    }
+    fn write(&mut self, at: GuestPhys, from: &[u8]) {
+        self.memory.write(at, from);
+    }
+}
