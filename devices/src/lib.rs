@@ -12,6 +12,7 @@ pub mod exit_port;
 pub mod ioapic;
 pub mod lane;
 pub mod lapic;
+pub mod pci;
 pub mod pic8259;
 pub mod pit8254;
 pub mod port92;
