@@ -16,6 +16,7 @@ pub mod pci;
 pub mod pic8259;
 pub mod pit8254;
 pub mod port92;
+pub mod ps2;
 pub mod rtc_mc146818;
 pub mod smbus;
 pub mod uart16550;
