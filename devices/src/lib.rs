@@ -8,6 +8,7 @@ pub mod apic;
 pub mod clock;
 pub mod debug_ports;
 pub mod device;
+pub mod dma8237;
 pub mod exit_port;
 pub mod ioapic;
 pub mod lane;
