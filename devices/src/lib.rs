@@ -10,6 +10,7 @@ pub mod debug_ports;
 pub mod device;
 pub mod dma8237;
 pub mod exit_port;
+pub mod fw_cfg;
 pub mod hpet;
 pub mod ioapic;
 pub mod lane;
