@@ -236,9 +236,12 @@ impl PciBus {
         Lane::of(offset.into(), width).map_or(width.ones() as u32, |lane| lane.extract(value))
     }
 
-    /// Writes a configuration register (within one aligned 32-bit register) and queues the mappings that it changes.
+    /// Writes a configuration register and queues the mappings that it changes. An access that straddles two aligned
+    /// 32-bit registers is dropped.
     pub fn config_write(&mut self, cx: &mut Ctx<'_>, at: PciAddress, offset: u8, width: Width, value: u32) {
-        self.with_changes(at, |function| function.config_write(cx, offset, width, value));
+        if Lane::of(offset.into(), width).is_ok() {
+            self.with_changes(at, |function| function.config_write(cx, offset, width, value));
+        }
     }
 
     /// Function 0 tells whether there are others.
