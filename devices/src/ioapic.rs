@@ -232,6 +232,7 @@ impl Device for IoApic {
 mod tests {
     use super::*;
     use crate::apic::BROADCAST;
+    use crate::testing::{Place, check_places};
 
     fn select(ioapic: &mut IoApic, index: u8) {
         ioapic.state.index = index;
@@ -334,5 +335,10 @@ mod tests {
         set_entry(&mut ioapic, 9, MASK | 0x39);
         assert_eq!(entry(&ioapic, 9) & REMOTE_IRR, 0, "edge mode ends the service");
         ioapic.set_input(200, true);
+    }
+
+    #[test]
+    fn any_sequence() {
+        check_places(IoApic::new, &[0x00, 0x10, 0x40, 0x50].map(|offset| Place::Mmio(0, offset)));
     }
 }

@@ -3,17 +3,25 @@
 //! A device is a state machine with three sections (configuration, wires, volatile state). It knows offsets and wires,
 //! and is told the time; it never learns its IRQ number, its address, or that a CPU exists.
 
+pub mod acpi_pm;
 pub mod apic;
 pub mod clock;
 pub mod debug_ports;
 pub mod device;
+pub mod dma8237;
 pub mod exit_port;
+pub mod fw_cfg;
+pub mod hpet;
 pub mod ioapic;
+pub mod lane;
 pub mod lapic;
+pub mod pci;
 pub mod pic8259;
 pub mod pit8254;
 pub mod port92;
+pub mod ps2;
 pub mod rtc_mc146818;
+pub mod smbus;
 pub mod uart16550;
 pub mod wire;
 

@@ -47,6 +47,43 @@ pub(crate) fn run_events(device: &mut dyn Device, ns: u64) {
     at(Tick(ns), |cx| device.run_until(cx));
 }
 
+/// Somewhere that a guest can read and write.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Place {
+    /// A port: range, offset.
+    Port(u8, u16),
+    /// A memory-mapped register: window, offset. Accesses here are mostly of four bytes.
+    Mmio(u8, u64),
+}
+
+impl Place {
+    fn read(self, device: &mut dyn Device, cx: &mut Ctx<'_>, width: Width) -> u64 {
+        match self {
+            Place::Port(range, offset) => device.port_read(cx, range, offset, width).map_or(u64::MAX, u64::from),
+            Place::Mmio(window, offset) => device.mmio_read(cx, window, offset, wide(width)).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn write(self, device: &mut dyn Device, cx: &mut Ctx<'_>, width: Width, value: u32) -> u64 {
+        let result = match self {
+            Place::Port(range, offset) => device.port_write(cx, range, offset, width, value),
+            Place::Mmio(window, offset) => {
+                device.mmio_write(cx, window, offset, wide(width), u64::from(value) << 32 | u64::from(value))
+            }
+        };
+        result.map_or(1, |()| 0)
+    }
+}
+
+/// The width of a memory access in place of a port's.
+fn wide(width: Width) -> Width {
+    match width {
+        Width::B1 => Width::B4,
+        Width::B2 => Width::B8,
+        Width::B4 | Width::B8 => Width::B1,
+    }
+}
+
 /// One step of an arbitrary run.
 #[derive(Clone, Debug)]
 enum Step {
@@ -70,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(device: &mut dyn Device, ports: &[(u8, u16)], now: &mut u64, step: &Step) -> u64 {
+fn apply(device: &mut dyn Device, places: &[Place], now: &mut u64, step: &Step) -> u64 {
     match *step {
         Step::Pass { ns } => *now = now.saturating_add(ns),
         Step::Event => *now = (*now).max(device.next_event().map_or(0, |tick| tick.0)),
@@ -81,14 +118,8 @@ fn apply(device: &mut dyn Device, ports: &[(u8, u16)], now: &mut u64, step: &Ste
         let next = device.next_event();
         assert!(next.is_none_or(|next| next > cx.now || next.0 > u64::MAX / 2), "{}: stuck at {next:?}", device.name());
         let result = match *step {
-            Step::Read { port, width } => {
-                let (range, offset) = ports[port % ports.len()];
-                device.port_read(cx, range, offset, width).map_or(u64::MAX, u64::from)
-            }
-            Step::Write { port, width, value } => {
-                let (range, offset) = ports[port % ports.len()];
-                device.port_write(cx, range, offset, width, value).map_or(1, |()| 0)
-            }
+            Step::Read { port, width } => places[port % places.len()].read(device, cx, width),
+            Step::Write { port, width, value } => places[port % places.len()].write(device, cx, width, value),
             Step::Pass { .. } | Step::Event => 0,
         };
         result ^ device.next_event().map_or(0, |tick| tick.0 << 32)
@@ -97,8 +128,12 @@ fn apply(device: &mut dyn Device, ports: &[(u8, u16)], now: &mut u64, step: &Ste
 
 /// The property that every device has. `ranges` gives the length of each port range.
 pub(crate) fn check_device<D: Device>(make: impl Fn() -> D, ranges: &[u16]) {
-    let ports: Vec<(u8, u16)> =
-        ranges.iter().zip(0u8..).flat_map(|(&len, range)| (0..len).map(move |offset| (range, offset))).collect();
+    let ports = |(&len, range): (&u16, u8)| (0..len).map(move |offset| Place::Port(range, offset));
+    check_places(make, &ranges.iter().zip(0u8..).flat_map(ports).collect::<Vec<_>>());
+}
+
+/// The same for a device with memory-mapped registers.
+pub(crate) fn check_places<D: Device>(make: impl Fn() -> D, places: &[Place]) {
     let strategy = (
         proptest::collection::vec(step(), 0..120),
         proptest::collection::vec(step(), 0..60),
@@ -111,7 +146,7 @@ pub(crate) fn check_device<D: Device>(make: impl Fn() -> D, ranges: &[u16]) {
         let mut device = make();
         let mut now = 0;
         for step in &before {
-            apply(&mut device, &ports, &mut now, step);
+            apply(&mut device, places, &mut now, step);
         }
         let saved = device.save();
         let mut twin = make();
@@ -119,8 +154,8 @@ pub(crate) fn check_device<D: Device>(make: impl Fn() -> D, ranges: &[u16]) {
         prop_assert_eq!(&twin.save(), &saved, "save, restore, save");
         let mut twin_now = now;
         for step in &after {
-            let answer = apply(&mut device, &ports, &mut now, step);
-            prop_assert_eq!(answer, apply(&mut twin, &ports, &mut twin_now, step), "{:?}", step);
+            let answer = apply(&mut device, places, &mut now, step);
+            prop_assert_eq!(answer, apply(&mut twin, places, &mut twin_now, step), "{:?}", step);
         }
         prop_assert_eq!(twin.save(), device.save(), "the same future");
         let mut damaged = saved;
@@ -129,7 +164,7 @@ pub(crate) fn check_device<D: Device>(make: impl Fn() -> D, ranges: &[u16]) {
         }
         if twin.restore(&damaged).is_ok() {
             for step in &after {
-                apply(&mut twin, &ports, &mut twin_now, step);
+                apply(&mut twin, places, &mut twin_now, step);
             }
         }
     });

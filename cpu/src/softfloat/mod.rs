@@ -20,6 +20,8 @@ mod f80_arithmetic;
 mod f80_convert;
 mod f80_remainder;
 mod format;
+mod real;
+mod transcendental;
 
 pub use arithmetic::{add, div, fma, mul, sqrt, sub};
 pub use compare::{compare, max, min};

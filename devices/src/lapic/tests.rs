@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::apic::BROADCAST;
+use crate::testing::{Place, check_places};
 use Trigger::{Edge, Level};
+use proptest::prelude::*;
 
 const TPR: u64 = 0x80;
 const PPR: u64 = 0xA0;
@@ -538,4 +540,85 @@ fn widths() {
     assert_eq!(read(&mut lapic, 0x24, Width::B4), Err(IoError::BadWidth));
     assert_eq!(read(&mut lapic, 0x1000, Width::B4), Err(IoError::NoSuchRegister));
     assert_eq!(lapic.window_write(Tick(0), 0x80, Width::B1, 1), Err(IoError::BadWidth));
+}
+
+#[test]
+fn any_sequence() {
+    let registers =
+        [TPR, EOI, LDR, DFR, SVR, ESR, ICR, ICR_HIGH, LVT_TIMER, LVT_LINT0, LVT_ERROR, INITIAL, CURRENT, DIVIDE];
+    check_places(|| lapic(0), &registers.map(|offset| Place::Mmio(0, offset)));
+}
+
+/// Something that happens to a local APIC from any side.
+#[derive(Clone, Debug)]
+enum Act {
+    Msr(u32, u64),
+    Inject(u8, bool),
+    Deliver(u32, u8),
+    Lint(bool, bool),
+    Register(u8, u32),
+    Pass(u64),
+    Acknowledge,
+    Eoi,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        (
+            prop_oneof![Just(IA32_APIC_BASE), Just(IA32_TSC_DEADLINE), 0x800u32..0x840],
+            prop_oneof![0u64..0x2_0000, any::<u64>()]
+        )
+            .prop_map(|(msr, value)| Act::Msr(msr, value)),
+        prop_oneof![Just(ENABLED), Just(X2APIC), Just(0u64)].prop_map(|base| Act::Msr(IA32_APIC_BASE, base)),
+        any::<(u8, bool)>().prop_map(|(vector, level)| Act::Inject(vector, level)),
+        any::<(u32, u8)>().prop_map(|(mode, vector)| Act::Deliver(mode, vector)),
+        any::<(bool, bool)>().prop_map(|(pin, high)| Act::Lint(pin, high)),
+        (0u8..0x40, any::<u32>()).prop_map(|(register, value)| Act::Register(register, value)),
+        (0u32..63).prop_map(|shift| Act::Pass(1 << shift)),
+        Just(Act::Acknowledge),
+        Just(Act::Eoi),
+    ]
+}
+
+#[test]
+fn nothing_from_any_side_breaks_it() {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) };
+    proptest!(config, |(acts in proptest::collection::vec(act(), 0..200))| {
+        let mut lapic = lapic(0);
+        let mut now = Tick(0);
+        for act in acts {
+            match act {
+                Act::Msr(msr, value) => {
+                    let _ = lapic.write_msr(now, msr, value);
+                    let _ = lapic.read_msr(now, msr);
+                }
+                Act::Inject(vector, level) => lapic.inject(vector, Trigger::from_bit(u64::from(level), 1)),
+                Act::Deliver(mode, vector) => {
+                    if let Some(mode) = DeliveryMode::from_bits(mode) {
+                        lapic.deliver(mode, vector, Edge);
+                    }
+                }
+                Act::Lint(pin, high) => lapic.set_lint(if pin { Lint::Lint1 } else { Lint::Lint0 }, high),
+                Act::Register(register, value) => {
+                    let _ = lapic.window_write(now, u64::from(register) << 4, Width::B4, value.into());
+                    let _ = lapic.window_read(now, u64::from(register) << 4, Width::B4);
+                }
+                Act::Pass(ns) => now = now.after(ns),
+                Act::Acknowledge => {
+                    let (pending, ppr) = (lapic.pending(), lapic.ppr());
+                    match lapic.acknowledge() {
+                        Some(vector) if pending => prop_assert!(vector >> 4 > ppr >> 4 && lapic.ppr() >= vector & 0xF0),
+                        other => prop_assert!(!pending && other.is_none_or(|vector| vector == lapic.state.svr as u8)),
+                    }
+                }
+                Act::Eoi => lapic.eoi(),
+            }
+            lapic.advance(now);
+            prop_assert!(lapic.next_event().is_none_or(|next| next > now || now.0 > u64::MAX / 2));
+            let saved = lapic.save();
+            let mut twin = LocalApic::new(Config::new(0));
+            twin.restore(&saved).expect("own state");
+            prop_assert_eq!(&twin.state, &lapic.state);
+        }
+    });
 }

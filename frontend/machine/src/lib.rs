@@ -8,7 +8,9 @@
 //! ```
 
 pub mod acpi;
+pub mod board;
 pub mod config;
+pub mod gate;
 pub mod load;
 pub mod memory_map;
 pub mod wiring;

@@ -2,13 +2,90 @@
 //!
 //! Devices know offsets and pins only; this page gives them addresses and interrupt numbers, and [`crate::acpi`] tells the
 //! guest the same. The board is an i440FX with PIIX3 and the PIIX4's power management.
+//!
+//! ```text
+//!  IRQ 0 timer ─► 8259 0, I/O APIC 2          8259 INTR ─► LINT0 of every local APIC
+//!  IRQ n ───────► 8259 n, I/O APIC n          NMI ──────► LINT1
+//!  PIRQ A–D ────► PIIX3 ─► an ISA IRQ         I/O APIC ─► messages ─► local APICs
+//!             └─► I/O APIC 16–19
+//! ```
 
-use umbra_mmu::addr::GuestPhys;
+use umbra_devices::pci::PciAddress;
+use umbra_mmu::addr::{GuestPhys, RegionId};
 
-/// Base of the power-management registers in port space: PM1 events at +0, PM1 control at +4, timer at +8, GPE0 at +0Ch.
-pub const PM_BASE: u16 = 0x600;
-/// The reset control register of the PIIX3 (writing 06h resets the machine).
-pub const RESET_CONTROL: u16 = 0xCF9;
+macro_rules! slots {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// A place on the board for a chip.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Slot { $($(#[$doc])* $name),* }
+        impl Slot {
+            /// All slots, in the order of their numbers.
+            pub const ALL: [Slot; [$(Slot::$name),*].len()] = [$(Slot::$name),*];
+            /// How many there are.
+            pub const COUNT: usize = Slot::ALL.len();
+        }
+    };
+}
+
+slots! {
+    /// The 8259A pair.
+    Pic,
+    /// The 8254 timer and port 61h.
+    Pit,
+    /// The real-time clock and CMOS RAM.
+    Rtc,
+    /// The keyboard controller with keyboard and mouse.
+    Keyboard,
+    /// Port 92h.
+    Port92,
+    /// The first serial port.
+    Com1,
+    /// The second serial port.
+    Com2,
+    /// The I/O APIC.
+    IoApic,
+    /// POST code and console ports.
+    Debug,
+    /// The exit device.
+    Exit,
+    /// PCI bus 0 with everything on it.
+    Pci,
+}
+
+impl Slot {
+    /// The serial ports.
+    pub const SERIAL: [Slot; 2] = [Slot::Com1, Slot::Com2];
+}
+
+/// First port, number of ports, chip, the chip's range.
+#[rustfmt::skip]
+pub const PORTS: &[(u16, u16, Slot, u8)] = &[
+    (0x020, 2, Slot::Pic,    0), (0x0A0, 2, Slot::Pic, 1), (0x4D0, 2, Slot::Pic, 2),
+    (0x040, 4, Slot::Pit,    0), (0x061, 1, Slot::Pit, 1),
+    (0x070, 2, Slot::Rtc,    0), (0x072, 2, Slot::Rtc, 1),
+    (0x060, 1, Slot::Keyboard, 0), (0x064, 1, Slot::Keyboard, 1),
+    (0x092, 1, Slot::Port92, 0),
+    (SERIAL_PORTS[0].0, 8, Slot::Com1, 0),
+    (SERIAL_PORTS[1].0, 8, Slot::Com2, 0),
+    (0x080, 1, Slot::Debug,  0), (0x0E9, 1, Slot::Debug, 1),
+    (0x0F4, 4, Slot::Exit,   0),
+    (0xCF8, 8, Slot::Pci,    0),
+];
+
+/// The local APICs' region: each vCPU sees its own there.
+pub const LAPIC_REGION: RegionId = RegionId(0);
+/// The I/O APIC's region.
+pub const IOAPIC_REGION: RegionId = RegionId(1);
+/// Regions from this on belong to windows of PCI functions.
+pub const FIRST_PCI_REGION: u16 = 16;
+
+/// Region, chip, size of the window in bytes.
+#[rustfmt::skip]
+pub const WINDOWS: &[(RegionId, GuestPhys, Slot, u64)] = &[
+    (IOAPIC_REGION, IOAPIC_BASE, Slot::IoApic, 0x1000),
+];
+
 /// The I/O APIC's window.
 pub const IOAPIC_BASE: GuestPhys = GuestPhys(0xFEC0_0000);
 /// The I/O APIC's identifier.
@@ -17,20 +94,94 @@ pub const IOAPIC_ID: u8 = 0;
 pub const HPET_BASE: GuestPhys = GuestPhys(0xFED0_0000);
 /// The local APICs' window at power-on.
 pub const LAPIC_BASE: GuestPhys = GuestPhys(0xFEE0_0000);
+/// The end of the PCI memory window below the I/O APIC.
+pub const PCI_WINDOW_END: u64 = 0xFEC0_0000;
+
+/// Base of the power-management registers in port space: PM1 events at +0, PM1 control at +4, timer at +8, GPE0 at +0Ch.
+pub const PM_BASE: u16 = 0x600;
+/// The reset control register of the PIIX3 (writing 06h resets the machine).
+pub const RESET_CONTROL: u16 = 0xCF9;
+/// The serial ports: first port, ISA request.
+pub const SERIAL_PORTS: [(u16, u8); 2] = [(0x3F8, 4), (0x2F8, 3)];
+
+/// The timer's interrupt request.
+pub const PIT_IRQ: u8 = 0;
+/// The keyboard's interrupt request.
+pub const KEYBOARD_IRQ: u8 = 1;
+/// The mouse's interrupt request.
+pub const MOUSE_IRQ: u8 = 12;
+/// The real-time clock's interrupt request.
+pub const RTC_IRQ: u8 = 8;
 /// The interrupt of the ACPI power management (level-triggered, active high).
 pub const SCI_IRQ: u8 = 9;
+/// The interrupt request of x87 errors.
+pub const FERR_IRQ: u8 = 13;
 /// The PIT's interrupt request 0 arrives at this input of the I/O APIC.
 pub const IOAPIC_PIT_INPUT: u8 = 2;
 /// The PCI interrupt lines A–D when the guest uses the 8259s: the ISA request that each is routed to at power-on.
 pub const PIRQ_ISA: [u8; 4] = [10, 10, 11, 11];
 /// The PCI interrupt lines A–D when the guest uses the I/O APIC: inputs 16–19.
 pub const PIRQ_IOAPIC: [u8; 4] = [16, 17, 18, 19];
-/// The serial ports: first port, ISA request.
-pub const SERIAL_PORTS: [(u16, u8); 2] = [(0x3F8, 4), (0x2F8, 3)];
-/// The end of the PCI memory window below the I/O APIC.
-pub const PCI_WINDOW_END: u64 = 0xFEC0_0000;
+/// The ISA requests that are level-triggered at power-on (ELCR): the SCI and the PCI lines.
+pub const LEVEL_IRQS: u16 = 1 << SCI_IRQ | 1 << 10 | 1 << 11;
+
+/// The first wire of PIRQA–PIRQD; the wires below it are the ISA requests 0–15.
+pub const PIRQ_PIN: u8 = 16;
+/// The wire of non-maskable interrupts.
+pub const NMI_PIN: u8 = 20;
+/// The wire that opens the A20 gate (keyboard controller, port 92h).
+pub const A20_PIN: u8 = 21;
+/// The wire that resets the processors (keyboard controller, port 92h).
+pub const RESET_PIN: u8 = 22;
+
+/// What a wire is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// An ISA interrupt request, 0–15.
+    Isa(u8),
+    /// A PCI interrupt line, 0–3 for A–D.
+    Pirq(u8),
+    /// Non-maskable interrupt.
+    Nmi,
+    /// Address line 20.
+    A20,
+    /// Reset of the processors.
+    Reset,
+    /// Not connected.
+    None,
+}
+
+/// What the wire of a number is.
+pub const fn pin(number: u8) -> Pin {
+    match number {
+        0..PIRQ_PIN => Pin::Isa(number),
+        PIRQ_PIN..NMI_PIN => Pin::Pirq(number - PIRQ_PIN),
+        NMI_PIN => Pin::Nmi,
+        A20_PIN => Pin::A20,
+        RESET_PIN => Pin::Reset,
+        _ => Pin::None,
+    }
+}
+
+/// The I/O APIC input at which an ISA request arrives. Request 2 is the cascade of the 8259s.
+pub const fn ioapic_input(irq: u8) -> Option<u8> {
+    match irq {
+        PIT_IRQ => Some(IOAPIC_PIT_INPUT),
+        IOAPIC_PIT_INPUT => None,
+        _ => Some(irq),
+    }
+}
 
 /// The PCI interrupt line (0 = A) of a slot's pin (0 = INTA#): slots take turns, as on every i440FX board.
 pub const fn pirq_of(slot: u8, pin: u8) -> u8 {
     (slot.wrapping_sub(1).wrapping_add(pin)) & 3
 }
+
+/// The i440FX host bridge.
+pub const HOST_BRIDGE: PciAddress = PciAddress::new(0, 0);
+/// The PIIX3's ISA bridge.
+pub const ISA_BRIDGE: PciAddress = PciAddress::new(1, 0);
+/// The PIIX3's IDE controller.
+pub const IDE: PciAddress = PciAddress::new(1, 1);
+/// The PIIX4's power management.
+pub const POWER: PciAddress = PciAddress::new(1, 3);

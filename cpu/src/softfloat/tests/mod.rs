@@ -5,6 +5,7 @@ mod exact;
 mod extended;
 mod recorded;
 mod single_double;
+mod transcendental;
 
 use super::F80;
 

@@ -6,12 +6,12 @@
 use super::super::*;
 
 /// Parses an F80 written as exponent:significand.
-fn extended(text: &str) -> F80 {
+pub fn extended(text: &str) -> F80 {
     let (high, low) = text.split_once(':').expect("an F80 has a colon");
     F80::new(u16::from_str_radix(high, 16).expect("an exponent"), u64::from_str_radix(low, 16).expect("a significand"))
 }
 
-fn number(text: &str) -> u64 {
+pub fn number(text: &str) -> u64 {
     u64::from_str_radix(text, 16).expect("a hexadecimal number")
 }
 

@@ -1,0 +1,185 @@
+//! The chips of the board by slot, and how they are wired when they are plugged in.
+
+use crate::gate::Gate;
+use crate::wiring::{self, Slot};
+use std::sync::Arc;
+use umbra_devices::debug_ports::DebugPorts;
+use umbra_devices::device::Device;
+use umbra_devices::exit_port::ExitPort;
+use umbra_devices::ioapic::IoApic;
+use umbra_devices::lapic;
+use umbra_devices::pci::PciBus;
+use umbra_devices::pci::i440fx::I440fx;
+use umbra_devices::pci::piix3::Piix3;
+use umbra_devices::pci::piix3_ide::Piix3Ide;
+use umbra_devices::pci::piix4_pm::Piix4Pm;
+use umbra_devices::pic8259::Pic8259;
+use umbra_devices::pit8254::Pit8254;
+use umbra_devices::port92::Port92;
+use umbra_devices::ps2::{I8042, I8042Config, I8042Wires};
+use umbra_devices::rtc_mc146818::{CivilTime, RtcMc146818};
+use umbra_devices::uart16550::{Uart16550, UartConfig};
+use umbra_devices::wire::{IrqLine, WireBundle};
+use umbra_mmu::attention::Attention;
+use umbra_mmu::memory::GuestMemory;
+
+/// What a board is made of.
+pub struct BoardParts {
+    /// Guest memory, with RAM mapped.
+    pub memory: GuestMemory,
+    /// Bytes of RAM, for the host bridge and the CMOS RAM.
+    pub ram: u64,
+    /// One for each vCPU.
+    pub vcpus: Vec<VcpuParts>,
+    /// The date at power-on.
+    pub date: CivilTime,
+    /// Which serial ports are there.
+    pub serial: [Fit; wiring::SERIAL_PORTS.len()],
+    /// Whether the exit device is there.
+    pub exit_port: Fit,
+}
+
+/// Whether an optional chip is on the board.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It is.
+    Fitted,
+    /// It is not: its ports are open bus.
+    Absent,
+}
+
+/// The board's end of one vCPU, before it is plugged in.
+pub struct VcpuParts {
+    /// Its local APIC.
+    pub lapic: lapic::Config,
+    /// Its attention word.
+    pub attention: Arc<Attention>,
+    /// Where it sleeps.
+    pub gate: Arc<Gate>,
+}
+
+/// All chips but the local APICs.
+pub struct Chips {
+    pub(super) pic: Pic8259,
+    pit: Pit8254,
+    rtc: RtcMc146818,
+    keyboard: I8042,
+    port92: Port92,
+    com: [Option<Uart16550>; wiring::SERIAL_PORTS.len()],
+    pub(super) ioapic: IoApic,
+    pub(super) debug: DebugPorts,
+    pub(super) exit: Option<ExitPort>,
+    pub(super) pci: PciBus,
+    absent: Absent,
+}
+
+impl Chips {
+    /// Plugs all chips in.
+    pub(super) fn new(parts: &BoardParts, wires: &WireBundle) -> Chips {
+        let com = std::array::from_fn(|number| {
+            let irq = wiring::SERIAL_PORTS[number].1;
+            (parts.serial[number] == Fit::Fitted).then(|| Uart16550::new(UartConfig::default(), wires.line(irq)))
+        });
+        let isa: [IrqLine; 16] = std::array::from_fn(|irq| wires.line(irq as u8));
+        let mut pci = PciBus::new();
+        // Nothing is plugged in yet, so that no slot can be taken.
+        let _ = pci.add(wiring::HOST_BRIDGE, Box::new(I440fx::new(parts.ram)));
+        let _ = pci.add(wiring::ISA_BRIDGE, Box::new(Piix3::new(isa)));
+        let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new()));
+        let sci = || wires.line(wiring::SCI_IRQ);
+        let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
+        Chips {
+            pic: Pic8259::new(),
+            pit: Pit8254::new(wires.line(wiring::PIT_IRQ)),
+            rtc: RtcMc146818::new(parts.date, wires.line(wiring::RTC_IRQ)),
+            keyboard: I8042::new(
+                I8042Config::default(),
+                I8042Wires {
+                    irq_keyboard: wires.line(wiring::KEYBOARD_IRQ),
+                    irq_mouse: wires.line(wiring::MOUSE_IRQ),
+                    a20: wires.line(wiring::A20_PIN),
+                    reset: wires.line(wiring::RESET_PIN),
+                },
+            ),
+            port92: Port92::new(wires.line(wiring::A20_PIN), wires.line(wiring::RESET_PIN)),
+            com,
+            ioapic: IoApic::new(),
+            debug: DebugPorts::new(),
+            exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
+            pci,
+            absent: Absent,
+        }
+    }
+    /// Whether there is a chip in a slot.
+    pub fn is_fitted(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Com1 => self.com[0].is_some(),
+            Slot::Com2 => self.com[1].is_some(),
+            Slot::Exit => self.exit.is_some(),
+            _ => true,
+        }
+    }
+    /// The chip in a slot; one that answers nothing if the slot is empty.
+    pub fn get(&mut self, slot: Slot) -> &mut dyn Device {
+        fn or_absent<'a, T: Device>(chip: &'a mut Option<T>, absent: &'a mut Absent) -> &'a mut dyn Device {
+            match chip {
+                Some(chip) => chip,
+                None => absent,
+            }
+        }
+        match slot {
+            Slot::Pic => &mut self.pic,
+            Slot::Pit => &mut self.pit,
+            Slot::Rtc => &mut self.rtc,
+            Slot::Keyboard => &mut self.keyboard,
+            Slot::Port92 => &mut self.port92,
+            Slot::Com1 => or_absent(&mut self.com[0], &mut self.absent),
+            Slot::Com2 => or_absent(&mut self.com[1], &mut self.absent),
+            Slot::IoApic => &mut self.ioapic,
+            Slot::Debug => &mut self.debug,
+            Slot::Exit => or_absent(&mut self.exit, &mut self.absent),
+            Slot::Pci => &mut self.pci,
+        }
+    }
+    /// The serial port in a slot.
+    pub fn uart(&mut self, slot: Slot) -> Option<&mut Uart16550> {
+        match slot {
+            Slot::Com1 => self.com[0].as_mut(),
+            Slot::Com2 => self.com[1].as_mut(),
+            _ => None,
+        }
+    }
+    /// The keyboard controller.
+    pub(super) fn keyboard(&mut self) -> &mut I8042 {
+        &mut self.keyboard
+    }
+    /// The real-time clock.
+    pub fn rtc(&mut self) -> &mut RtcMc146818 {
+        &mut self.rtc
+    }
+    /// The power management.
+    pub(super) fn power(&mut self) -> Option<&mut Piix4Pm> {
+        self.pci.get_mut(wiring::POWER)
+    }
+    /// The ISA bridge.
+    pub(super) fn isa_bridge(&mut self) -> Option<&mut Piix3> {
+        self.pci.get_mut(wiring::ISA_BRIDGE)
+    }
+}
+
+/// An empty slot.
+#[derive(Debug)]
+struct Absent;
+
+impl Device for Absent {
+    fn name(&self) -> &'static str {
+        "empty"
+    }
+    fn reset(&mut self, _cx: &mut umbra_devices::device::Ctx<'_>) {}
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn restore(&mut self, _state: &[u8]) -> Result<(), umbra_devices::device::StateError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the system firmware would have done before it started a kernel, for machines that start one without firmware.
+//!
+//! Memory below 1 MiB is RAM throughout; PCI interrupts are routed and level-triggered; the power-management block is at
+//! its address; the bootstrap processor's local APIC is in virtual-wire mode; A20 is open; the 8259s are initialised to
+//! vectors 08h and 70h, masked; the CMOS RAM tells the memory size; and the BIOS data area tells what a scan looks for.
+//!
+//! Leaves out: interrupt services (there is no INT 10h to call), the MP tables, PCI BARs (no function has any to place).
+
+use super::Board;
+use crate::memory_map::{EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
+use crate::wiring::{self, Slot};
+use umbra_devices::device::{Ctx, Width};
+use umbra_devices::pci::offset;
+use umbra_devices::pci::piix4_pm::{PMBASE, PMREGMISC};
+use umbra_mmu::addr::GuestPhys;
+
+/// Configuration registers that firmware writes: PAM 0–6, PIRQ routes A–D.
+const PAM: [(u8, u32); 7] =
+    [(0x59, 0x30), (0x5A, 0x33), (0x5B, 0x33), (0x5C, 0x33), (0x5D, 0x33), (0x5E, 0x33), (0x5F, 0x33)];
+const PIRQ_ROUTES: u8 = 0x60;
+/// Initialisation commands of the 8259s: cascade, with ICW4, 8086 mode; then everything masked.
+#[rustfmt::skip]
+const PIC_SETUP: [(u16, u32); 10] = [
+    (0x20, 0x11), (0x21, 0x08), (0x21, 0x04), (0x21, 0x01), (0xA0, 0x11),
+    (0xA1, 0x70), (0xA1, 0x02), (0xA1, 0x01), (0x21, 0xFF), (0xA1, 0xFF),
+];
+const COMMAND_IO: u32 = 1;
+
+impl Board {
+    /// Does what firmware would have done.
+    pub fn play_firmware(&mut self, map: &MemoryMap) {
+        for (register, value) in PAM {
+            self.write_config(wiring::HOST_BRIDGE, register, Width::B1, value);
+        }
+        for (line, irq) in (0..).zip(wiring::PIRQ_ISA) {
+            self.write_config(wiring::ISA_BRIDGE, PIRQ_ROUTES + line, Width::B1, irq.into());
+        }
+        self.write_config(wiring::POWER, PMBASE, Width::B4, u32::from(wiring::PM_BASE) | 1);
+        self.write_config(wiring::POWER, PMREGMISC, Width::B1, 1);
+        self.write_config(wiring::POWER, offset::COMMAND, Width::B2, COMMAND_IO);
+        self.write_config(wiring::POWER, offset::INTERRUPT_LINE, Width::B1, wiring::SCI_IRQ.into());
+        self.touch(Slot::Pci);
+        let [low, high] = wiring::LEVEL_IRQS.to_le_bytes();
+        for (port, value) in PIC_SETUP.into_iter().chain([(0x4D0, low.into()), (0x4D1, high.into()), (0x92, 0x02)]) {
+            self.port_write(port, 1, value);
+        }
+        // 8 data bits, no parity, 1 stop bit.
+        for (slot, (port, _)) in Slot::SERIAL.into_iter().zip(wiring::SERIAL_PORTS) {
+            if self.chips.is_fitted(slot) {
+                self.port_write(port + 3, 1, 3);
+            }
+        }
+        if let Some(boot) = self.vcpus.first_mut() {
+            boot.lapic.enter_virtual_wire();
+        }
+        self.fill_cmos(map);
+        self.fill_bios_data(map);
+        self.settle();
+    }
+
+    fn write_config(&mut self, at: umbra_devices::pci::PciAddress, register: u8, width: Width, value: u32) {
+        let mut cx = Ctx { now: self.now, dma: &mut self.dma };
+        self.chips.pci.config_write(&mut cx, at, register, width, value);
+    }
+
+    /// Memory sizes where PC firmware keeps them.
+    fn fill_cmos(&mut self, map: &MemoryMap) {
+        let low = map.low_end().0;
+        let base_kib = (EBDA_BASE / 1024) as u16;
+        let extended_kib = ((low - EXTENDED_BASE) / 1024).min(0xFFFF) as u16;
+        let above_16_mib = (low.saturating_sub(16 << 20) >> 16).min(LOW_RAM_LIMIT >> 16) as u16;
+        let above_4_gib = (map.high_end().0 - (1 << 32)) >> 16;
+        let cmos = self.chips.rtc().cmos_mut();
+        let mut put = |at: usize, bytes: &[u8]| {
+            if let Some(target) = cmos.get_mut(at..at + bytes.len()) {
+                target.copy_from_slice(bytes);
+            }
+        };
+        put(0x14, &[0b0000_0110]); // A coprocessor and a pointing device.
+        put(0x15, &base_kib.to_le_bytes());
+        put(0x17, &extended_kib.to_le_bytes());
+        put(0x30, &extended_kib.to_le_bytes());
+        put(0x34, &above_16_mib.to_le_bytes());
+        put(0x5B, &above_4_gib.to_le_bytes()[..3]);
+    }
+
+    /// The words of the BIOS data area that kernels look at.
+    fn fill_bios_data(&mut self, _map: &MemoryMap) {
+        let mut area = [0_u8; 0x100];
+        for (number, slot) in Slot::SERIAL.into_iter().enumerate() {
+            if self.chips.is_fitted(slot) {
+                let port = wiring::SERIAL_PORTS[number].0.to_le_bytes();
+                area[2 * number..2 * number + 2].copy_from_slice(&port);
+            }
+        }
+        area[0x0E..0x10].copy_from_slice(&((EBDA_BASE >> 4) as u16).to_le_bytes());
+        area[0x13..0x15].copy_from_slice(&((EBDA_BASE / 1024) as u16).to_le_bytes());
+        // Text mode 3: 80 columns, 25 rows, CRT controller at 3D4h.
+        area[0x49] = 3;
+        area[0x4A] = 80;
+        area[0x63..0x65].copy_from_slice(&0x3D4_u16.to_le_bytes());
+        area[0x84] = 24;
+        self.memory.write(GuestPhys(0x400), &area);
+        // The extended area begins with its own size in KiB.
+        self.memory.write(GuestPhys(EBDA_BASE), &[1]);
+    }
+}
