@@ -45,6 +45,8 @@ pub struct Link {
     pub cache: BlockCache,
     /// The block must be left after the current instruction (a device was accessed, code was written).
     pub leave: bool,
+    /// The value that the executor's cold load left here.
+    pub loaded: u64,
     /// The running block holds one instruction only, so that a device access may be made (see `memory`).
     pub alone: bool,
     /// The last instruction was a software interrupt: it clears TF, and no single-step trap follows it.
@@ -81,6 +83,7 @@ impl Vcpu {
                 model,
                 cache: BlockCache::default(),
                 leave: false,
+                loaded: 0,
                 alone: false,
                 end: 0,
                 suppress_trap: false,

@@ -134,7 +134,8 @@ pub struct BlockCache {
     free: Vec<u32>,
     /// Blocks by the page (or pages) that hold their bytes.
     by_page: FxHashMap<PhysPage, Vec<u32>>,
-    /// Dropped blocks that may still be executing.
+    /// Dropped blocks that may still be executing: boxed, so that they stay where they are.
+    #[allow(clippy::vec_box, reason = "references into the boxes are alive until `sweep`")]
     dropped: Vec<Box<Block>>,
     steps: usize,
     generation: u32,

@@ -1,6 +1,6 @@
 //! Binary and unary arithmetic and logic (SDM vol. 2: ADD … XOR, CMP, TEST, INC, DEC, NEG, NOT).
 
-use super::memory::{Address, load, next_after_slow, rmw};
+use super::memory::{Address, Way, load, next_after, rmw};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
@@ -76,46 +76,50 @@ pub fn ri<O: Binary, T: Int, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Lea
 
 pub fn rm<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
-        Ok(b) => to_register::<O, T, FLAGS>(cpu, s, b),
-        Err(leave) => return leave,
+        Some(b) => to_register::<O, T, FLAGS>(cpu, s, b),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
 
 #[inline(always)]
-fn to_memory<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step, b: T, locked: bool) -> Leave {
+fn to_memory<O: Binary, T: Int, A: Address, const FLAGS: bool, const LOCK: bool>(
+    cpu: &mut Vcpu,
+    s: &Step,
+    b: T,
+) -> Leave {
     let result = if O::WRITES {
-        rmw::<T, A>(cpu, s, locked, |a| O::apply(a, b)).map(|(_, new)| new)
+        rmw::<T, A, LOCK>(cpu, s, |a| O::apply(a, b)).map(|(_, new, way)| (new, way))
     } else {
-        load::<T, A>(cpu, s).map(|a| O::apply(a, b))
+        load::<T, A>(cpu, s).map(|a| (O::apply(a, b), Way::Fast))
     };
     match result {
-        Ok(result) => {
+        Some((result, way)) => {
             if FLAGS || !O::WRITES {
                 hold(cpu, O::LAZY, result, b);
             }
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
 pub fn mr<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    to_memory::<O, T, A, FLAGS>(cpu, s, b, false)
+    to_memory::<O, T, A, FLAGS, false>(cpu, s, b)
 }
 
 pub fn mi<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    to_memory::<O, T, A, FLAGS>(cpu, s, T::narrow(s.imm as u64), false)
+    to_memory::<O, T, A, FLAGS, false>(cpu, s, T::narrow(s.imm as u64))
 }
 
 pub fn locked_mr<O: Binary, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    to_memory::<O, T, A, true>(cpu, s, b, true)
+    to_memory::<O, T, A, true, true>(cpu, s, b)
 }
 
 pub fn locked_mi<O: Binary, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    to_memory::<O, T, A, true>(cpu, s, T::narrow(s.imm as u64), true)
+    to_memory::<O, T, A, true, true>(cpu, s, T::narrow(s.imm as u64))
 }
 
 /// ADC or SBB.
@@ -165,32 +169,31 @@ pub fn carry_ri<O: WithCarry, T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 
 pub fn carry_rm<O: WithCarry, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
-        Ok(b) => carry_to_register::<O, T>(cpu, s, b),
-        Err(leave) => return leave,
+        Some(b) => carry_to_register::<O, T>(cpu, s, b),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
 
 #[inline(always)]
-fn carry_to_memory<O: WithCarry, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, b: T) -> Leave {
+fn carry_to_memory<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step, b: T) -> Leave {
     let carry = u64::from(cpu.carry());
-    let locked = s.cond != 0;
-    match rmw::<T, A>(cpu, s, locked, |a: T| T::narrow(O::apply(a.widen(), b.widen(), carry))) {
-        Ok((_, result)) => {
+    match rmw::<T, A, LOCK>(cpu, s, |a: T| T::narrow(O::apply(a.widen(), b.widen(), carry))) {
+        Some((_, result, way)) => {
             hold(cpu, O::LAZY[carry as usize & 1], result, b);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
-pub fn carry_mr<O: WithCarry, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub fn carry_mr<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    carry_to_memory::<O, T, A>(cpu, s, b)
+    carry_to_memory::<O, T, A, LOCK>(cpu, s, b)
 }
 
-pub fn carry_mi<O: WithCarry, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    carry_to_memory::<O, T, A>(cpu, s, T::narrow(s.imm as u64))
+pub fn carry_mi<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    carry_to_memory::<O, T, A, LOCK>(cpu, s, T::narrow(s.imm as u64))
 }
 
 /// A one-operand operation.
@@ -257,12 +260,12 @@ pub fn unary_r<O: Unary, T: Int, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) ->
     next(cpu, s)
 }
 
-pub fn unary_m<O: Unary, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    match rmw::<T, A>(cpu, s, s.cond != 0, |a: T| O::apply(a)) {
-        Ok((old, result)) => {
+pub fn unary_m<O: Unary, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match rmw::<T, A, LOCK>(cpu, s, |a: T| O::apply(a)) {
+        Some((old, result, way)) => {
             O::hold(cpu, old, result);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }

@@ -6,7 +6,7 @@
 //! Undefined results have one value here, AMD's: BT leaves all flags but CF alone; BSF and BSR with a zero source keep the
 //! destination, and change no flag but ZF.
 
-use super::memory::{Address, load, next_after_slow, rmw, source};
+use super::memory::{Address, Way, load, next_after, rmw, source};
 use super::next;
 use super::shift::put_flags;
 use crate::cache::{Leave, Step};
@@ -69,20 +69,20 @@ pub fn test_r<O: Change, T: Int, const INDEXED: bool>(cpu: &mut Vcpu, s: &Step) 
     next(cpu, s)
 }
 
-pub fn test_m<O: Change, T: Int, A: Address, const INDEXED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub fn test_m<O: Change, T: Int, A: Address, const INDEXED: bool, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let bit = bit::<T, INDEXED>(cpu, s);
     let word = if O::apply(0, 0).is_none() {
-        load::<T, A>(cpu, s)
+        load::<T, A>(cpu, s).map(|word| (word, Way::Fast))
     } else {
         let update = |old: T| T::narrow(O::apply(old.widen(), bit).unwrap_or(old.widen()));
-        rmw::<T, A>(cpu, s, s.cond != 0, update).map(|(old, _)| old)
+        rmw::<T, A, LOCK>(cpu, s, update).map(|(old, _, way)| (old, way))
     };
     match word {
-        Ok(word) => {
+        Some((word, way)) => {
             set_carry(cpu, word.widen() & bit != 0);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
@@ -136,8 +136,8 @@ impl Scan for Popcnt {
 
 pub fn scan<O: Scan, T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let source = match source::<T, A, MEMORY>(cpu, s) {
-        Ok(source) => source,
-        Err(leave) => return leave,
+        Some(source) => source,
+        None => return Leave::Fault,
     };
     let (result, flags, mask) = O::apply(source);
     if let Some(result) = result {

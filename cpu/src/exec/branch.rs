@@ -151,8 +151,8 @@ pub fn check_target(cpu: &Vcpu, rip: u64) -> Result<(), Fault> {
 
 pub fn jmp_ind<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let target = match source::<T, A, MEMORY>(cpu, s) {
-        Ok(target) => target.widen(),
-        Err(leave) => return leave,
+        Some(target) => target.widen(),
+        None => return Leave::Fault,
     };
     match check_target(cpu, target) {
         Ok(()) => cpu.state.rip = target,
@@ -163,47 +163,47 @@ pub fn jmp_ind<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step)
 
 pub fn call<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match push::<T, S>(cpu, s, T::narrow(s.disp as u64)) {
-        Ok(()) => {
+        Some(_) => {
             cpu.state.rip = s.imm as u64;
             Leave::Taken
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
 /// The next RIP is in `imm`, since the memory operand needs `disp`.
 pub fn call_ind<T: Int, S: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let target = match source::<T, A, MEMORY>(cpu, s) {
-        Ok(target) => target.widen(),
-        Err(leave) => return leave,
+        Some(target) => target.widen(),
+        None => return Leave::Fault,
     };
     if let Err(f) = check_target(cpu, target) {
         return fault(cpu, s, f);
     }
     match push::<T, S>(cpu, s, T::narrow(s.imm as u64)) {
-        Ok(()) => {
+        Some(_) => {
             cpu.state.rip = target;
             Leave::Dynamic
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
 pub fn ret<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let sp = S::narrow(cpu.state.slots.get(crate::state::slots::RSP)).widen();
     let target = match super::memory::load_at::<T>(cpu, s, sp) {
-        Ok(target) => target.widen(),
-        Err(leave) => return leave,
+        Some(target) => target.widen(),
+        None => return Leave::Fault,
     };
     if let Err(f) = check_target(cpu, target) {
         return fault(cpu, s, f);
     }
     match pop::<T, S>(cpu, s, s.imm as u64) {
-        Ok(_) => {
+        Some(_) => {
             cpu.state.rip = target;
             Leave::Dynamic
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Moves, extensions, conditional moves, exchanges and flag bits (SDM vol. 2: MOV, MOVZX, LEA, CMOVcc, SETcc, XCHG, …).
 
 use super::branch::condition;
-use super::memory::{Address, Flat64, load, next_after_slow, rmw, store_at};
+use super::memory::{Address, Flat64, load, locked, next_after, rmw, store_at};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
@@ -25,8 +25,8 @@ pub fn mov_ri<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 
 pub fn mov_rm<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
-        Ok(value) => cpu.write_slot(s.dst, value),
-        Err(leave) => return leave,
+        Some(value) => cpu.write_slot(s.dst, value),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
@@ -35,16 +35,16 @@ pub fn mov_mr<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = T::narrow(cpu.state.slots.get(s.src));
     let linear = A::linear(cpu, s);
     match store_at(cpu, s, linear, value) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
 pub fn mov_mi<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
     match store_at(cpu, s, linear, T::narrow(s.imm as u64)) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
@@ -62,8 +62,8 @@ pub fn extend_rr<F: Int, T: Int, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -
 
 pub fn extend_rm<F: Int, T: Int, A: Address, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<F, A>(cpu, s) {
-        Ok(value) => cpu.write_slot(s.dst, extend::<F, T, SIGNED>(value)),
-        Err(leave) => return leave,
+        Some(value) => cpu.write_slot(s.dst, extend::<F, T, SIGNED>(value)),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
@@ -122,11 +122,11 @@ pub fn cmov_rr<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 
 pub fn cmov_rm<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
-        Ok(loaded) => {
+        Some(loaded) => {
             let value = if condition(cpu, s.cond) { loaded } else { T::narrow(cpu.state.slots.get(s.dst)) };
             cpu.write_slot(s.dst, value);
         }
-        Err(leave) => return leave,
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
@@ -141,19 +141,19 @@ pub fn set_m<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = u8::from(condition(cpu, s.cond));
     let linear = A::linear(cpu, s);
     match store_at(cpu, s, linear, value) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
 pub fn xchg_mem<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = T::narrow(cpu.state.slots.get(s.src));
-    match rmw::<T, A>(cpu, s, true, |_| value) {
-        Ok((old, _)) => {
+    match locked::<T, A>(cpu, s, |_| value) {
+        Some((old, _, way)) => {
             cpu.write_slot(s.src, old);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
@@ -170,15 +170,15 @@ pub fn xadd_rr<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     next(cpu, s)
 }
 
-pub fn xadd_mr<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub fn xadd_mr<T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = T::narrow(cpu.state.slots.get(s.src));
-    match rmw::<T, A>(cpu, s, s.cond != 0, |a: T| T::narrow(a.widen().wrapping_add(b.widen()))) {
-        Ok((old, sum)) => {
+    match rmw::<T, A, LOCK>(cpu, s, |a: T| T::narrow(a.widen().wrapping_add(b.widen()))) {
+        Some((old, sum, way)) => {
             cpu.write_slot(s.src, old);
             hold_add(cpu, LazyOp::Add, sum, b);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
@@ -202,16 +202,16 @@ pub fn cmpxchg_rr<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     next(cpu, s)
 }
 
-pub fn cmpxchg_mr<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub fn cmpxchg_mr<T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let expected = T::narrow(cpu.state.slots.get(RAX));
     let new = T::narrow(cpu.state.slots.get(s.src));
     let update = |old: T| if old.widen() == expected.widen() { new } else { old };
-    match rmw::<T, A>(cpu, s, s.cond != 0, update) {
-        Ok((old, _)) => {
+    match rmw::<T, A, LOCK>(cpu, s, update) {
+        Some((old, _, way)) => {
             compared(cpu, expected, old);
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 

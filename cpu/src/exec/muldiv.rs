@@ -28,19 +28,19 @@ fn signed_product<T: Int>(cpu: &mut Vcpu, dst: u8, a: T, b: T) {
 
 pub fn imul<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match source::<T, A, MEMORY>(cpu, s) {
-        Ok(b) => {
+        Some(b) => {
             let a = T::narrow(cpu.state.slots.get(s.dst));
             signed_product(cpu, s.dst, a, b);
         }
-        Err(leave) => return leave,
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
 
 pub fn imul3<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match source::<T, A, MEMORY>(cpu, s) {
-        Ok(a) => signed_product(cpu, s.dst, a, T::narrow(s.imm as u64)),
-        Err(leave) => return leave,
+        Some(a) => signed_product(cpu, s.dst, a, T::narrow(s.imm as u64)),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
@@ -58,8 +58,8 @@ fn write_pair<T: Int>(cpu: &mut Vcpu, low: T, high: T) {
 
 pub fn mul_wide<T: Int, A: Address, const MEMORY: bool, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = match source::<T, A, MEMORY>(cpu, s) {
-        Ok(b) => b,
-        Err(leave) => return leave,
+        Some(b) => b,
+        None => return Leave::Fault,
     };
     let a = T::narrow(cpu.state.slots.get(RAX));
     let (low, high, overflowed) = if SIGNED {
@@ -116,8 +116,8 @@ fn divide<T: Int, const SIGNED: bool>(a: u128, b: T) -> Option<(T, T)> {
 
 pub fn div<T: Int, A: Address, const MEMORY: bool, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = match source::<T, A, MEMORY>(cpu, s) {
-        Ok(b) => b,
-        Err(leave) => return leave,
+        Some(b) => b,
+        None => return Leave::Fault,
     };
     match divide::<T, SIGNED>(dividend::<T>(cpu), b) {
         Some((quotient, remainder)) => write_pair(cpu, quotient, remainder),

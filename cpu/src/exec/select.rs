@@ -86,14 +86,17 @@ fn with_carry<O: alu::WithCarry>(uop: &Uop) -> Handler {
         Form::RI | Form::R => width!(uop, alu::carry_ri, [O], []),
         Form::RR => width!(uop, alu::carry_rr, [O], []),
         Form::RM => memory!(uop, alu::carry_rm, [O], []),
-        Form::MR => memory!(uop, alu::carry_mr, [O], []),
-        Form::MI | Form::M => memory!(uop, alu::carry_mi, [O], []),
+        Form::MR if uop.lock => memory!(uop, alu::carry_mr, [O], [true]),
+        Form::MR => memory!(uop, alu::carry_mr, [O], [false]),
+        Form::MI | Form::M if uop.lock => memory!(uop, alu::carry_mi, [O], [true]),
+        Form::MI | Form::M => memory!(uop, alu::carry_mi, [O], [false]),
     }
 }
 
 fn unary<O: alu::Unary>(uop: &Uop) -> Handler {
     match (uop.form.has_memory(), uop.flags) {
-        (true, _) => memory!(uop, alu::unary_m, [O], []),
+        (true, _) if uop.lock => memory!(uop, alu::unary_m, [O], [true]),
+        (true, _) => memory!(uop, alu::unary_m, [O], [false]),
         (false, FlagUse::Wanted) => width!(uop, alu::unary_r, [O], [true]),
         (false, FlagUse::Dead) => width!(uop, alu::unary_r, [O], [false]),
     }
@@ -147,8 +150,10 @@ fn bit_test<O: bit::Change>(uop: &Uop) -> Handler {
     match uop.form {
         Form::RR => width!(uop, bit::test_r, [O], [true]),
         Form::R | Form::RI => width!(uop, bit::test_r, [O], [false]),
-        Form::MR | Form::RM => memory!(uop, bit::test_m, [O], [true]),
-        Form::M | Form::MI => memory!(uop, bit::test_m, [O], [false]),
+        Form::MR | Form::RM if uop.lock => memory!(uop, bit::test_m, [O], [true, true]),
+        Form::MR | Form::RM => memory!(uop, bit::test_m, [O], [true, false]),
+        Form::M | Form::MI if uop.lock => memory!(uop, bit::test_m, [O], [false, true]),
+        Form::M | Form::MI => memory!(uop, bit::test_m, [O], [false, false]),
     }
 }
 
@@ -309,9 +314,11 @@ fn handler(uop: &Uop) -> Handler {
         Op::Lzcnt => source!(uop, bit::scan, [Lzcnt], []),
         Op::Popcnt => source!(uop, bit::scan, [Popcnt], []),
         Op::XchgMem => memory!(uop, data::xchg_mem, [], []),
-        Op::Xadd if memory_form => memory!(uop, data::xadd_mr, [], []),
+        Op::Xadd if memory_form && uop.lock => memory!(uop, data::xadd_mr, [], [true]),
+        Op::Xadd if memory_form => memory!(uop, data::xadd_mr, [], [false]),
         Op::Xadd => width!(uop, data::xadd_rr, [], []),
-        Op::Cmpxchg if memory_form => memory!(uop, data::cmpxchg_mr, [], []),
+        Op::Cmpxchg if memory_form && uop.lock => memory!(uop, data::cmpxchg_mr, [], [true]),
+        Op::Cmpxchg if memory_form => memory!(uop, data::cmpxchg_mr, [], [false]),
         Op::Cmpxchg => width!(uop, data::cmpxchg_rr, [], []),
         Op::Clc | Op::Stc | Op::Cmc => data::set_carry,
         Op::Cld | Op::Std => data::set_direction,
@@ -398,11 +405,6 @@ fn step(uop: &Uop, start: u64, cache: &mut BlockCache) -> Step {
             let offset = uop.next_rip.wrapping_sub(start) & 0xffff;
             step.disp = (offset << 32 | u64::from(number)) as i64;
         }
-        // Memory forms of locked operations and of those with an immediate carry the lock in `cond`.
-        Op::Adc | Op::Sbb | Op::Inc | Op::Dec | Op::Neg | Op::Not | Op::Xadd | Op::Cmpxchg => {
-            step.cond = u8::from(uop.lock);
-        }
-        Op::Bt | Op::Bts | Op::Btr | Op::Btc => step.cond = u8::from(uop.lock),
         Op::Clc | Op::Cld => step.cond = 0,
         Op::Stc | Op::Std => step.cond = 1,
         Op::Cmc => step.cond = 2,

@@ -3,11 +3,11 @@
 //! Undefined results have one value here: AF is cleared by shifts; OF after a shift by more than one follows the same formula
 //! as for one (sign of the result against CF, or against the next bit), and so do rotates.
 
-use super::memory::{Address, next_after_slow, rmw};
+use super::memory::{Address, modify, next_after};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
-use crate::state::flags::{self, Lazy, LazyOp};
+use crate::state::flags::{self, LazyOp};
 use crate::state::slots::RCX;
 use crate::vcpu::Vcpu;
 
@@ -43,8 +43,9 @@ pub struct Outcome<T> {
 
 /// SF, ZF and PF of a result.
 pub fn sign_zero_parity<T: Int>(value: T) -> u64 {
-    let lazy = Lazy { result: value.widen(), source: 0, op: LazyOp::Logic, width_log2: T::LOG2 };
-    lazy.status()
+    let x = value.widen();
+    let parity = u64::from((x as u8).count_ones().is_multiple_of(2)) << 2;
+    parity | u64::from(x == 0) << 6 | (x >> (T::BITS - 1) & 1) << 7
 }
 
 const fn carry_overflow(carry: bool, overflow: bool) -> u64 {
@@ -183,15 +184,15 @@ pub fn m<O: Shift, T: Int, A: Address, C: Count>(cpu: &mut Vcpu, s: &Step) -> Le
     let count = masked::<T>(C::count(cpu, s));
     let carry = cpu.carry();
     let update = |a: T| if count == 0 { a } else { O::apply(a, count, carry).value };
-    match rmw::<T, A>(cpu, s, false, update) {
-        Ok((old, _)) => {
+    match modify::<T, A>(cpu, s, update) {
+        Some((old, _, way)) => {
             if count != 0 {
                 let out = O::apply(old, count, carry);
                 put_flags(cpu, out.mask, out.flags);
             }
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }
 
@@ -241,14 +242,14 @@ pub fn double_m<T: Int, A: Address, const LEFT: bool>(cpu: &mut Vcpu, s: &Step) 
     let count = double_count::<T>(cpu, s);
     let b = T::narrow(cpu.state.slots.get(s.src));
     let update = |a: T| if count == 0 { a } else { double::<T, LEFT>(a, b, count).value };
-    match rmw::<T, A>(cpu, s, false, update) {
-        Ok((old, _)) => {
+    match modify::<T, A>(cpu, s, update) {
+        Some((old, _, way)) => {
             if count != 0 {
                 let out = double::<T, LEFT>(old, b, count);
                 put_flags(cpu, out.mask, out.flags);
             }
-            next_after_slow(cpu, s)
+            next_after(cpu, s, way)
         }
-        Err(leave) => leave,
+        None => Leave::Fault,
     }
 }

@@ -1,6 +1,6 @@
 //! Pushes and pops through a flat stack segment (SDM vol. 2: PUSH, POP, LEAVE). Other stacks are `helpers::stack`.
 
-use super::memory::{Address, load, load_at, next_after_slow, store_at};
+use super::memory::{Address, Way, load, load_at, next_after, store_at};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
@@ -9,49 +9,49 @@ use crate::vcpu::Vcpu;
 
 /// Pushes `value`; `S` is the width of the stack pointer.
 #[inline(always)]
-pub fn push<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, value: T) -> Result<(), Leave> {
+pub fn push<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, value: T) -> Option<Way> {
     let sp = S::narrow(cpu.state.slots.get(RSP).wrapping_sub(u64::from(T::BITS / 8)));
-    store_at(cpu, s, sp.widen(), value)?;
+    let way = store_at(cpu, s, sp.widen(), value)?;
     cpu.write_slot(RSP, sp);
-    Ok(())
+    Some(way)
 }
 
 /// Pops a value; the stack pointer moves by `extra` bytes more.
 #[inline(always)]
-pub fn pop<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, extra: u64) -> Result<T, Leave> {
+pub fn pop<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step, extra: u64) -> Option<T> {
     let sp = S::narrow(cpu.state.slots.get(RSP));
     let value = load_at(cpu, s, sp.widen())?;
     let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)).wrapping_add(extra));
     cpu.write_slot(RSP, after);
-    Ok(value)
+    Some(value)
 }
 
 pub fn push_r<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = T::narrow(cpu.state.slots.get(s.src));
     match push::<T, S>(cpu, s, value) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
 pub fn push_i<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match push::<T, S>(cpu, s, T::narrow(s.imm as u64)) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
 pub fn push_m<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s).and_then(|value| push::<T, S>(cpu, s, value)) {
-        Ok(()) => next_after_slow(cpu, s),
-        Err(leave) => leave,
+        Some(way) => next_after(cpu, s, way),
+        None => Leave::Fault,
     }
 }
 
 pub fn pop_r<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match pop::<T, S>(cpu, s, 0) {
-        Ok(value) => cpu.write_slot(s.dst, value),
-        Err(leave) => return leave,
+        Some(value) => cpu.write_slot(s.dst, value),
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }
@@ -59,12 +59,12 @@ pub fn pop_r<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn leave<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let sp = S::narrow(cpu.state.slots.get(RBP));
     match load_at::<T>(cpu, s, sp.widen()) {
-        Ok(value) => {
+        Some(value) => {
             let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)));
             cpu.write_slot(RSP, after);
             cpu.write_slot(RBP, value);
         }
-        Err(leave) => return leave,
+        None => return Leave::Fault,
     }
     next(cpu, s)
 }

@@ -1,6 +1,6 @@
 //! Loads and stores of vector registers, helper calls.
 
-use super::memory::{Address, canonical, fault, next_after_slow};
+use super::memory::{Address, canonical, fault, left_early};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::fault::Fault;
@@ -76,10 +76,15 @@ pub fn store<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
         1 => mmu.store(linear, value[0] as u8),
         _ => false,
     };
-    if !done && let Err(leave) = store_cold(cpu, s, linear, value) {
-        return leave;
+    if !done {
+        if let Err(leave) = store_cold(cpu, s, linear, value) {
+            return leave;
+        }
+        if cpu.link.leave {
+            return left_early(cpu, s);
+        }
     }
-    next_after_slow(cpu, s)
+    next(cpu, s)
 }
 
 #[cold]

@@ -97,12 +97,7 @@ fn byte(cpu: &mut Vcpu, args: Args, kind: Byte) -> Result<Flow, Fault> {
         Byte::Compare if old as u8 == accumulator => u128::from(source),
         Byte::Compare => old,
     };
-    let old = if args.b == super::MEMORY {
-        locked(cpu, args, 1, &mut update)? as u8
-    } else {
-        let old = get_byte(cpu, args.b);
-        old
-    };
+    let old = if args.b == super::MEMORY { locked(cpu, args, 1, &mut update)? as u8 } else { get_byte(cpu, args.b) };
     match kind {
         Byte::Add => {
             let sum = old.wrapping_add(source);
