@@ -24,6 +24,7 @@ pub mod softfloat;
 pub mod state;
 pub mod uop;
 pub mod vcpu;
+pub mod vector;
 
 pub use exit::Exit;
 pub use fault::Fault;

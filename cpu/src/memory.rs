@@ -10,7 +10,7 @@ use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_SIZE};
 use umbra_mmu::fault::{Access, View};
 use umbra_mmu::ram::Word;
-use umbra_mmu::vcpu::{Place, PlaceKind};
+use umbra_mmu::{Place, PlaceKind};
 
 /// An unsigned integer of operand width.
 pub trait Int: Word + Default {

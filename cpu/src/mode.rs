@@ -34,6 +34,8 @@ impl ModeBits {
     pub const OSXSAVE: u32 = 1 << 10;
     /// Alignment checks are on (CPL 3, CR0.AM, EFLAGS.AC): every access is checked.
     pub const ALIGN: u32 = 1 << 11;
+    /// VEX-encoded vector instructions are enabled: CR4.OSXSAVE, and XCR0 has the SSE and AVX states.
+    pub const AVX: u32 = 1 << 18;
     /// Bit `12 + seg`: the segment is flat and (but for CS) writable, so its accesses need no check.
     pub const FLAT_SHIFT: u32 = 12;
 
@@ -57,6 +59,7 @@ impl ModeBits {
         set(c.cr0 & cr0::MP != 0, Self::MP);
         set(c.cr4 & cr4::OSFXSR != 0, Self::OSFXSR);
         set(c.cr4 & cr4::OSXSAVE != 0, Self::OSXSAVE);
+        set(c.cr4 & cr4::OSXSAVE != 0 && c.xcr0 & 6 == 6, Self::AVX);
         let align = state.cpl == 3 && c.cr0 & cr0::AM != 0 && state.rflags & flags::AC != 0;
         set(align, Self::ALIGN);
         for seg in Seg::ALL {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::fault::View;
 use umbra_mmu::memory::GuestMemory;
-use umbra_mmu::vcpu::{PagingRegs, VcpuMmu};
+use umbra_mmu::{PagingRegs, VcpuMmu};
 
 /// A virtual processor.
 #[repr(C)]

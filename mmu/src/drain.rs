@@ -97,6 +97,7 @@ pub(crate) struct VcpuShare {
     parked: AtomicBool,
     acknowledged: AtomicU64,
     thread: AtomicU64,
+    active_root: AtomicU64,
     pub(crate) code_writes: Mutex<Vec<CodeWrite>>,
     pub(crate) tally: Tally,
 }
@@ -109,6 +110,7 @@ impl VcpuShare {
             parked: AtomicBool::new(true),
             acknowledged: AtomicU64::new(0),
             thread: AtomicU64::new(0),
+            active_root: AtomicU64::new(0),
             code_writes: Mutex::new(Vec::new()),
             tally: Tally::default(),
         }
@@ -123,6 +125,13 @@ impl VcpuShare {
     pub(crate) fn unpark(&self) {
         self.thread.store(thread_number(), Ordering::Relaxed);
         self.parked.store(false, Ordering::SeqCst);
+    }
+    /// The number of the root in use.
+    pub(crate) fn active_root(&self) -> u64 {
+        self.active_root.load(Ordering::Relaxed)
+    }
+    pub(crate) fn set_active_root(&self, number: u64) {
+        self.active_root.store(number, Ordering::Relaxed);
     }
     pub(crate) fn acknowledge(&self, seen: u64) {
         self.acknowledged.store(seen, Ordering::SeqCst);

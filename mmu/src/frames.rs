@@ -223,6 +223,34 @@ impl Pool {
             None => T::truncate(0),
         }
     }
+    /// Locked read-modify-write of 1, 2, 4, 8 or 16 bytes; gives what was there. Other lengths are not atomic.
+    pub(crate) fn update(&self, frame: Frame, offset: usize, len: usize, update: &mut dyn FnMut(u128) -> u128) -> u128 {
+        match len {
+            1 => self.update_word::<u8>(frame, offset, update),
+            2 => self.update_word::<u16>(frame, offset, update),
+            4 => self.update_word::<u32>(frame, offset, update),
+            8 => self.update_word::<u64>(frame, offset, update),
+            16 => self.update_word::<u128>(frame, offset, update),
+            _ => {
+                let mut bytes = [0; 16];
+                let Some(part) = bytes.get_mut(..len) else { return 0 };
+                self.copy_out(frame, offset, part);
+                let old = u128::from_le_bytes(bytes);
+                self.copy_in(frame, offset, update(old).to_le_bytes().get(..len).unwrap_or(&[]));
+                old
+            }
+        }
+    }
+    fn update_word<T: Word>(&self, frame: Frame, offset: usize, update: &mut dyn FnMut(u128) -> u128) -> u128 {
+        let mut seen = self.load::<T>(frame, offset);
+        loop {
+            let found = self.compare_exchange(frame, offset, seen, T::truncate(update(seen.into())));
+            if found == seen {
+                return seen.into();
+            }
+            seen = found;
+        }
+    }
     /// Fills a frame with zeros.
     pub(crate) fn zero(&self, frame: Frame) {
         self.copy_in(frame, 0, &[0; 4096]);

@@ -8,21 +8,24 @@
 //!
 //! This crate depends on nothing of ours and calls nobody: translations, faults and notes are returned.
 
-#![allow(dead_code, reason = "the monitor tables are about to be put beneath this API")]
-
 pub mod addr;
 pub mod attention;
+pub mod classify;
 pub mod counters;
 pub mod dma;
 mod drain;
+pub mod explain;
 pub mod fault;
 pub mod frames;
 mod host;
 pub mod memory;
-mod monitor;
+pub mod monitor;
 pub mod phys_map;
+pub mod place;
 pub mod pte;
 pub mod ram;
+pub mod regs;
+mod sets;
 pub mod tlb;
 pub mod vcpu;
 pub mod walk;
@@ -33,9 +36,13 @@ pub use attention::Attention;
 pub use counters::{Counters, FaultClass};
 pub use dma::Dma;
 pub use drain::CodeWrite;
+pub use explain::Explanation;
 pub use fault::{Access, PageFault, View};
 pub use frames::{FrameOrder, Pool, PoolError};
 pub use memory::{GuestDma, GuestMemory, MapError};
+pub use monitor::audit::AuditReport;
 pub use phys_map::{Backing, ReadFrom, WriteTo};
+pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
-pub use vcpu::{PagingRegs, Place, PlaceKind, VcpuMmu, WriteNote};
+pub use regs::PagingRegs;
+pub use vcpu::VcpuMmu;

@@ -10,10 +10,12 @@ use crate::dma::Dma;
 use crate::drain::{DropLog, Stale, VcpuShare};
 use crate::frames::{Frame, FrameOrder, Pool};
 use crate::monitor::Monitor;
+use crate::monitor::audit::AuditReport;
 use crate::phys_map::Backing;
 use crate::vcpu::VcpuMmu;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A handle to one guest's physical memory. Clones are handles to the same memory.
 #[derive(Clone, Debug)]
@@ -27,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<DropLog>,
     order: FrameOrder,
     pub(crate) maxphyaddr: u8,
+    pub(crate) a20_masked: AtomicBool,
+    /// How many vCPUs share the TLB budget.
+    pub(crate) vcpus: AtomicUsize,
     monitor: Mutex<Monitor>,
 }
 
@@ -62,6 +67,10 @@ pub enum MapError {
 }
 
 impl Shared {
+    /// Bytes that one vCPU's TLBs may take: 16 MiB for all.
+    pub(crate) fn tlb_budget(&self) -> usize {
+        (16 << 20) / self.vcpus.load(Ordering::Relaxed).max(1)
+    }
     /// The mmu lock, for callers that are no vCPU.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Monitor> {
         self.monitor.lock()
@@ -95,8 +104,9 @@ impl GuestMemory {
     pub fn new(pool: Arc<Pool>, order: FrameOrder, maxphyaddr: u8) -> GuestMemory {
         let maxphyaddr = maxphyaddr.clamp(32, 52);
         let log = Arc::new(DropLog::new());
-        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), maxphyaddr));
-        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, monitor }) }
+        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log)));
+        let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
+        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, monitor }) }
     }
 
     /// Puts fresh zeroed RAM at a range of whole pages. RAM that is there already keeps its contents.
@@ -104,8 +114,8 @@ impl GuestMemory {
         let pages = self.pages(at, bytes)?;
         let mut monitor = self.shared.lock();
         let bare = |page: &u64| monitor.phys.get(PhysPage(*page)).is_none_or(|p| p.ram.is_none());
-        let missing = pages.clone().filter(bare).count();
-        let mut frames = self.take(missing)?.into_iter();
+        let fresh: Vec<_> = pages.clone().filter(bare).map(PhysPage).collect();
+        let mut frames = self.take(fresh.len())?.into_iter();
         let pool = Arc::clone(&self.shared.pool);
         let mut number = pages.start;
         monitor.remap(pages.map(PhysPage), |page| {
@@ -118,6 +128,8 @@ impl GuestMemory {
             number += 1;
             (page.device, page.backing) = (None, Backing::RAM);
         });
+        monitor.ram_pages.extend(fresh);
+        monitor.table_limit = 2048 + monitor.ram_pages.len() / 64;
         Ok(())
     }
     /// Puts a ROM image at `at` (the last page is filled up with FFh). RAM beneath keeps its contents.
@@ -161,9 +173,8 @@ impl GuestMemory {
     }
     /// Opens or masks address line 20 for the processors.
     pub fn set_a20(&self, enabled: bool) {
-        let mut monitor = self.shared.lock();
-        if monitor.a20_masked == enabled {
-            monitor.a20_masked = !enabled;
+        let monitor = self.shared.lock();
+        if self.shared.a20_masked.swap(!enabled, Ordering::AcqRel) == enabled {
             monitor.post(Stale::Root);
         }
     }
@@ -196,9 +207,17 @@ impl GuestMemory {
     /// All counters at this moment.
     pub fn counters(&self) -> Counters {
         let monitor = self.shared.lock();
-        let mut sums = [0; 16];
+        let mut sums = monitor.past;
         monitor.vcpus.iter().for_each(|vcpu| vcpu.tally.add_to(&mut sums));
-        Counters::from_sums(&sums, monitor.counts)
+        Counters::from_sums(&sums, monitor.counts())
+    }
+    /// Compares every monitor entry with the guest's tables (S6), and the books with the entries.
+    pub fn audit(&self) -> AuditReport {
+        self.shared.lock().audit()
+    }
+    /// Moves the next `frames` pages, round robin, to other frames; gives how many were moved.
+    pub fn compact(&self, frames: usize) -> usize {
+        self.shared.lock().move_frames(frames)
     }
     /// How many of this guest's frames the host holds in memory.
     pub fn touched_frames(&self) -> u64 {

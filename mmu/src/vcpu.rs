@@ -1,183 +1,121 @@
 //! One vCPU's view of guest memory: fast paths on the TLB, slow paths through the monitor.
+//!
+//! A slow access is served, in this order: by the monitor without a lock (a few nanoseconds), by a fill under the mmu lock, or
+//! it is the guest's own page fault. Called by the cpu crate only.
 
-use crate::addr::{GuestPhys, Linear, PAGE_OFFSET, PhysPage, RegionId};
+use crate::addr::{GuestPhys, Linear, PAGE_OFFSET, PhysPage};
 use crate::attention::{Attention, bits};
 use crate::counters::{Event, FaultClass};
 use crate::drain::{CodeWrite, VcpuShare};
 use crate::fault::{Access, PageFault, View};
-use crate::frames::Frame;
+use crate::frames::WATCH_TABLE;
 use crate::memory::Shared;
-use crate::phys_map::Target;
-use crate::pte::{self, Mode, Rules, rule};
-use crate::ram::{RamRun, RamSlot, Word};
-use crate::tlb::{Array, DataEntry, FetchEntry, HotTlbs, LEAF_ENTRIES, LeafEntry, NO_TAG};
-use crate::walk::{FillScope, GuestRoot, walk};
+use crate::monitor::root::{RootKey, root_number};
+use crate::monitor::table::{ADDRESS, ROM, SLOW, SPECIAL, right};
+use crate::place::{Place, PlaceKind, WriteNote};
+use crate::pte::rule;
+use crate::ram::{HostPtr, RamRun, RamSlot, Word};
+use crate::regs::PagingRegs;
+use crate::sets::{Caught, TlbSet};
+use crate::tlb::{DataEntry, FetchEntry, HotTlbs, NO_TAG};
+use crate::watch::grains;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
-/// The registers that steer paging.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct PagingRegs {
-    /// CR0 (PG, WP).
-    pub cr0: u64,
-    /// CR3.
-    pub cr3: u64,
-    /// CR4 (PSE, PAE, SMEP, SMAP).
-    pub cr4: u64,
-    /// IA32_EFER (LMA, NXE).
-    pub efer: u64,
-    /// The PDPTE registers, for PAE paging.
-    pub pdptes: [u64; 4],
-}
-
-impl PagingRegs {
-    /// The paging mode and rules that these registers select (SDM vol. 3, 5.1.1).
-    pub fn rules(&self, maxphyaddr: u8) -> Rules {
-        let bit = |value: u64, number: u32| value >> number & 1 != 0;
-        let mode = match (bit(self.cr0, 31), bit(self.cr4, 5), bit(self.efer, 10)) {
-            (false, ..) => Mode::Off,
-            (true, _, true) => Mode::FourLevel,
-            (true, true, false) => Mode::Pae,
-            (true, false, false) => Mode::TwoLevel,
-        };
-        let mut rules = Rules { mode, bits: 0, maxphyaddr };
-        let mut add = |condition: bool, flag: u8| rules.bits |= if condition { flag } else { 0 };
-        if mode != Mode::Off {
-            add(bit(self.cr0, 16), rule::WP);
-            add(bit(self.efer, 11) && mode != Mode::TwoLevel, rule::NXE);
-            add(bit(self.cr4, 20), rule::SMEP);
-            add(bit(self.cr4, 21), rule::SMAP);
-            add(bit(self.cr4, 4) && mode == Mode::TwoLevel, rule::PSE);
-        }
-        rules
-    }
-    /// The root that these registers select.
-    pub fn root(&self) -> GuestRoot {
-        match self.rules(52).mode {
-            Mode::Off => GuestRoot::Table(GuestPhys(0)),
-            Mode::TwoLevel => GuestRoot::Table(GuestPhys(self.cr3 & 0xffff_f000)),
-            Mode::Pae => GuestRoot::Pdptes(self.pdptes),
-            Mode::FourLevel => GuestRoot::Table(GuestPhys(self.cr3 & 0x000f_ffff_ffff_f000)),
-        }
-    }
-}
-
-/// What lies behind a place.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum PlaceKind {
-    /// RAM: [`VcpuMmu::read_place`] and [`VcpuMmu::write_place`] do all.
-    Ram,
-    /// ROM: reads as RAM, writes are dropped.
-    Rom,
-    /// A device: the bus does the access.
-    Mmio {
-        /// Whose.
-        region: RegionId,
-        /// Offset of the address within the region.
-        offset: u64,
-    },
-    /// Nothing: FFh, writes are dropped.
-    Open,
-}
-
-/// A translated address, good until the vCPU's next boundary.
-#[derive(Copy, Clone, Debug)]
-pub struct Place {
-    phys: GuestPhys,
-    kind: PlaceKind,
-}
-
-impl Place {
-    /// What lies there.
-    pub fn kind(&self) -> PlaceKind {
-        self.kind
-    }
-    /// The guest-physical address, A20 applied.
-    pub fn phys(&self) -> GuestPhys {
-        self.phys
-    }
-}
-
-/// What a write did beside writing.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct WriteNote {
-    /// Bytes of translated code were among those written: the running block may be stale.
-    pub code_written: bool,
-}
-
-/// One vCPU's translation.
+/// One vCPU's translation. The first field is what emitted code reads.
 #[derive(Debug)]
 #[repr(C)]
 pub struct VcpuMmu {
     hot: HotTlbs,
-    shared: Arc<Shared>,
-    share: Arc<VcpuShare>,
-    data: [Array<DataEntry>; 3],
-    fetch: [Array<FetchEntry>; 2],
-    leaves: Array<LeafEntry>,
     view: View,
+    current: usize,
+    sets: Vec<TlbSet>,
+    by_key: FxHashMap<RootKey, usize>,
     regs: PagingRegs,
-    rules: Rules,
-    root: GuestRoot,
-    seen: u64,
+    /// Bytes of all sets.
+    bytes: usize,
+    clock: u64,
+    /// The root must be looked up again.
+    stale_root: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) share: Arc<VcpuShare>,
 }
 
 impl VcpuMmu {
     pub(crate) fn new(shared: Arc<Shared>, attention: Arc<Attention>) -> VcpuMmu {
         let share = Arc::new(VcpuShare::new(attention));
-        shared.lock().vcpus.push(Arc::clone(&share));
-        let data = [Array::new(256), Array::new(256), Array::new(256)];
-        let fetch = [Array::new(256), Array::new(256)];
-        let leaves = Array::new(LEAF_ENTRIES);
         let regs = PagingRegs::default();
+        let root = {
+            let mut monitor = shared.lock();
+            monitor.vcpus.push(Arc::clone(&share));
+            shared.vcpus.store(monitor.vcpus.len(), Ordering::Relaxed);
+            let mut rules = regs.rules(shared.maxphyaddr);
+            rules.bits |= if shared.a20_masked.load(Ordering::Relaxed) { rule::A20_MASKED } else { 0 };
+            monitor.root(RootKey { rules, root: regs.root() })
+        };
+        let set = TlbSet::new(root, shared.log.head());
+        let mut by_key = FxHashMap::default();
+        by_key.insert(set.root.key, 0);
         let hot = HotTlbs {
-            data: data[1].start(),
-            data_mask: data[1].byte_mask(),
-            fetch: fetch[1].start(),
-            fetch_mask: fetch[1].byte_mask(),
-            leaves: leaves.start(),
+            data: std::ptr::null_mut(),
+            data_mask: 0,
+            fetch: std::ptr::null_mut(),
+            fetch_mask: 0,
+            leaves: set.leaves.start(),
             owners: shared.pool.owners(),
             pool: shared.pool.base().bits(),
         };
-        let rules = regs.rules(shared.maxphyaddr);
-        let seen = shared.log.head();
-        let root = regs.root();
-        VcpuMmu { hot, shared, share, data, fetch, leaves, view: View::Supervisor, regs, rules, root, seen }
+        let (bytes, sets) = (set.bytes(), vec![set]);
+        let view = View::Supervisor;
+        let mut vcpu =
+            VcpuMmu { hot, view, current: 0, sets, by_key, regs, bytes, clock: 0, stale_root: false, shared, share };
+        vcpu.install();
+        vcpu
     }
 
-    /// Takes new paging state over.
+    /// Takes new paging state over: a pointer swap when the root is known. Also the drain that a CR write is.
     pub fn set_paging(&mut self, regs: &PagingRegs) {
         self.regs = *regs;
-        self.flush();
+        let key = self.key();
+        if self.set().root.key == key {
+            return self.drain();
+        }
+        self.share.attention.clear(bits::DRAIN);
+        match self.by_key.get(&key) {
+            Some(number) => {
+                self.current = *number;
+                self.share.tally.event(Event::RootHit);
+            }
+            None => self.new_set(key),
+        }
+        self.catch_up();
+        self.activate();
     }
     /// The four PDPTEs at `cr3`, as they lie in memory.
     pub fn load_pdptes(&self, cr3: u64) -> [u64; 4] {
         let monitor = self.shared.lock_for(&self.share);
-        let base = self.rules.gate(cr3 & 0xffff_ffe0);
+        let base = self.set().root.key.rules.gate(cr3 & 0xffff_ffe0);
         std::array::from_fn(|i| monitor.table_entry(GuestPhys(base + 8 * i as u64), 8))
     }
-    /// Chooses with whose rights ordinary accesses are made.
+    /// Chooses with whose rights ordinary accesses and fetches are made.
     pub fn set_view(&mut self, view: View) {
-        self.view = view;
-        let (data, fetch) = (&self.data[view as usize], &self.fetch[usize::from(view != View::User)]);
-        (self.hot.data, self.hot.data_mask) = (data.start(), data.byte_mask());
-        (self.hot.fetch, self.hot.fetch_mask) = (fetch.start(), fetch.byte_mask());
+        if view != self.view {
+            self.view = view;
+            self.install();
+        }
     }
     /// The view that was set.
     pub fn view(&self) -> View {
         self.view
     }
-    fn flush(&mut self) {
-        let masked = self.shared.lock_for(&self.share).a20_masked;
-        self.rules = self.regs.rules(self.shared.maxphyaddr);
-        if masked {
-            self.rules.bits |= rule::A20_MASKED;
-        }
-        self.root = self.regs.root();
-        self.data.iter().for_each(Array::clear);
-        self.fetch.iter().for_each(Array::clear);
-        self.leaves.clear();
-        self.share.tally.event(Event::Flush);
+    /// The paging state that was set.
+    pub fn paging(&self) -> &PagingRegs {
+        &self.regs
+    }
+    /// What emitted code reads.
+    pub fn hot(&self) -> &HotTlbs {
+        &self.hot
     }
 
     /// Reads on a TLB hit.
@@ -211,152 +149,183 @@ impl VcpuMmu {
         self.hot.write_run(linear)
     }
 
-    /// Translates an address for an access that stays within its page, filling the monitor and the TLB.
+    /// Translates an address for an access that stays within its page, and makes the TLB hit the next time.
+    ///
+    /// A fault is the guest's own: its tables were read after everything that was dropped so far.
     pub fn resolve(&mut self, linear: Linear, access: Access, view: View) -> Result<Place, PageFault> {
-        self.drain();
         loop {
-            let mut monitor = self.shared.lock_for(&self.share);
-            let mut read = |at: GuestPhys, bytes: u64| monitor.table_entry(at, bytes);
-            let found = walk(&FillScope::new(), &mut read, (self.rules, self.root), linear, access, view)
-                .inspect_err(|_| self.share.tally.class(FaultClass::GuestTrue))?;
-            let mut stale = false;
-            let steps = found.steps();
-            for (i, step) in steps.iter().enumerate() {
-                let mut value = step.value | pte::A;
-                if i + 1 == steps.len() && access == Access::Write {
-                    value |= pte::D;
-                }
-                if value != step.value
-                    && let Target::Ram(frame) = monitor.phys.write_target(step.at.page())
-                {
-                    let offset = step.at.page_offset() as usize;
-                    stale |= if self.rules.entry_bytes() == 4 {
-                        let old = step.value as u32;
-                        self.shared.pool.compare_exchange(frame, offset, old, value as u32) != old
-                    } else {
-                        self.shared.pool.compare_exchange(frame, offset, step.value, value) != step.value
-                    };
-                }
+            self.catch_up();
+            let word = self.set().probe(linear.0);
+            if word & right(view, access) != 0 {
+                return Ok(self.serve(linear, access, view, word));
             }
-            if stale {
-                continue;
-            }
-            let page = found.phys.page();
-            let (read, write) = (monitor.phys.read_target(page), monitor.phys.write_target(page));
-            let target = if access == Access::Write { write } else { read };
-            let kind = match target {
-                Target::Ram(_) => PlaceKind::Ram,
-                Target::Rom(_) => PlaceKind::Rom,
-                Target::Device(region, index) => {
-                    PlaceKind::Mmio { region, offset: u64::from(index) * 4096 + found.phys.page_offset() }
+            let root = Arc::clone(&self.set().root);
+            let (filled, caught) = {
+                let mut monitor = self.shared.lock_for(&self.share);
+                if !root.is_alive() {
+                    continue;
                 }
-                Target::Open => PlaceKind::Open,
+                let filled = monitor.fill(&root, linear, access, view);
+                // Under the lock nobody else posts: what is put into the TLB next is newer than every drop.
+                let caught = self.sets[self.current].catch_up(&self.shared.log);
+                self.share.acknowledge(self.set().seen);
+                (filled.inspect_err(|_| self.share.tally.class(FaultClass::GuestTrue))?, caught)
             };
-            let class = if matches!(kind, PlaceKind::Mmio { .. } | PlaceKind::Open) {
-                FaultClass::Mmio
-            } else {
-                FaultClass::NotShadowed
-            };
-            self.share.tally.class(class);
-            if let Target::Ram(frame) | Target::Rom(frame) = read {
-                let writable = write == Target::Ram(frame)
-                    && access == Access::Write
-                    && self.shared.pool.code(frame).load(Ordering::SeqCst) == 0;
-                monitor.counts.fills += 1;
-                drop(monitor);
-                self.fill(linear, view, (access, writable), frame, page);
+            self.note_caught(caught);
+            self.share.tally.class(filled.class);
+            let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
+            if filled.word == 0 || filled.word & SPECIAL != 0 {
+                return Ok(self.plain_place(phys, access));
             }
-            return Ok(Place { phys: found.phys, kind });
+            return Ok(self.enter(linear, access, view, filled.word));
         }
     }
-    fn fill(&mut self, linear: Linear, view: View, (access, writable): (Access, bool), frame: Frame, page: PhysPage) {
+    /// An access that the monitor allows.
+    fn serve(&mut self, linear: Linear, access: Access, view: View, word: u64) -> Place {
+        if word & SPECIAL != 0 {
+            self.share.tally.class(FaultClass::Mmio);
+            return self.plain_place(GuestPhys(word & ADDRESS | linear.page_offset()), access);
+        }
+        let tracked = access == Access::Write && word & SLOW != 0;
+        self.share.tally.class(if tracked { FaultClass::WriteTrack } else { FaultClass::Hit });
+        self.enter(linear, access, view, word)
+    }
+    /// A place that the bus or the guest-physical map serves.
+    fn plain_place(&self, phys: GuestPhys, access: Access) -> Place {
+        let monitor = self.shared.lock_for(&self.share);
+        let target = match access {
+            Access::Write => monitor.phys.write_target(phys.page()),
+            Access::Read | Access::Fetch => monitor.phys.read_target(phys.page()),
+        };
+        Place { phys, kind: PlaceKind::of(target, phys), host: 0, watched: true, seen: 0 }
+    }
+    /// Puts a leaf word into the TLB and makes a place of it.
+    fn enter(&mut self, linear: Linear, access: Access, view: View, word: u64) -> Place {
+        let host = word & ADDRESS;
+        let pool = &self.shared.pool;
+        let page = pool.frame_of(HostPtr::from_bits(host)).map_or(PhysPage(0), |frame| pool.owner(frame));
         let tag = linear.page_base().0;
-        let addend = self.shared.pool.pointer(frame).bits().wrapping_sub(tag);
-        let index = (tag >> 12) as usize;
+        let addend = host.wrapping_sub(tag);
+        let set = &mut self.sets[self.current];
         if access == Access::Fetch {
-            self.fetch[usize::from(view != View::User)].set(index, FetchEntry { tag, addend, phys: page.0, spare: 0 });
-            return;
+            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 });
+        } else {
+            let read = if word & right(view, Access::Read) != 0 { tag } else { NO_TAG };
+            let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
+            set.data(view).fill(DataEntry { read, write: if writable { tag } else { NO_TAG }, addend, phys: page.0 });
         }
-        let write = if writable { tag } else { NO_TAG };
-        self.data[view as usize].set(index, DataEntry { read: tag, write, addend, phys: page.0 });
+        let place = Place {
+            phys: GuestPhys(page.0 << 12 | linear.page_offset()),
+            kind: if word & ROM != 0 { PlaceKind::Rom } else { PlaceKind::Ram },
+            host: host | linear.page_offset(),
+            watched: word & SLOW != 0,
+            seen: set.seen,
+        };
+        self.fit(view);
+        place
     }
+
     /// Reads within the page of a place. Devices give FFh: ask the bus.
     pub fn read_place(&mut self, place: &Place, into: &mut [u8]) {
+        if place.host != 0 && place.seen == self.shared.log.head() {
+            let at = HostPtr::from_bits(place.host);
+            if let Some(frame) = self.shared.pool.frame_of(at) {
+                return self.shared.pool.copy_out(frame, place.host as usize & 0xfff, into);
+            }
+        }
         let monitor = self.shared.lock_for(&self.share);
         monitor.read_page(place.phys.page(), place.phys.page_offset() as usize, into);
     }
     /// Writes within the page of a place (made for [`Access::Write`]). Devices drop it: ask the bus.
     pub fn write_place(&mut self, place: &Place, from: &[u8]) -> WriteNote {
-        let mut monitor = self.shared.lock_for(&self.share);
-        let code_written = monitor.write_page(place.phys.page(), place.phys.page_offset() as usize, from);
-        WriteNote { code_written }
-    }
-    /// Locked read-modify-write of `len` (1, 2, 4, 8, 16) bytes within the page of a place; gives what was there.
-    pub fn rmw_place(&mut self, place: &Place, len: usize, update: &mut dyn FnMut(u128) -> u128) -> (u128, WriteNote) {
-        let mut monitor = self.shared.lock_for(&self.share);
         let (page, offset) = (place.phys.page(), place.phys.page_offset() as usize);
-        let mut bytes = [0; 16];
-        let Some(part) = bytes.get_mut(..len) else { return (0, WriteNote::default()) };
-        monitor.read_page(page, offset, part);
-        let old = u128::from_le_bytes(bytes);
-        let new = update(old).to_le_bytes();
-        let code_written = monitor.write_page(page, offset, new.get(..len).unwrap_or(&[]));
-        (old, WriteNote { code_written })
-    }
-    /// From now on writes that touch these bytes of a page are noted (I5).
-    pub fn track_code(&mut self, page: PhysPage, offset: u16, len: u16) {
-        let monitor = self.shared.lock_for(&self.share);
-        if let Target::Ram(frame) | Target::Rom(frame) = monitor.phys.read_target(page) {
-            let grains = crate::watch::grains(offset.into(), len.into());
-            self.shared.pool.code(frame).fetch_or(grains, Ordering::SeqCst);
-            for (write, tag) in self.data.iter().flat_map(|tlb| (0..tlb.len()).map(move |i| (tlb, i))) {
-                let entry = write.get(tag);
-                if entry.phys == page.0 {
-                    write.set(tag, DataEntry { write: NO_TAG, ..entry });
+        if place.host != 0
+            && place.kind == PlaceKind::Ram
+            && place.seen == self.shared.log.head()
+            && let Some(frame) = self.shared.pool.frame_of(HostPtr::from_bits(place.host))
+        {
+            let pool = &self.shared.pool;
+            if !place.watched {
+                pool.copy_in(frame, offset, from);
+                return WriteNote::default();
+            }
+            if pool.watch(frame).load(Ordering::SeqCst) & WATCH_TABLE == 0 {
+                // Code beside data: whoever tracks new code sets its bit, then reads the bytes; we write, then look.
+                pool.copy_in(frame, offset, from);
+                fence(Ordering::SeqCst);
+                if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
+                    return WriteNote::default();
                 }
+                let code_written = self.shared.lock_for(&self.share).code_check(frame, page, offset, from.len());
+                return self.noted(code_written);
             }
         }
+        self.share.tally.event(Event::TrackedStore);
+        let code_written = self.shared.lock_for(&self.share).write_page(page, offset, from);
+        self.noted(code_written)
+    }
+    /// Locked read-modify-write of `len` (1, 2, 4, 8, 16) bytes within the page of a place made for [`Access::Write`];
+    /// gives what was there. `update` may run several times.
+    pub fn rmw_place(&mut self, place: &Place, len: usize, update: &mut dyn FnMut(u128) -> u128) -> (u128, WriteNote) {
+        let (page, offset) = (place.phys.page(), place.phys.page_offset() as usize);
+        if place.host != 0
+            && !place.watched
+            && place.seen == self.shared.log.head()
+            && let Some(frame) = self.shared.pool.frame_of(HostPtr::from_bits(place.host))
+        {
+            return (self.shared.pool.update(frame, offset, len, update), WriteNote::default());
+        }
+        self.share.tally.event(Event::TrackedStore);
+        let (old, code_written) = self.shared.lock_for(&self.share).update_page(page, (offset, len), update);
+        (old, self.noted(code_written))
+    }
+    /// After a write under the lock: this vCPU sees its own drops at once.
+    fn noted(&mut self, code_written: bool) -> WriteNote {
+        self.catch_up();
+        if code_written {
+            self.share.tally.event(Event::CodeWrite);
+        }
+        WriteNote { code_written }
+    }
+    /// From now on writes that touch these bytes of a page are noted (I5). Read the bytes after this, not before.
+    pub fn track_code(&mut self, page: PhysPage, offset: u16, len: u16) {
+        let grains = grains(offset.into(), len.into());
+        self.shared.lock_for(&self.share).watch_code(page, grains);
+        self.catch_up();
     }
     /// Which tracked code was written, by whomever, since the last call.
     pub fn take_code_writes(&mut self) -> Vec<CodeWrite> {
         self.share.attention.clear(bits::CODE);
         std::mem::take(&mut *self.share.code_writes.lock())
     }
-    /// INVLPG: this vCPU forgets its translations of a page.
+    /// INVLPG. Monitor tables are coherent with the guest's: nothing is stale once the drops are seen.
     pub fn invlpg(&mut self, _linear: Linear) {
         self.drain();
-        self.flush();
     }
-    /// Forgets what others have dropped.
+    /// Forgets what was dropped: at every attention test, CR write, serialising instruction, before an interrupt.
     #[inline]
     pub fn drain(&mut self) {
         self.share.attention.clear(bits::DRAIN);
-        let head = self.shared.log.head();
-        if head != self.seen {
-            self.seen = head;
-            self.flush();
-            self.share.acknowledge(head);
-            self.share.tally.event(Event::Drain);
-        }
+        self.catch_up();
+        self.share.acknowledge(self.set().seen);
     }
-    /// This vCPU will not use its TLBs until [`VcpuMmu::unpark`]: nobody waits for it.
+    /// This vCPU will not use its TLBs until [`VcpuMmu::unpark`]: nobody waits for it (device access, HLT, any lock).
     pub fn park(&mut self) {
         self.share.park();
     }
-    /// This vCPU runs (again).
+    /// This vCPU runs (again), on the calling thread.
     pub fn unpark(&mut self) {
         self.share.unpark();
         self.drain();
     }
     /// Reads as the debugger: supervisor rights, no A or D bits, no fill; devices give FFh. May cross pages.
     pub fn peek(&self, linear: Linear, into: &mut [u8]) -> Result<(), PageFault> {
+        let key = self.set().root.key;
         let monitor = self.shared.lock_for(&self.share);
         let mut done = 0;
         while done < into.len() {
             let here = linear.wrapping_add(done as u64);
-            let mut read = |at: GuestPhys, bytes: u64| monitor.table_entry(at, bytes);
-            let scope = FillScope::new();
-            let found = walk(&scope, &mut read, (self.rules, self.root), here, Access::Read, View::SupervisorAc)?;
+            let found = monitor.walk_guest((key.rules, key.root), here, Access::Read, View::SupervisorAc)?;
             let length = ((4096 - (here.0 & PAGE_OFFSET)) as usize).min(into.len() - done);
             if let Some(part) = into.get_mut(done..done + length) {
                 monitor.read_page(found.phys.page(), found.phys.page_offset() as usize, part);
@@ -365,12 +334,131 @@ impl VcpuMmu {
         }
         Ok(())
     }
+
+    pub(crate) fn set(&self) -> &TlbSet {
+        &self.sets[self.current]
+    }
+    fn key(&self) -> RootKey {
+        let mut rules = self.regs.rules(self.shared.maxphyaddr);
+        if self.shared.a20_masked.load(Ordering::Acquire) {
+            rules.bits |= rule::A20_MASKED;
+        }
+        RootKey { rules, root: self.regs.root() }
+    }
+    /// Applies new drops to the current set, looks the root up again if it is gone, acknowledges.
+    #[inline]
+    fn catch_up(&mut self) {
+        if self.set().seen != self.shared.log.head() || self.stale_root {
+            self.catch_up_slowly();
+        }
+    }
+    fn catch_up_slowly(&mut self) {
+        self.share.tally.event(Event::Drain);
+        loop {
+            let caught = self.sets[self.current].catch_up(&self.shared.log);
+            self.note_caught(caught);
+            if !std::mem::take(&mut self.stale_root) {
+                break;
+            }
+            let key = self.key();
+            match self.by_key.get(&key) {
+                Some(number) if self.sets[*number].root.is_alive() => self.current = *number,
+                _ => self.new_set(key),
+            }
+        }
+        self.activate();
+    }
+    fn note_caught(&mut self, caught: Caught) {
+        self.stale_root |= caught.root;
+        if caught.flushed {
+            self.share.tally.event(Event::Flush);
+        }
+    }
+    /// A set for a root that this vCPU does not hold (any more), made current.
+    fn new_set(&mut self, key: RootKey) {
+        self.share.tally.event(Event::RootMiss);
+        let root = self.shared.lock_for(&self.share).root(key);
+        let set = TlbSet::new(root, self.shared.log.head());
+        self.bytes += set.bytes();
+        self.current = match self.by_key.get(&key) {
+            Some(number) => {
+                self.bytes -= self.sets[*number].bytes();
+                self.sets[*number] = set;
+                *number
+            }
+            None => {
+                self.sets.push(set);
+                self.by_key.insert(key, self.sets.len() - 1);
+                self.sets.len() - 1
+            }
+        };
+        self.shrink();
+    }
+    /// Gives up the sets of the least recently used roots until all fit the budget.
+    fn shrink(&mut self) {
+        while self.bytes > self.shared.tlb_budget() || self.sets.len() > 256 {
+            let others = self.sets.iter().enumerate().filter(|(number, _)| *number != self.current);
+            let Some((oldest, _)) = others.min_by_key(|(_, set)| set.stamp) else { return };
+            let gone = self.sets.swap_remove(oldest);
+            self.bytes -= gone.bytes();
+            self.by_key.remove(&gone.root.key);
+            if self.current == self.sets.len() {
+                self.current = oldest;
+            }
+            if let Some(moved) = self.sets.get(oldest) {
+                self.by_key.insert(moved.root.key, oldest);
+            }
+        }
+    }
+    /// The current set becomes what emitted code sees.
+    fn activate(&mut self) {
+        self.clock += 1;
+        let set = &mut self.sets[self.current];
+        set.stamp = self.clock;
+        set.root.touch();
+        self.share.set_active_root(root_number(&set.root));
+        self.share.acknowledge(set.seen);
+        self.install();
+    }
+    /// Points emitted code at the arrays of the current set and view.
+    fn install(&mut self) {
+        let set = &mut self.sets[self.current];
+        if set.data[self.view as usize].is_none() || set.fetch[crate::sets::fetch_index(self.view)].is_none() {
+            let before = set.bytes();
+            set.data(self.view);
+            set.fetch(self.view);
+            self.bytes += set.bytes() - before;
+        }
+        let (view, hot) = (self.view, &mut self.hot);
+        let data = &set.data(view).slots;
+        (hot.data, hot.data_mask) = (data.start(), data.byte_mask());
+        let fetch = &set.fetch(view).slots;
+        (hot.fetch, hot.fetch_mask) = (fetch.start(), fetch.byte_mask());
+        hot.leaves = set.leaves.start();
+    }
+    /// Lets the arrays of a view grow or shrink.
+    fn fit(&mut self, view: View) {
+        let room = self.shared.tlb_budget().saturating_sub(self.bytes);
+        let set = &mut self.sets[self.current];
+        let change = set.resize(view, room);
+        if change != 0 {
+            self.share.tally.event(Event::Resize);
+        }
+        self.bytes = self.bytes.wrapping_add_signed(change);
+        if view == self.view || change != 0 {
+            self.install();
+        }
+    }
 }
 
 impl Drop for VcpuMmu {
     fn drop(&mut self) {
         let mut monitor = self.shared.lock();
+        let mut sums = monitor.past;
+        self.share.tally.add_to(&mut sums);
+        monitor.past = sums;
         monitor.vcpus.retain(|other| !Arc::ptr_eq(other, &self.share));
+        self.shared.vcpus.store(monitor.vcpus.len(), Ordering::Relaxed);
     }
 }
 

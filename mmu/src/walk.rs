@@ -121,6 +121,12 @@ impl Walk {
     pub fn steps(&self) -> &[Step] {
         self.steps.get(..self.count as usize).unwrap_or(&[])
     }
+    /// Replaces what a step read, after its A or D bit was set.
+    pub(crate) fn set_step(&mut self, number: usize, step: Step) {
+        if let Some(slot) = self.steps.get_mut(number) {
+            *slot = step;
+        }
+    }
     /// Whether the leaf entry is dirty (always, with paging off).
     pub fn dirty(&self) -> bool {
         self.steps().last().is_none_or(|step| step.value & pte::D != 0)

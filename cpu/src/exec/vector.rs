@@ -15,11 +15,14 @@ fn index(register: u8) -> usize {
     register as usize % 20
 }
 
+/// Bit of `cond`: a load leaves bits 255–128 of the register alone.
+const KEEP_UPPER: u8 = 2;
+
 /// `imm` bytes of memory to a vector register, zero-extended to 32 bytes.
 pub fn load<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
     let len = s.imm as usize;
-    if s.cond != 0 && !linear.is_multiple_of(len as u64) {
+    if s.cond & 1 != 0 && !linear.is_multiple_of(len as u64) {
         return fault(cpu, s, Fault::gp(0));
     }
     let mmu = &cpu.link.mmu;
@@ -38,7 +41,13 @@ pub fn load<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
             Err(leave) => return leave,
         },
     };
-    cpu.state.vectors.regs[index(s.dst)] = value;
+    let register = &mut cpu.state.vectors.regs[index(s.dst)];
+    if s.cond & KEEP_UPPER != 0 {
+        register[0] = value[0];
+        register[1] = value[1];
+    } else {
+        *register = value;
+    }
     next(cpu, s)
 }
 
@@ -63,7 +72,7 @@ fn load_cold(cpu: &mut Vcpu, s: &Step, linear: u64) -> Result<[u64; 4], Leave> {
 pub fn store<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
     let len = s.imm as usize;
-    if s.cond != 0 && !linear.is_multiple_of(len as u64) {
+    if s.cond & 1 != 0 && !linear.is_multiple_of(len as u64) {
         return fault(cpu, s, Fault::gp(0));
     }
     let value = cpu.state.vectors.regs[index(s.src)];

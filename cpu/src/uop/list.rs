@@ -163,7 +163,8 @@ macro_rules! for_each_uop {
             // ---- memory plumbing
             /// dst = linear address of mem for `imm` bytes, after all segment checks (`cond` 1: write).
             Check keeps,
-            /// Vector register dst = `imm` bytes of \[mem\], zero-extended; `cond` 1: must be aligned.
+            /// Vector register dst = `imm` bytes of \[mem\], zero-extended; `cond` bit 0: must be aligned, bit 1: bits 255–128
+        /// stay as they are.
             VLoad keeps,
             /// `imm` bytes of vector register src to \[mem\].
             VStore keeps,

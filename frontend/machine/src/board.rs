@@ -106,6 +106,8 @@ pub struct Board {
     now: Tick,
     /// The next event of each chip, by slot.
     events: [Option<Tick>; Slot::COUNT],
+    /// The HPET drives the timer requests in place of the 8254 and the real-time clock.
+    hpet_stands_in: bool,
     request: Option<Request>,
     /// No vCPU may run past this without looking: the end of the turn (virtual clock) or of the timekeeper's sleep.
     horizon: Option<Tick>,
@@ -145,6 +147,7 @@ impl Board {
             windows: Vec::new(),
             now: Tick(0),
             events: [None; Slot::COUNT],
+            hpet_stands_in: false,
             request: None,
             horizon: None,
             sinks: Default::default(),
@@ -426,7 +429,7 @@ impl Board {
         self.vcpus.get(vcpu).map_or(0, |pins| pins.start_up)
     }
     /// A call on a vCPU's local APIC.
-    pub(crate) fn with_lapic<R>(&mut self, vcpu: usize, call: impl FnOnce(&mut LocalApic, Tick) -> R) -> Option<R> {
+    pub fn with_lapic<R>(&mut self, vcpu: usize, call: impl FnOnce(&mut LocalApic, Tick) -> R) -> Option<R> {
         let now = self.now;
         let result = self.vcpus.get_mut(vcpu).map(|pins| call(&mut pins.lapic, now));
         self.settle();
@@ -443,6 +446,9 @@ impl Board {
     /// After a call into a chip: its next event, wires, requests, output.
     fn touch(&mut self, slot: Slot) {
         self.events[slot as usize] = self.chips.get(slot).next_event();
+        if slot == Slot::Hpet {
+            self.connect_timers();
+        }
         self.settle();
     }
     fn touch_owner(&mut self, owner: Owner) {
@@ -526,6 +532,7 @@ impl Board {
             pins.attention.clear(bits::INTR | bits::NMI | bits::INIT | bits::SIPI);
         }
         self.refresh_events();
+        self.connect_timers();
         self.settle();
         self.request = None;
     }
@@ -552,6 +559,7 @@ impl Board {
             pins.lapic.restore(state)?;
         }
         self.refresh_events();
+        self.connect_timers();
         self.settle();
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! ```text
 //!  IRQ 0 timer ─► 8259 0, I/O APIC 2          8259 INTR ─► LINT0 of every local APIC
 //!  IRQ n ───────► 8259 n, I/O APIC n          NMI ──────► LINT1
+//!  HPET ────────► I/O APIC 20–23, or in place of IRQ 0 and 8
 //!  PIRQ A–D ────► PIIX3 ─► an ISA IRQ         I/O APIC ─► messages ─► local APICs
 //!             └─► I/O APIC 16–19
 //! ```
@@ -43,8 +44,14 @@ slots! {
     Com1,
     /// The second serial port.
     Com2,
+    /// The 8237A pair.
+    Dma,
     /// The I/O APIC.
     IoApic,
+    /// The high-precision event timer.
+    Hpet,
+    /// The firmware configuration device.
+    FwCfg,
     /// POST code and console ports.
     Debug,
     /// The exit device.
@@ -70,6 +77,8 @@ pub const PORTS: &[(u16, u16, Slot, u8)] = &[
     (SERIAL_PORTS[1].0, 8, Slot::Com2, 0),
     (0x080, 1, Slot::Debug,  0), (0x0E9, 1, Slot::Debug, 1),
     (0x0F4, 4, Slot::Exit,   0),
+    (0x000, 16, Slot::Dma,   0), (0x0C0, 32, Slot::Dma, 1), (0x081, 15, Slot::Dma, 2),
+    (0x510, 2, Slot::FwCfg,  0), (0x514, 8, Slot::FwCfg, 1),
     (0xCF8, 8, Slot::Pci,    0),
 ];
 
@@ -77,6 +86,8 @@ pub const PORTS: &[(u16, u16, Slot, u8)] = &[
 pub const LAPIC_REGION: RegionId = RegionId(0);
 /// The I/O APIC's region.
 pub const IOAPIC_REGION: RegionId = RegionId(1);
+/// The HPET's region.
+pub const HPET_REGION: RegionId = RegionId(2);
 /// Regions from this on belong to windows of PCI functions.
 pub const FIRST_PCI_REGION: u16 = 16;
 
@@ -84,6 +95,7 @@ pub const FIRST_PCI_REGION: u16 = 16;
 #[rustfmt::skip]
 pub const WINDOWS: &[(RegionId, GuestPhys, Slot, u64)] = &[
     (IOAPIC_REGION, IOAPIC_BASE, Slot::IoApic, 0x1000),
+    (HPET_REGION,   HPET_BASE,   Slot::Hpet,   0x1000),
 ];
 
 /// The I/O APIC's window.
@@ -104,14 +116,12 @@ pub const RESET_CONTROL: u16 = 0xCF9;
 /// The serial ports: first port, ISA request.
 pub const SERIAL_PORTS: [(u16, u8); 2] = [(0x3F8, 4), (0x2F8, 3)];
 
-/// The timer's interrupt request.
-pub const PIT_IRQ: u8 = 0;
+/// The interrupt requests of the two timers, 8254 and real-time clock.
+pub const TIMER_IRQS: [u8; 2] = [0, 8];
 /// The keyboard's interrupt request.
 pub const KEYBOARD_IRQ: u8 = 1;
 /// The mouse's interrupt request.
 pub const MOUSE_IRQ: u8 = 12;
-/// The real-time clock's interrupt request.
-pub const RTC_IRQ: u8 = 8;
 /// The interrupt of the ACPI power management (level-triggered, active high).
 pub const SCI_IRQ: u8 = 9;
 /// The interrupt request of x87 errors.
@@ -134,6 +144,17 @@ pub const A20_PIN: u8 = 21;
 /// The wire that resets the processors (keyboard controller, port 92h).
 pub const RESET_PIN: u8 = 22;
 
+/// The 8254's output 0: interrupt request 0 while the HPET does not stand in for it.
+pub const PIT_PIN: u8 = 23;
+/// The real-time clock's interrupt: request 8 while the HPET does not stand in for it.
+pub const RTC_PIN: u8 = 24;
+/// The HPET's timers 0 and 1 while they stand in for the 8254 and the real-time clock.
+pub const HPET_LEGACY_PINS: [u8; 2] = [25, 26];
+/// The first wire of those that lead to I/O APIC inputs of their own, by number.
+pub const IOAPIC_PIN: u8 = 32;
+/// The I/O APIC inputs that the HPET's timers can use: 20–23, where nothing else is.
+pub const HPET_ROUTES: u32 = 0xF0_0000;
+
 /// What a wire is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -141,6 +162,12 @@ pub enum Pin {
     Isa(u8),
     /// A PCI interrupt line, 0–3 for A–D.
     Pirq(u8),
+    /// A timer of the board (0: request 0, 1: request 8).
+    Timer(u8),
+    /// The HPET's timer that can stand in for it.
+    HpetTimer(u8),
+    /// An I/O APIC input that no ISA request leads to.
+    IoApic(u8),
     /// Non-maskable interrupt.
     Nmi,
     /// Address line 20.
@@ -159,6 +186,11 @@ pub const fn pin(number: u8) -> Pin {
         NMI_PIN => Pin::Nmi,
         A20_PIN => Pin::A20,
         RESET_PIN => Pin::Reset,
+        PIT_PIN => Pin::Timer(0),
+        RTC_PIN => Pin::Timer(1),
+        25 => Pin::HpetTimer(0),
+        26 => Pin::HpetTimer(1),
+        IOAPIC_PIN..64 => Pin::IoApic(number - IOAPIC_PIN),
         _ => Pin::None,
     }
 }
@@ -166,7 +198,7 @@ pub const fn pin(number: u8) -> Pin {
 /// The I/O APIC input at which an ISA request arrives. Request 2 is the cascade of the 8259s.
 pub const fn ioapic_input(irq: u8) -> Option<u8> {
     match irq {
-        PIT_IRQ => Some(IOAPIC_PIT_INPUT),
+        0 => Some(IOAPIC_PIT_INPUT),
         IOAPIC_PIT_INPUT => None,
         _ => Some(irq),
     }

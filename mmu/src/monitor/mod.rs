@@ -1,12 +1,31 @@
 //! The monitor: what the engine really translates through, and everything else that the mmu lock protects.
+//!
+//! ```text
+//! root ─► tables (one per guest table × level × role, shared by roots) ─► leaf words ─► frames
+//!   fill: a guest walk becomes entries · sync: a tracked write makes entries absent · rmap: page → leaf entries
+//! ```
+//! Monitor descriptor tables (S8, S9) and reclaim (S12–S20) are left out for now. Called by `memory` and `vcpu`.
+
+pub(crate) mod audit;
+pub(crate) mod fill;
+pub(crate) mod moves;
+pub(crate) mod rmap;
+pub(crate) mod root;
+pub(crate) mod sync;
+pub mod table;
 
 use crate::addr::{GuestPhys, PhysPage};
 use crate::attention::bits;
 use crate::counters::MonitorCounts;
 use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, wait_until_seen};
-use crate::frames::{Frame, Pool};
+use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{Page, PhysMap, Target};
+use root::{Root, RootKey};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use table::Tables;
 
 /// The state behind the mmu lock.
 #[derive(Debug)]
@@ -16,24 +35,40 @@ pub(crate) struct Monitor {
     pub(crate) phys: PhysMap,
     pub(crate) vcpus: Vec<Arc<VcpuShare>>,
     pub(crate) counts: MonitorCounts,
-    pub(crate) a20_masked: bool,
-    pub(crate) maxphyaddr: u8,
+    tables: Tables,
+    /// Tables are given up beyond this many.
+    pub(crate) table_limit: usize,
+    roots: FxHashMap<RootKey, Arc<Root>>,
+    root_order: VecDeque<Arc<Root>>,
+    /// Numbers the fills.
+    clock: u64,
+    /// Pages with RAM, for compaction, and the next one to move.
+    pub(crate) ram_pages: Vec<PhysPage>,
+    move_hand: usize,
+    /// Counters of vCPUs that are no more.
+    pub(crate) past: [u64; 16],
 }
 
 impl Monitor {
-    pub(crate) fn new(pool: Arc<Pool>, log: Arc<DropLog>, maxphyaddr: u8) -> Monitor {
+    pub(crate) fn new(pool: Arc<Pool>, log: Arc<DropLog>) -> Monitor {
         Monitor {
             pool,
             log,
             phys: PhysMap::default(),
             vcpus: Vec::new(),
             counts: MonitorCounts::default(),
-            a20_masked: false,
-            maxphyaddr,
+            tables: Tables::default(),
+            table_limit: 2048,
+            roots: FxHashMap::default(),
+            root_order: VecDeque::new(),
+            clock: 0,
+            ram_pages: Vec::new(),
+            move_hand: 0,
+            past: [0; 16],
         }
     }
     /// Posts a drop to every vCPU.
-    pub(crate) fn post(&mut self, stale: Stale) {
+    pub(crate) fn post(&self, stale: Stale) {
         self.log.post(stale);
         for vcpu in &self.vcpus {
             if vcpu.attention.get() & bits::DRAIN == 0 {
@@ -46,23 +81,29 @@ impl Monitor {
         self.counts.waits += 1;
         wait_until_seen(&self.vcpus, self.log.head());
     }
-    /// Changes what lies behind a page: nobody uses the old frames any more when `change` runs.
-    pub(crate) fn remap(&mut self, pages: impl Iterator<Item = PhysPage>, mut change: impl FnMut(&mut Page)) {
-        self.post(Stale::Root);
+    /// Counters, with what is live now.
+    pub(crate) fn counts(&self) -> MonitorCounts {
+        MonitorCounts { live: self.counts.fills - self.counts.drops, ..self.counts }
+    }
+    /// Changes what lies behind pages: nobody uses the old frames any more when `change` runs.
+    pub(crate) fn remap(&mut self, pages: impl Iterator<Item = PhysPage> + Clone, mut change: impl FnMut(&mut Page)) {
+        for page in pages.clone() {
+            self.unmap_page(page);
+            self.zap_page(page);
+        }
+        // Translations of pages that had no slot are never kept; all others were dropped one by one.
         self.wait();
         for page in pages {
-            let code = self.phys.get(page).is_some_and(|p| {
-                p.ram
-                    .into_iter()
-                    .chain(p.rom)
-                    .any(|frame| self.pool.code(frame).swap(0, std::sync::atomic::Ordering::SeqCst) != 0)
-            });
-            if code {
+            let frames = |slot: &Page| [slot.ram, slot.rom].into_iter().flatten();
+            let had_code = |frame: Frame| self.pool.code(frame).swap(0, Ordering::SeqCst) != 0;
+            // Every frame of the page, not only up to the first with code.
+            if self.phys.get(page).is_some_and(|slot| frames(slot).filter(|frame| had_code(*frame)).count() != 0) {
                 self.note_code(CodeWrite { page, offset: 0, len: 4096 });
             }
             change(self.phys.entry(page));
         }
     }
+    /// Tells every vCPU that code was written.
     pub(crate) fn note_code(&self, write: CodeWrite) {
         self.vcpus.iter().for_each(|vcpu| vcpu.note_code(write));
     }
@@ -76,24 +117,47 @@ impl Monitor {
     /// Writes within a page, seen by every tracker; tells whether translated code was touched.
     pub(crate) fn write_page(&mut self, page: PhysPage, offset: usize, from: &[u8]) -> bool {
         let Target::Ram(frame) = self.phys.write_target(page) else { return false };
+        if self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
+            return self.tracked_write(page, frame, offset, from);
+        }
         self.pool.copy_in(frame, offset, from);
         self.code_check(frame, page, offset, from.len())
     }
-    fn code_check(&mut self, frame: Frame, page: PhysPage, offset: usize, len: usize) -> bool {
-        let touched = crate::watch::grains(offset, len);
-        let before = self.pool.code(frame).fetch_and(!touched, std::sync::atomic::Ordering::SeqCst);
-        if before & touched == 0 {
-            return false;
+    /// Locked read-modify-write of 1, 2, 4, 8 or 16 bytes within a page; gives what was there.
+    pub(crate) fn update_page(
+        &mut self,
+        page: PhysPage,
+        (offset, len): (usize, usize),
+        update: &mut dyn FnMut(u128) -> u128,
+    ) -> (u128, bool) {
+        let Target::Ram(frame) = self.phys.write_target(page) else {
+            // Reads and writes that meet different things, or nothing: no atomicity to keep.
+            let mut bytes = [0; 16];
+            let Some(part) = bytes.get_mut(..len) else { return (0, false) };
+            self.read_page(page, offset, part);
+            let old = u128::from_le_bytes(bytes);
+            update(old);
+            return (old, false);
+        };
+        let start = offset & !7;
+        let mut window = [0; 32];
+        let end = (offset + len).next_multiple_of(8).min(4096);
+        let Some(before) = window.get_mut(..end.saturating_sub(start)) else { return (0, false) };
+        self.pool.copy_out(frame, start, before);
+        let old = self.pool.update(frame, offset, len, update);
+        if self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
+            self.sync(page, frame, before, start);
         }
-        self.note_code(CodeWrite { page, offset: offset as u16, len: len as u16 });
-        true
+        (old, self.code_check(frame, page, offset, len))
     }
     /// Reads a guest paging-structure entry.
     pub(crate) fn table_entry(&self, at: GuestPhys, bytes: u64) -> u64 {
-        let mut value = [0; 8];
-        if let Some(part) = value.get_mut(..bytes as usize) {
-            self.read_page(at.page(), at.page_offset() as usize, part);
+        let (page, offset) = (at.page(), at.page_offset() as usize);
+        match self.phys.read_target(page) {
+            Target::Ram(frame) | Target::Rom(frame) if bytes == 4 => u64::from(self.pool.load::<u32>(frame, offset)),
+            Target::Ram(frame) | Target::Rom(frame) => self.pool.load::<u64>(frame, offset),
+            _ if bytes == 4 => 0xffff_ffff,
+            _ => !0,
         }
-        u64::from_le_bytes(value)
     }
 }

@@ -5,7 +5,10 @@ use crate::wiring::{self, Slot};
 use std::sync::Arc;
 use umbra_devices::debug_ports::DebugPorts;
 use umbra_devices::device::Device;
+use umbra_devices::dma8237::Dma8237;
 use umbra_devices::exit_port::ExitPort;
+use umbra_devices::fw_cfg::FwCfg;
+use umbra_devices::hpet::{self, Hpet};
 use umbra_devices::ioapic::IoApic;
 use umbra_devices::lapic;
 use umbra_devices::pci::PciBus;
@@ -66,7 +69,10 @@ pub struct Chips {
     keyboard: I8042,
     port92: Port92,
     com: [Option<Uart16550>; wiring::SERIAL_PORTS.len()],
+    dma: Dma8237,
     pub(super) ioapic: IoApic,
+    pub(super) hpet: Hpet,
+    fw_cfg: FwCfg,
     pub(super) debug: DebugPorts,
     pub(super) exit: Option<ExitPort>,
     pub(super) pci: PciBus,
@@ -90,8 +96,8 @@ impl Chips {
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
         Chips {
             pic: Pic8259::new(),
-            pit: Pit8254::new(wires.line(wiring::PIT_IRQ)),
-            rtc: RtcMc146818::new(parts.date, wires.line(wiring::RTC_IRQ)),
+            pit: Pit8254::new(wires.line(wiring::PIT_PIN)),
+            rtc: RtcMc146818::new(parts.date, wires.line(wiring::RTC_PIN)),
             keyboard: I8042::new(
                 I8042Config::default(),
                 I8042Wires {
@@ -103,7 +109,16 @@ impl Chips {
             ),
             port92: Port92::new(wires.line(wiring::A20_PIN), wires.line(wiring::RESET_PIN)),
             com,
+            dma: Dma8237::new(),
             ioapic: IoApic::new(),
+            hpet: Hpet::new(
+                wiring::HPET_ROUTES,
+                hpet::Wires {
+                    legacy: wiring::HPET_LEGACY_PINS.map(|pin| wires.line(pin)),
+                    ioapic: std::array::from_fn(|input| wires.line(wiring::IOAPIC_PIN + input as u8)),
+                },
+            ),
+            fw_cfg: FwCfg::new(),
             debug: DebugPorts::new(),
             exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
             pci,
@@ -135,7 +150,10 @@ impl Chips {
             Slot::Port92 => &mut self.port92,
             Slot::Com1 => or_absent(&mut self.com[0], &mut self.absent),
             Slot::Com2 => or_absent(&mut self.com[1], &mut self.absent),
+            Slot::Dma => &mut self.dma,
             Slot::IoApic => &mut self.ioapic,
+            Slot::Hpet => &mut self.hpet,
+            Slot::FwCfg => &mut self.fw_cfg,
             Slot::Debug => &mut self.debug,
             Slot::Exit => or_absent(&mut self.exit, &mut self.absent),
             Slot::Pci => &mut self.pci,
@@ -152,6 +170,10 @@ impl Chips {
     /// The keyboard controller.
     pub(super) fn keyboard(&mut self) -> &mut I8042 {
         &mut self.keyboard
+    }
+    /// The firmware configuration device, to add files before the machine runs.
+    pub fn fw_cfg(&mut self) -> &mut FwCfg {
+        &mut self.fw_cfg
     }
     /// The real-time clock.
     pub fn rtc(&mut self) -> &mut RtcMc146818 {

@@ -58,12 +58,11 @@ impl Board {
     /// A wire's new level goes to whatever it leads to (the table is in [`wiring`]).
     fn route(&mut self, PinChange { pin, high }: PinChange) {
         match wiring::pin(pin) {
-            Pin::Isa(irq) => {
-                self.chips.pic.set_input(irq, high);
-                if let Some(input) = wiring::ioapic_input(irq) {
-                    self.chips.ioapic.set_input(input, high);
-                }
-            }
+            Pin::Isa(irq) => self.set_isa(irq, high),
+            Pin::Timer(timer) if !self.hpet_stands_in => self.set_timer(timer, high),
+            Pin::HpetTimer(timer) if self.hpet_stands_in => self.set_timer(timer, high),
+            Pin::Timer(_) | Pin::HpetTimer(_) => {}
+            Pin::IoApic(input) => self.chips.ioapic.set_input(input, high),
             Pin::Pirq(line) => {
                 if let Some(bridge) = self.chips.isa_bridge() {
                     bridge.set_pirq(line, high);
@@ -74,6 +73,30 @@ impl Board {
             Pin::A20 => self.memory.set_a20(high),
             Pin::Reset if high => self.request(super::Request::Reset),
             Pin::Reset | Pin::None => {}
+        }
+    }
+
+    fn set_isa(&mut self, irq: u8, high: bool) {
+        self.chips.pic.set_input(irq, high);
+        if let Some(input) = wiring::ioapic_input(irq) {
+            self.chips.ioapic.set_input(input, high);
+        }
+    }
+    fn set_timer(&mut self, timer: u8, high: bool) {
+        if let Some(&irq) = wiring::TIMER_IRQS.get(usize::from(timer)) {
+            self.set_isa(irq, high);
+        }
+    }
+    /// Connects the timer requests to the HPET or to the 8254 and the real-time clock, as the HPET now says.
+    pub(super) fn connect_timers(&mut self) {
+        let stands_in = self.chips.hpet.legacy_replacement();
+        if stands_in == self.hpet_stands_in {
+            return;
+        }
+        self.hpet_stands_in = stands_in;
+        let pins = if stands_in { wiring::HPET_LEGACY_PINS } else { [wiring::PIT_PIN, wiring::RTC_PIN] };
+        for (timer, pin) in (0..).zip(pins) {
+            self.set_timer(timer, self.wires.level(pin));
         }
     }
 

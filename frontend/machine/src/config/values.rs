@@ -117,6 +117,12 @@ pub struct RtcDate {
 impl RtcDate {
     /// 2026-01-01T00:00:00.
     pub const DEFAULT: RtcDate = RtcDate { unix_seconds: 1_767_225_600 };
+    /// Year, month, day, hour, minute, second.
+    pub fn fields(self) -> [i64; 6] {
+        let (days, seconds) = (self.unix_seconds / 86_400, (self.unix_seconds % 86_400) as i64);
+        let (year, month, day) = civil_from_days(days as i64);
+        [year, month, day, seconds / 3600, seconds / 60 % 60, seconds % 60]
+    }
 }
 
 impl Default for RtcDate {
@@ -177,9 +183,7 @@ impl FromStr for RtcDate {
 
 impl fmt::Display for RtcDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, seconds) = (self.unix_seconds / 86_400, self.unix_seconds % 86_400);
-        let (year, month, day) = civil_from_days(days as i64);
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let [year, month, day, hour, minute, second] = self.fields();
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
     }
 }

@@ -1,0 +1,239 @@
+//! The portable vector unit: MMX, SSE to SSE4.2, SSE4a, AES, PCLMULQDQ, SHA, GFNI and their VEX forms, in safe Rust.
+//!
+//! What an instruction means is a small pure function over 128-bit values, declared once with `integer_forms!` or
+//! `float_forms!`; the macro makes from it the helpers for the legacy, VEX.128, VEX.256 (per 128-bit lane) and MMX
+//! encodings. `lift::vector` says which operands go where. A file per group of the manual (SDM vol. 1, chapters 9–14).
+//!
+//! Arguments of every such helper: `a` the destination, `b` the source (legacy) or first source (VEX), `c` the second
+//! source (VEX), `imm` the immediate (VEX.256: bits 15–8 are the immediate of the upper half). Numbers from [`V0`] up are temporaries, also where a helper expects an MMX or
+//! general register: then the temporary's low quadword stands for it.
+//!
+//! Left out: AVX-512. NOTE: lane functions go through integers rather than host intrinsics, which are `unsafe` and
+//! not portable; the hottest packed operations are written SWAR.
+
+pub mod aes;
+pub mod bmi;
+pub mod clmul;
+pub mod convert;
+pub mod float;
+pub mod fma;
+pub mod gather;
+pub mod general;
+pub mod gfni;
+pub mod half;
+pub mod integer;
+pub mod lanes;
+pub mod mmx;
+pub mod moves;
+pub mod sha;
+pub mod shift;
+pub mod shuffle;
+pub mod string42;
+mod swar;
+pub mod wide;
+
+use crate::fault::Fault;
+use crate::helpers::{Args, Flow, Helper};
+use crate::softfloat::{Env, Flags};
+use crate::state::control::cr4;
+use crate::state::flags;
+use crate::state::fpu::V0;
+use crate::vcpu::Vcpu;
+use lanes::{high, low, pair};
+
+/// The helpers of one instruction, by encoding.
+#[derive(Debug)]
+pub struct Forms {
+    /// Legacy SSE: `a = f(a, b)`, bits 255–128 kept.
+    pub sse: Helper,
+    /// VEX.128: `a = f(b, c)`, bits 255–128 cleared.
+    pub vex: Helper,
+    /// VEX.256: `a = f(b, c)` on each half.
+    pub ymm: Helper,
+    /// MMX: the low 64 bits of `f(a, b)`; right only for instructions whose lanes do not mix.
+    pub mmx: Helper,
+}
+
+/// Declares [`Forms`] from pure functions `|a, b, imm| -> u128`.
+macro_rules! integer_forms {
+    ($($(#[$doc:meta])* $name:ident = |$a:pat_param, $b:pat_param, $imm:pat_param| $body:expr;)*) => {$(
+        $(#[$doc])*
+        pub static $name: crate::vector::Forms = {
+            #[inline(always)]
+            fn lane($a: u128, $b: u128, $imm: u8) -> u128 {
+                $body
+            }
+            crate::vector::Forms {
+                sse: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_sse(cpu, args, lane) },
+                vex: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_vex(cpu, args, lane) },
+                ymm: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_ymm(cpu, args, lane) },
+                mmx: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_mmx(cpu, args, lane) },
+            }
+        };
+    )*};
+}
+pub(crate) use integer_forms;
+
+/// Declares [`Forms`] from functions `|a, b, imm, env| -> u128` that may raise SIMD floating-point exceptions.
+macro_rules! float_forms {
+    ($($(#[$doc:meta])* $name:ident = |$a:pat_param, $b:pat_param, $imm:pat_param, $env:ident| $body:expr;)*) => {$(
+        $(#[$doc])*
+        pub static $name: crate::vector::Forms = {
+            fn lane($a: u128, $b: u128, $imm: u8, $env: &mut crate::softfloat::Env) -> u128 {
+                $body
+            }
+            crate::vector::Forms {
+                sse: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_sse(cpu, args, lane) },
+                vex: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_vex(cpu, args, lane) },
+                ymm: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_ymm(cpu, args, lane) },
+                mmx: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_mmx(cpu, args, lane) },
+            }
+        };
+    )*};
+}
+pub(crate) use float_forms;
+
+/// XMM register (or temporary) `n`.
+#[inline(always)]
+pub fn xmm(cpu: &Vcpu, n: u8) -> u128 {
+    let r = &cpu.state.vectors.regs[n as usize];
+    pair(r[0], r[1])
+}
+
+/// Sets XMM register `n`; bits 255–128 stay.
+#[inline(always)]
+pub fn set_xmm(cpu: &mut Vcpu, n: u8, value: u128) {
+    let r = &mut cpu.state.vectors.regs[n as usize];
+    r[0] = low(value);
+    r[1] = high(value);
+}
+
+/// Sets XMM register `n` and clears bits 255–128.
+#[inline(always)]
+pub fn set_xmm_zeroing(cpu: &mut Vcpu, n: u8, value: u128) {
+    cpu.state.vectors.regs[n as usize] = [low(value), high(value), 0, 0];
+}
+
+/// YMM register (or temporary) `n` as low and high half.
+#[inline(always)]
+pub fn ymm(cpu: &Vcpu, n: u8) -> [u128; 2] {
+    let r = &cpu.state.vectors.regs[n as usize];
+    [pair(r[0], r[1]), pair(r[2], r[3])]
+}
+
+/// Sets YMM register `n`.
+#[inline(always)]
+pub fn set_ymm(cpu: &mut Vcpu, n: u8, value: [u128; 2]) {
+    cpu.state.vectors.regs[n as usize] = [low(value[0]), high(value[0]), low(value[1]), high(value[1])];
+}
+
+/// General register `n`, or the low quadword of temporary `n`.
+#[inline(always)]
+pub fn general_or_temporary(cpu: &Vcpu, n: u8) -> u64 {
+    if n >= V0 { cpu.state.vectors.regs[n as usize][0] } else { cpu.state.gpr(n) }
+}
+
+/// Runs the legacy form of a pure function.
+#[inline(always)]
+pub fn run_sse(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8) -> u128) -> Result<Flow, Fault> {
+    let result = lane(xmm(cpu, args.a), xmm(cpu, args.b), args.imm as u8);
+    set_xmm(cpu, args.a, result);
+    Ok(Flow::Next)
+}
+
+/// Runs the VEX.128 form of a pure function.
+#[inline(always)]
+pub fn run_vex(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8) -> u128) -> Result<Flow, Fault> {
+    let result = lane(xmm(cpu, args.b), xmm(cpu, args.c), args.imm as u8);
+    set_xmm_zeroing(cpu, args.a, result);
+    Ok(Flow::Next)
+}
+
+/// Runs the VEX.256 form of a pure function.
+#[inline(always)]
+pub fn run_ymm(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8) -> u128) -> Result<Flow, Fault> {
+    let (x, y) = (ymm(cpu, args.b), ymm(cpu, args.c));
+    set_ymm(cpu, args.a, [lane(x[0], y[0], args.imm as u8), lane(x[1], y[1], (args.imm >> 8) as u8)]);
+    Ok(Flow::Next)
+}
+
+/// Runs the MMX form of a pure function.
+#[inline(always)]
+pub fn run_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8) -> u128) -> Result<Flow, Fault> {
+    let (x, y) = (mmx::read(cpu, args.a), mmx::read(cpu, args.b));
+    mmx::enter(cpu)?;
+    mmx::write(cpu, args.a, low(lane(u128::from(x), u128::from(y), args.imm as u8)));
+    Ok(Flow::Next)
+}
+
+/// Records the exceptions of an instruction in MXCSR: #XM (or #UD without CR4.OSXMMEXCPT) if one is unmasked.
+#[inline(always)]
+pub fn finish(cpu: &mut Vcpu, env: &Env) -> Result<(), Fault> {
+    if env.flags == Flags::NONE {
+        return Ok(());
+    }
+    finish_raised(cpu, env)
+}
+
+fn finish_raised(cpu: &mut Vcpu, env: &Env) -> Result<(), Fault> {
+    cpu.state.vectors.mxcsr |= u32::from(env.status().0);
+    if env.unmasked() == Flags::NONE {
+        return Ok(());
+    }
+    Err(if cpu.state.control.cr4 & cr4::OSXMMEXCPT != 0 { Fault::xm() } else { Fault::ud() })
+}
+
+/// The environment that MXCSR asks for.
+#[inline(always)]
+pub fn env(cpu: &Vcpu) -> Env {
+    Env::sse(cpu.state.vectors.mxcsr)
+}
+
+/// Runs the legacy form of a floating-point function.
+#[inline(always)]
+pub fn float_sse(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
+    let mut env = env(cpu);
+    let result = lane(xmm(cpu, args.a), xmm(cpu, args.b), args.imm as u8, &mut env);
+    finish(cpu, &env)?;
+    set_xmm(cpu, args.a, result);
+    Ok(Flow::Next)
+}
+
+/// Runs the VEX.128 form of a floating-point function.
+#[inline(always)]
+pub fn float_vex(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
+    let mut env = env(cpu);
+    let result = lane(xmm(cpu, args.b), xmm(cpu, args.c), args.imm as u8, &mut env);
+    finish(cpu, &env)?;
+    set_xmm_zeroing(cpu, args.a, result);
+    Ok(Flow::Next)
+}
+
+/// Runs the VEX.256 form of a floating-point function.
+#[inline(always)]
+pub fn float_ymm(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
+    let mut env = env(cpu);
+    let (x, y) = (ymm(cpu, args.b), ymm(cpu, args.c));
+    let result = [lane(x[0], y[0], args.imm as u8, &mut env), lane(x[1], y[1], (args.imm >> 8) as u8, &mut env)];
+    finish(cpu, &env)?;
+    set_ymm(cpu, args.a, result);
+    Ok(Flow::Next)
+}
+
+/// Runs a conversion from XMM or memory (`b`) to an MMX register (CVTPS2PI and the like).
+#[inline(always)]
+pub fn float_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
+    mmx::check(cpu)?;
+    let mut env = env(cpu);
+    let result = lane(0, xmm(cpu, args.b), args.imm as u8, &mut env);
+    finish(cpu, &env)?;
+    mmx::enter(cpu)?;
+    mmx::write(cpu, args.a, low(result));
+    Ok(Flow::Next)
+}
+
+/// Sets the status flags: those in `status`, and no other.
+#[inline(always)]
+pub fn set_status(cpu: &mut Vcpu, status: u64) {
+    cpu.state.rflags = cpu.state.rflags & !flags::STATUS | status;
+}

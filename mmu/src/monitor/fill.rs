@@ -1,0 +1,192 @@
+//! Filling: from a guest walk to monitor entries (S6), with the guest's A and D bits.
+//!
+//! Order matters: a guest table is watched before the read that counts (SHADOW-MMU, several vCPUs, (b)); A bits are set on every level
+//! only when the whole walk succeeds, D only for a write; then the path of monitor tables is linked, top down.
+
+use super::Monitor;
+use super::root::Root;
+use super::table::{Kind, PRESENT, ROM, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, leaf_rights};
+use crate::addr::{GuestPhys, Linear, PhysPage};
+use crate::counters::FaultClass;
+use crate::fault::{Access, PageFault, View};
+use crate::phys_map::Target;
+use crate::pte::{self, Mode, Rules};
+use crate::walk::{FillScope, GuestRoot, Rights, Step, Walk, walk};
+use std::sync::atomic::Ordering;
+
+/// What a fill found.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Filled {
+    /// The leaf word; 0 when the translation cannot be kept (tables outside RAM, nothing at the page).
+    pub(crate) word: u64,
+    pub(crate) page: PhysPage,
+    pub(crate) class: FaultClass,
+}
+
+impl Monitor {
+    /// Translates for an access that the monitor could not serve, and makes it able to.
+    pub(crate) fn fill(
+        &mut self,
+        root: &Root,
+        linear: Linear,
+        access: Access,
+        view: View,
+    ) -> Result<Filled, PageFault> {
+        self.clock += 1;
+        self.make_room();
+        loop {
+            let found = self.walk_guest((root.key.rules, root.key.root), linear, access, view)?;
+            let mut kept = true;
+            let mut fresh = false;
+            for step in found.steps() {
+                let page = step.at.page();
+                if !matches!(self.phys.write_target(page), Target::Ram(_)) {
+                    kept = false;
+                } else if !self.is_watched(page) {
+                    self.watch_table(page);
+                    fresh = true;
+                }
+            }
+            if fresh {
+                continue;
+            }
+            let Some((found, class)) = self.mark(root.key.rules, found, access) else { continue };
+            let page = found.phys.page();
+            if !kept || self.phys.get(page).is_none() {
+                return Ok(Filled { word: 0, page, class: FaultClass::Mmio });
+            }
+            let word = self.link(root, linear, &found);
+            let class = if word & SPECIAL != 0 { FaultClass::Mmio } else { class };
+            return Ok(Filled { word, page, class });
+        }
+    }
+    /// The guest's own walk.
+    pub(crate) fn walk_guest(
+        &self,
+        (rules, root): (Rules, GuestRoot),
+        linear: Linear,
+        access: Access,
+        view: View,
+    ) -> Result<Walk, PageFault> {
+        let mut read = |at: GuestPhys, bytes: u64| self.table_entry(at, bytes);
+        walk(&FillScope::new(), &mut read, (rules, root), linear, access, view)
+    }
+    /// Sets A and D bits in the guest's tables; `None` when an entry changed meanwhile.
+    fn mark(&mut self, rules: Rules, mut found: Walk, access: Access) -> Option<(Walk, FaultClass)> {
+        let mut class = FaultClass::NotShadowed;
+        let last = found.steps().len();
+        for number in 0..last {
+            let Step { level, at, value } = *found.steps().get(number)?;
+            let leaf = number + 1 == last;
+            let wanted = value | pte::A | if leaf && access == Access::Write { pte::D } else { 0 };
+            if wanted == value {
+                continue;
+            }
+            let (page, offset) = (at.page(), at.page_offset() as usize);
+            if let Target::Ram(frame) = self.phys.write_target(page) {
+                let unchanged = if rules.entry_bytes() == 4 {
+                    self.pool.compare_exchange(frame, offset, value as u32, wanted as u32) == value as u32
+                } else {
+                    self.pool.compare_exchange(frame, offset, value, wanted) == value
+                };
+                if !unchanged {
+                    return None;
+                }
+                if (wanted ^ value) & pte::D != 0 {
+                    class = FaultClass::DirtyTrack;
+                    self.refresh(page, offset);
+                }
+                self.code_check(frame, page, offset, rules.entry_bytes() as usize);
+            }
+            found.set_step(number, Step { level, at, value: wanted });
+        }
+        Some((found, class))
+    }
+    /// Links the path of monitor tables for a walk and sets its leaf; gives the leaf word.
+    fn link(&mut self, root: &Root, linear: Linear, found: &Walk) -> u64 {
+        let rules = root.key.rules;
+        let mut rights = Rights::ALL;
+        let mut dirty = true;
+        let mut table = root.top;
+        for level in (1..=rules.top_level()).rev() {
+            self.tables[table].stamp = self.clock;
+            let step = found.steps().iter().find(|step| step.level == level);
+            if let Some(step) = step {
+                rights = rights.through(step.value);
+                if let Some(slot) = self.phys.get_mut(step.at.page()) {
+                    slot.flood = 0;
+                }
+            }
+            let index = rules.index(level, linear.0);
+            if level == 1 {
+                dirty &= step.is_none_or(|step| step.value & pte::D != 0);
+                let page = found.phys.page();
+                let word = self.leaf_word(rights, dirty, rules, page);
+                self.set_leaf(table, index, page, word);
+                return word;
+            }
+            // At and below a large page's entry the tables are direct.
+            let direct = rules.mode == Mode::Off || level <= found.leaf_level;
+            let (kind, base) = if direct {
+                if level == found.leaf_level {
+                    dirty &= step.is_none_or(|step| step.value & pte::D != 0);
+                }
+                (Kind::Direct, direct_base(rules, level, linear, found))
+            } else {
+                let below = found.steps().iter().find(|step| step.level == level - 1);
+                (Kind::Guest, below.map_or(PhysPage(0), |step| step.at.page()))
+            };
+            let role = Role { kind, level: level - 1, rules, rights, dirty };
+            table = self.descend(table, index, TableKey { base, role });
+        }
+        0
+    }
+    /// The table below an entry, linked if it was not.
+    fn descend(&mut self, table: TableId, index: usize, key: TableKey) -> TableId {
+        if self.tables[table].word(index) != 0 {
+            let child = self.tables[table].child(index);
+            if self.tables[child].key == key {
+                return child;
+            }
+            self.drop_entry(table, index);
+        }
+        let child = self.table(key);
+        self.put_child(table, index, child);
+        child
+    }
+    fn set_leaf(&mut self, table: TableId, index: usize, page: PhysPage, word: u64) {
+        let old = self.tables[table].word(index);
+        if old == word {
+            return;
+        }
+        if old != 0 {
+            self.drop_entry(table, index);
+        }
+        self.put_leaf(table, index, page, word);
+    }
+    /// The leaf word for a page under given rights.
+    pub(crate) fn leaf_word(&self, rights: Rights, dirty: bool, rules: Rules, page: PhysPage) -> u64 {
+        let flags = leaf_rights(rights, dirty, rules) | PRESENT;
+        match (self.phys.read_target(page), self.phys.write_target(page)) {
+            (Target::Ram(frame), Target::Ram(_)) => {
+                let watched = flags & WRITES != 0
+                    && (self.pool.watch(frame).load(Ordering::Relaxed) != 0
+                        || self.pool.code(frame).load(Ordering::Relaxed) != 0);
+                self.pool.pointer(frame).bits() | flags | if watched { SLOW } else { 0 }
+            }
+            (Target::Rom(frame), Target::Rom(_)) => self.pool.pointer(frame).bits() | flags | SLOW | ROM,
+            _ => SPECIAL | page.0 << 12 | flags,
+        }
+    }
+}
+
+/// The first page that the direct table below an entry of `level` maps.
+pub(crate) fn direct_base(rules: Rules, level: u8, linear: Linear, found: &Walk) -> PhysPage {
+    if rules.mode == Mode::Off {
+        return PhysPage(linear.0 >> rules.shift(level) << (rules.shift(level) - 12));
+    }
+    let large = found.steps().last().map_or(0, |step| rules.target(step.level, step.value));
+    // Within a 1 GiB page, the 2 MiB part that the address lies in.
+    let within = linear.0 & ((1 << rules.shift(found.leaf_level)) - 1) & (!0 << rules.shift(level));
+    PhysPage(rules.gate(large | within) >> 12)
+}

@@ -1,0 +1,168 @@
+//! Reverse maps: from a guest-physical page to the monitor leaf entries that map it, and what is done through them.
+//!
+//! The lists are threaded through the tables themselves (`table::Link`), so that a fill or a drop allocates nothing.
+
+use super::Monitor;
+use super::table::{ADDRESS, ROM, SLOW, SPECIAL, TableId, WRITES, entry_of, node};
+use crate::addr::PhysPage;
+use crate::drain::Stale;
+use crate::phys_map::NONE;
+use crate::ram::HostPtr;
+
+/// More single drops than this become one [`Stale::All`].
+const MANY: usize = 24;
+
+impl Monitor {
+    /// The guest-physical page that a leaf word leads to.
+    pub(crate) fn page_of(&self, word: u64) -> PhysPage {
+        if word & SPECIAL != 0 {
+            return PhysPage((word & ADDRESS) >> 12);
+        }
+        self.pool.frame_of(HostPtr::from_bits(word & ADDRESS)).map_or(PhysPage(0), |frame| self.pool.owner(frame))
+    }
+    /// Makes a leaf entry present and puts it on its page's list. The entry was absent; the page has a slot.
+    pub(crate) fn put_leaf(&mut self, table: TableId, index: usize, page: PhysPage, word: u64) {
+        let Some(slot) = self.phys.get_mut(page) else { return };
+        slot.mappers = self.tables.push(slot.mappers, node(table, index));
+        let table = &mut self.tables[table];
+        table.set_word(index, word);
+        table.live += 1;
+        self.counts.fills += 1;
+    }
+    /// Makes an entry above the leaves present. It was absent.
+    pub(crate) fn put_child(&mut self, table: TableId, index: usize, child: TableId) {
+        let head = self.tables[child].parents;
+        self.tables[child].parents = self.tables.push(head, node(table, index));
+        let address = self.tables[child].address().expose_provenance() as u64;
+        let table = &mut self.tables[table];
+        table.set_child(index, child);
+        table.set_word(index, address | 1);
+        table.live += 1;
+        self.counts.fills += 1;
+    }
+    /// Makes an entry absent and posts what was derived from it. Gives the child that it led to, if it was no leaf.
+    pub(crate) fn drop_entry(&mut self, table: TableId, index: usize) -> Option<TableId> {
+        let child = self.clear_entry(table, index)?;
+        let Some(child) = child else {
+            self.post(Stale::Page(index as u16 & 511));
+            return None;
+        };
+        self.post_subtree(child);
+        self.post(Stale::Tables);
+        Some(child)
+    }
+    /// Makes an entry absent without posting. `None`: it was absent; `Some(None)`: a leaf.
+    fn clear_entry(&mut self, table: TableId, index: usize) -> Option<Option<TableId>> {
+        let word = self.tables[table].word(index);
+        if word == 0 {
+            return None;
+        }
+        self.tables[table].set_word(index, 0);
+        self.tables[table].live -= 1;
+        self.counts.drops += 1;
+        if self.tables[table].is_leaf() {
+            let page = self.page_of(word);
+            if let Some(slot) = self.phys.get_mut(page) {
+                slot.mappers = self.tables.remove(slot.mappers, node(table, index));
+            }
+            return Some(None);
+        }
+        let child = self.tables[table].child(index);
+        let head = self.tables[child].parents;
+        self.tables[child].parents = self.tables.remove(head, node(table, index));
+        Some(Some(child))
+    }
+    /// Posts a drop for everything that TLBs may hold through a table.
+    fn post_subtree(&mut self, table: TableId) {
+        let (leaf, live) = (self.tables[table].is_leaf(), self.tables[table].live as usize);
+        if live == 0 {
+            return;
+        }
+        if !leaf || live > MANY {
+            self.post(Stale::All);
+            return;
+        }
+        for index in 0..self.tables[table].entries() {
+            if self.tables[table].word(index) != 0 {
+                self.post(Stale::Page(index as u16 & 511));
+            }
+        }
+    }
+    /// Gives a table up: its entries, the entries that lead to it, the roots that begin there, its guest page's tracking.
+    pub(crate) fn zap(&mut self, table: TableId) {
+        self.post_subtree(table);
+        for index in 0..self.tables[table].entries() {
+            if self.tables[table].live == 0 {
+                break;
+            }
+            self.clear_entry(table, index);
+        }
+        while self.tables[table].parents != NONE {
+            let (parent, index) = entry_of(self.tables[table].parents);
+            self.clear_entry(parent, index);
+        }
+        if self.tables[table].roots != 0 {
+            self.kill_roots_of(table);
+        }
+        self.untrack(table);
+        self.post(Stale::Tables);
+        self.counts.tables_dropped += 1;
+        self.tables.give_up(table, self.log.head());
+    }
+    /// Zaps a table that nothing leads to any more, and those below it that become so.
+    pub(crate) fn zap_orphan(&mut self, table: TableId) {
+        if !self.tables[table].in_use || self.tables[table].parents != NONE || self.tables[table].roots != 0 {
+            return;
+        }
+        let children: Vec<TableId> = if self.tables[table].is_leaf() {
+            Vec::new()
+        } else {
+            let table = &self.tables[table];
+            (0..table.entries()).filter(|i| table.word(*i) != 0).map(|i| table.child(i)).collect()
+        };
+        self.zap(table);
+        children.into_iter().for_each(|child| self.zap_orphan(child));
+    }
+    /// Takes every mapping of a page away. The caller waits before it touches the frame.
+    pub(crate) fn unmap_page(&mut self, page: PhysPage) {
+        while let Some(first) = self.phys.get(page).map(|slot| slot.mappers).filter(|first| *first != NONE) {
+            let (table, index) = entry_of(first);
+            self.drop_entry(table, index);
+        }
+    }
+    /// Takes fast writing away from a page; tells whether somebody had it, so that the caller must wait.
+    pub(crate) fn write_protect(&mut self, page: PhysPage) -> bool {
+        let mut next = self.phys.get(page).map_or(NONE, |slot| slot.mappers);
+        let mut taken = 0;
+        while next != NONE {
+            let (table, index) = entry_of(next);
+            next = self.tables.next(next);
+            let word = self.tables[table].word(index);
+            if word & SPECIAL == 0 && word & WRITES != 0 && word & SLOW == 0 {
+                self.tables[table].set_word(index, word | SLOW);
+                taken += 1;
+                match taken {
+                    ..=MANY => self.post(Stale::Page(index as u16 & 511)),
+                    _ if taken == MANY + 1 => self.post(Stale::All),
+                    _ => {}
+                }
+            }
+        }
+        if taken > MANY {
+            self.post(Stale::All);
+        }
+        taken != 0
+    }
+    /// Gives fast writing back to a RAM page that nobody watches any more. Nothing to drop: TLBs have less, not more.
+    pub(crate) fn relax(&mut self, page: PhysPage) {
+        let mut next = self.phys.get(page).map_or(NONE, |slot| slot.mappers);
+        while next != NONE {
+            let (table, index) = entry_of(next);
+            next = self.tables.next(next);
+            let word = self.tables[table].word(index);
+            if word & (SPECIAL | ROM) == 0 {
+                self.tables[table].set_word(index, word & !SLOW);
+            }
+        }
+    }
+}
