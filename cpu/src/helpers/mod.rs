@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod interrupt;
 pub mod stack;
 pub mod string;
+pub mod x87;
 
 use crate::fault::Fault;
 use crate::memory::Int;
