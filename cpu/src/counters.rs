@@ -21,4 +21,21 @@ pub struct CpuCounters {
     pub interrupts: u64,
     /// Instructions that Umbra does not have (each became #UD).
     pub unimplemented: u64,
+    /// Accesses to MSRs that the model does not have.
+    pub unknown_msr_accesses: u64,
+    /// Which ones: the first sixteen distinct numbers, in order of appearance; 0 is an empty place.
+    pub unknown_msrs: [u32; 16],
+}
+
+impl CpuCounters {
+    /// Counts and names an access to an MSR that the model does not have.
+    pub fn note_unknown_msr(&mut self, msr: u32) {
+        self.unknown_msr_accesses += 1;
+        if self.unknown_msrs.contains(&msr) {
+            return;
+        }
+        if let Some(place) = self.unknown_msrs.iter_mut().find(|place| **place == 0) {
+            *place = msr;
+        }
+    }
 }

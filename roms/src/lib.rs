@@ -1,1 +1,60 @@
-//! (in the making)
+//! Our own firmware and test guests, as images that a machine maps at the top of the first megabyte and of 4 GiB.
+//!
+//! Each image is assembled by `build.sh` from the source beside it and committed, so that a build needs no assembler; a
+//! test assembles again, where NASM is installed, and compares. An image starts at its reset vector F000:FFF0 in real mode
+//! and needs nothing else: no boot protocol, no services of a firmware.
+//!
+//! Leaves out: firmware for other systems (`--bios` takes any). Called by the machine's loader, the command line and tests.
+
+/// A ROM image and what it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Rom {
+    /// Its name, as `umbra test` and error messages say it.
+    pub name: &'static str,
+    /// The bytes, a multiple of 64 KiB; the last 16 are the reset vector.
+    pub image: &'static [u8],
+    /// What it does, in one line.
+    pub description: &'static str,
+}
+
+impl Rom {
+    /// The image of this name, be it the demo or a test.
+    pub fn named(name: &str) -> Option<&'static Rom> {
+        std::iter::once(&DEMO).chain(TESTS).find(|rom| rom.name == name)
+    }
+}
+
+macro_rules! rom {
+    ($name:literal, $path:literal, $description:literal) => {
+        Rom { name: $name, image: include_bytes!(concat!("../", $path)), description: $description }
+    };
+}
+
+/// The demo guest: walks a person through the machine on the first serial port, then powers off through ACPI.
+///
+/// It shows the monitor's counters where the machine gives them as fw_cfg file `opt/umbra/monitor`, an array of
+/// little-endian 64-bit numbers, fresh each time the file is selected: monitor roots made, root hits, hidden faults, TLB
+/// fills, guest page faults, guest table writes, device memory exits, instructions retired.
+pub static DEMO: Rom =
+    rom!("demo", "demo/demo.bin", "a walk through the machine, with what the monitor did for each step");
+
+/// The test ROMs. Each writes its story to the first serial port and to port E9h, the number of the current check to
+/// ports 80h and 190h, and ends through the exit device F4h: 0 if all is well, else the number of the check that failed.
+pub static TESTS: &[Rom] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_is_a_rom() {
+        for rom in std::iter::once(&DEMO).chain(TESTS) {
+            assert!(!rom.image.is_empty() && rom.image.len() % 0x1_0000 == 0, "{}", rom.name);
+            // The reset vector is a far jump to segment F000h.
+            let vector = &rom.image[rom.image.len() - 16..];
+            assert_eq!((vector[0], &vector[3..5]), (0xEA, &[0x00, 0xF0][..]), "{}", rom.name);
+            assert_eq!(Rom::named(rom.name), Some(rom), "two ROMs are called {}", rom.name);
+        }
+        assert_eq!(Rom::named("no such ROM"), None);
+    }
+}

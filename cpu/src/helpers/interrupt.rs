@@ -1,13 +1,445 @@
-//! (stand-in until the real one lands)
-use crate::fault::Fault;
+//! Delivery of interrupts and exceptions (SDM vol. 3, chapter 6; vol. 2 INT n), in every mode, and the events that the
+//! executor hands in between instructions: faults, external interrupts, NMI, INIT, SIPI.
+//!
+//! [`inject`] makes one attempt and answers `Err` with the exception that it met; nesting rules (double fault, triple
+//! fault) are applied in [`deliver_fault`] alone. Virtual-8086 redirection is in `v86`.
+
+use super::descriptor::{Descriptor, selector_error, system};
+use super::msr::number::APIC_BASE;
+use super::privilege::{StackCheck, with_ext};
+use super::stack_frame::{Stack, stack_view};
+use super::task::{Switch, Switched, switch_to};
+use super::{Args, Flow, Helper, v86};
+use crate::exit::Activity;
+use crate::fault::{Fault, vector};
+use crate::state::slots::RSP;
+use crate::state::{InterruptShadow, Seg, State, flags};
+use crate::uop::Width;
 use crate::vcpu::Vcpu;
-/// Delivers.
-pub fn deliver_fault(_: &mut Vcpu, _: Fault) {}
-/// Delivers.
-pub fn deliver_interrupt(_: &mut Vcpu, _: u8) {}
-/// Delivers.
-pub fn deliver_nmi(_: &mut Vcpu) {}
-/// INIT.
-pub fn init_reset(_: &mut Vcpu) {}
-/// SIPI.
-pub fn startup(_: &mut Vcpu, _: u8) {}
+
+/// INT n: `imm` is the vector.
+pub static INT: Helper = Helper { name: "int", run: int };
+/// INT3.
+pub static INT3: Helper = Helper { name: "int3", run: |cpu, _| software(cpu, vector::BP, Class::SoftwareTrap) };
+/// INTO.
+pub static INTO: Helper = Helper { name: "into", run: into };
+/// INT1 (ICEBP).
+pub static INT1: Helper = Helper { name: "int1", run: |cpu, _| software(cpu, vector::DB, Class::Hardware) };
+
+/// The EXT bit of an error code: the event was not caused by a software interrupt.
+const EXT: u32 = 1;
+/// The IDT bit of an error code: the selector part is a vector.
+const IDT: u32 = 2;
+
+/// IA32_APIC_BASE bit 8: the bootstrap processor.
+const APIC_BASE_BSP: u64 = 1 << 8;
+
+/// What kind of event is delivered: decides privilege checks, EXT and the pushed RF.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// INT n: gate privilege is checked.
+    Software,
+    /// INT3, INTO: gate privilege is checked, virtual-8086 mode does not redirect or refuse it.
+    SoftwareTrap,
+    /// External interrupts, NMI, INT1.
+    Hardware,
+    /// Exceptions.
+    Exception,
+}
+
+/// One event to deliver. RIP is what shall be pushed.
+#[derive(Copy, Clone, Debug)]
+pub struct Event {
+    /// The vector.
+    pub vector: u8,
+    /// Its kind.
+    pub class: Class,
+    /// The error code to push.
+    pub error_code: Option<u32>,
+}
+
+impl Event {
+    fn ext(self) -> u32 {
+        match self.class {
+            Class::Software | Class::SoftwareTrap => 0,
+            Class::Hardware | Class::Exception => EXT,
+        }
+    }
+    fn idt_error(self) -> u32 {
+        u32::from(self.vector) << 3 | IDT | self.ext()
+    }
+    /// Faults push RF = 1, but #DB keeps it (SDM vol. 3, 18.3.1.1); traps and interrupts push it as it is.
+    fn pushed_flags(self, rflags: u64) -> u64 {
+        match (self.class, self.vector) {
+            (Class::Exception, vector::DB | vector::BP | vector::OF | vector::MC) => rflags,
+            (Class::Exception, _) => rflags | flags::RF,
+            _ => rflags,
+        }
+    }
+}
+
+/// How much worse an exception makes another (SDM vol. 3, table 6-4).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Severity {
+    Benign,
+    Contributory,
+    PageFault,
+    DoubleFault,
+}
+
+fn severity(vector: u8) -> Severity {
+    match vector {
+        vector::DE | vector::TS | vector::NP | vector::SS | vector::GP => Severity::Contributory,
+        vector::PF => Severity::PageFault,
+        vector::DF => Severity::DoubleFault,
+        _ => Severity::Benign,
+    }
+}
+
+/// Delivers an exception. RIP is at the faulting instruction (for #DB traps: at the next one). If that fails, delivers
+/// what follows from it: a nested exception, a double fault, or the shutdown, which leaves the chain in `link.fault_chain`.
+pub fn deliver_fault(cpu: &mut Vcpu, fault: Fault) {
+    let alone = std::mem::replace(&mut cpu.link.alone, true);
+    deliver_chain(cpu, fault);
+    cpu.link.alone = alone;
+}
+
+fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
+    cpu.link.fault_chain.clear();
+    let mut current = fault;
+    loop {
+        cpu.link.fault_chain.push((cpu.state.rip, current));
+        if current.vector == vector::PF {
+            cpu.state.control.cr2 = current.linear.0;
+        }
+        let event = Event { vector: current.vector, class: Class::Exception, error_code: current.error_code };
+        let Err(next) = inject(cpu, event) else {
+            cpu.link.fault_chain.clear();
+            return;
+        };
+        current = match (severity(current.vector), severity(next.vector)) {
+            (Severity::DoubleFault, _) => {
+                cpu.link.fault_chain.push((cpu.state.rip, next));
+                cpu.state.activity = Activity::Shutdown;
+                cpu.link.leave = true;
+                return;
+            }
+            (Severity::Contributory, Severity::Contributory)
+            | (Severity::PageFault, Severity::Contributory | Severity::PageFault) => {
+                cpu.link.fault_chain.push((cpu.state.rip, next));
+                if next.vector == vector::PF {
+                    cpu.state.control.cr2 = next.linear.0;
+                }
+                Fault { vector: vector::DF, error_code: Some(0), linear: next.linear }
+            }
+            _ => next,
+        };
+    }
+}
+
+/// Delivers a debug trap: the bits in `causes` are added to DR6, then #DB is delivered at RIP.
+pub fn deliver_debug(cpu: &mut Vcpu, causes: u64) {
+    cpu.state.dr[6] |= causes;
+    deliver_fault(cpu, Fault::db());
+}
+
+/// Delivers an external interrupt at an instruction boundary.
+pub fn deliver_interrupt(cpu: &mut Vcpu, vector: u8) {
+    cpu.state.activity = Activity::Running;
+    hardware(cpu, vector);
+}
+
+/// Delivers an NMI: further ones stay latched until IRET.
+pub fn deliver_nmi(cpu: &mut Vcpu) {
+    cpu.state.activity = Activity::Running;
+    cpu.state.nmi_blocked = true;
+    hardware(cpu, vector::NMI);
+}
+
+fn hardware(cpu: &mut Vcpu, vector: u8) {
+    // At a boundary, so a device access on the way is at its exact time.
+    let alone = std::mem::replace(&mut cpu.link.alone, true);
+    if let Err(fault) = inject(cpu, Event { vector, class: Class::Hardware, error_code: None }) {
+        deliver_fault(cpu, fault);
+    }
+    cpu.link.alone = alone;
+}
+
+/// INIT (SDM vol. 3, table 9-1): as after power-on, but caches, FPU and vector registers, MSRs and CR0.CD/NW stay. The
+/// bootstrap processor starts at the reset vector, the others wait for a start-up IPI.
+pub fn init_reset(cpu: &mut Vcpu) {
+    let now = cpu.now();
+    let bootstrap = cpu.link.bus.msr_read(now, APIC_BASE).map_or(true, |base| base & APIC_BASE_BSP != 0);
+    let fresh = State::power_on(cpu.link.model.signature());
+    let older = &cpu.state;
+    let mut state = State {
+        msr: older.msr.clone(),
+        fpu: older.fpu.clone(),
+        vectors: older.vectors.clone(),
+        retired: older.retired,
+        activity: if bootstrap { Activity::Running } else { Activity::WaitForSipi },
+        ..fresh
+    };
+    state.control.cr0 = 0x10 | older.control.cr0 & 0x6000_0000;
+    state.control.xcr0 = older.control.xcr0;
+    cpu.set_state(state);
+}
+
+/// A start-up IPI: real mode at `vector` << 12. Ignored unless the processor waits for one.
+pub fn startup(cpu: &mut Vcpu, vector: u8) {
+    if cpu.state.activity != Activity::WaitForSipi {
+        return;
+    }
+    let cs = &mut cpu.state.seg[Seg::Cs as usize];
+    cs.selector = u16::from(vector) << 8;
+    cs.base = u64::from(vector) << 12;
+    cpu.state.rip = 0;
+    cpu.state.activity = Activity::Running;
+    cpu.update_mode();
+}
+
+fn int(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
+    let vector = args.imm as u8;
+    if cpu.state.v86() && v86::software_interrupt(cpu, vector)? == v86::Redirected::ToRealHandler {
+        cpu.link.suppress_trap = true;
+        return Ok(Flow::Leave);
+    }
+    software(cpu, vector, Class::Software)
+}
+
+fn into(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
+    if cpu.state.rflags & flags::OF == 0 {
+        return Ok(Flow::Next);
+    }
+    software(cpu, vector::OF, Class::SoftwareTrap)
+}
+
+fn software(cpu: &mut Vcpu, vector: u8, class: Class) -> Result<Flow, Fault> {
+    match attempt(cpu, Event { vector, class, error_code: None })? {
+        Switched::Done => {}
+        Switched::FaultInNewTask(fault) => deliver_fault(cpu, fault),
+    }
+    Ok(Flow::Leave)
+}
+
+/// One attempt to deliver an event. An error is the exception met on the way, with its EXT bit.
+pub fn inject(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
+    match attempt(cpu, event)? {
+        Switched::Done => Ok(()),
+        Switched::FaultInNewTask(fault) => Err(fault),
+    }
+}
+
+fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
+    cpu.materialise_flags();
+    let done = if !cpu.state.protected() {
+        real_mode(cpu, event).map(|()| Switched::Done)
+    } else if cpu.state.long_mode() {
+        long_mode(cpu, event).map(|()| Switched::Done)
+    } else {
+        protected_mode(cpu, event)
+    };
+    let switched = done.map_err(|fault| with_ext(fault, event.ext()))?;
+    cpu.state.shadow = InterruptShadow::None;
+    cpu.link.suppress_trap = true;
+    if event.vector == vector::DB && event.class != Class::Software {
+        cpu.state.dr[7] &= !super::debug_regs::DR7_GD;
+    }
+    cpu.link.leave = true;
+    cpu.update_mode();
+    Ok(switched)
+}
+
+fn real_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
+    let offset = u64::from(event.vector) * 4;
+    if offset + 3 > u64::from(cpu.state.idtr.limit) {
+        return Err(Fault::gp(event.idt_error()));
+    }
+    let at = cpu.table_address(cpu.state.idtr.base, offset)?;
+    let target: u32 = cpu.load_system(at)?;
+    let flags = event.pushed_flags(cpu.state.rflags);
+    enter_real_handler(cpu, target, flags)?;
+    cpu.state.rflags &= !(flags::IF | flags::TF | flags::AC | flags::RF);
+    Ok(())
+}
+
+/// Pushes flags, CS and IP as real-address mode does and goes to `target` (segment << 16 | offset).
+pub(super) fn enter_real_handler(cpu: &mut Vcpu, target: u32, flags: u64) -> Result<(), Fault> {
+    let mut stack = Stack::current(cpu, 0);
+    stack.push(Width::B2, flags & 0xffff)?;
+    stack.push(Width::B2, u64::from(cpu.state.segment(Seg::Cs).selector))?;
+    stack.push(Width::B2, cpu.state.rip & 0xffff)?;
+    stack.commit(cpu)?;
+    let rsp = stack.new_rsp(cpu.state.gpr(RSP));
+    cpu.state.set_gpr(RSP, rsp);
+    cpu.set_real_segment(Seg::Cs, (target >> 16) as u16);
+    cpu.state.rip = u64::from(target & 0xffff);
+    Ok(())
+}
+
+/// A validated interrupt or trap gate and its code segment.
+struct Handler {
+    selector: u16,
+    code: Descriptor,
+    offset: u64,
+    width: Width,
+    ist: u8,
+    /// Interrupt gates clear IF, trap gates do not.
+    clears: u64,
+    level: u8,
+}
+
+/// Reads and checks the gate of an event; `len` is the size of an IDT entry. Gives the gate and its upper half.
+fn gate(cpu: &mut Vcpu, event: Event, len: u64) -> Result<(Descriptor, u64), Fault> {
+    let error = event.idt_error();
+    let offset = u64::from(event.vector) * len;
+    if offset + len - 1 > u64::from(cpu.state.idtr.limit) {
+        return Err(Fault::gp(error));
+    }
+    let base = cpu.state.idtr.base;
+    let at = cpu.table_address(base, offset)?;
+    let gate = Descriptor(cpu.load_system(at)?);
+    let upper = if len == 16 { cpu.load_system(at.wrapping_add(8))? } else { 0 };
+    let kind = match gate.kind() {
+        system::INTERRUPT_GATE32 | system::TRAP_GATE32 => true,
+        system::INTERRUPT_GATE16 | system::TRAP_GATE16 | system::TASK_GATE => len == 8,
+        _ => false,
+    };
+    if gate.is_segment() || !kind {
+        return Err(Fault::gp(error));
+    }
+    if matches!(event.class, Class::Software | Class::SoftwareTrap) && gate.dpl() < cpu.state.cpl {
+        return Err(Fault::gp(error));
+    }
+    if !gate.present() {
+        return Err(Fault::np(error));
+    }
+    Ok((gate, upper))
+}
+
+/// Checks the code segment of a gate.
+fn handler(cpu: &mut Vcpu, gate: Descriptor, upper: u64, ext: u32) -> Result<Handler, Fault> {
+    let selector = gate.gate_selector();
+    let error = selector_error(selector) | ext;
+    let code = cpu.code_descriptor(selector, ext)?;
+    let long = cpu.state.long_mode();
+    if code.dpl() > cpu.state.cpl || long && !code.long() {
+        return Err(Fault::gp(error));
+    }
+    if !code.present() {
+        return Err(Fault::np(error));
+    }
+    let level = if code.is_conforming() { cpu.state.cpl } else { code.dpl() };
+    if cpu.state.v86() && level != 0 {
+        return Err(Fault::gp(error));
+    }
+    let wide = gate.is_32bit_system();
+    let offset = gate.gate_offset();
+    let (offset, width) = match (long, wide) {
+        (true, _) => (offset | upper << 32, Width::B8),
+        (false, true) => (offset, Width::B4),
+        (false, false) => (offset & 0xffff, Width::B2),
+    };
+    let clears = if gate.kind() & 1 == 0 { flags::IF } else { 0 };
+    Ok(Handler { selector, code, offset, width, ist: gate.gate_ist(), clears, level })
+}
+
+fn long_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
+    let ext = event.ext();
+    let (gate, upper) = gate(cpu, event, 16)?;
+    let to = handler(cpu, gate, upper, ext)?;
+    let inner = to.level < cpu.state.cpl;
+    let rsp = cpu.state.gpr(RSP);
+    let sp = match to.ist {
+        0 if inner => cpu.tss_rsp(to.level, ext)?,
+        0 => rsp,
+        ist => cpu.tss_ist(ist, ext)?,
+    };
+    let mut stack = Stack::flat(sp & !0xf, stack_view(to.level), ext);
+    let flags = event.pushed_flags(cpu.state.rflags);
+    let frame = [
+        u64::from(cpu.state.segment(Seg::Ss).selector),
+        rsp,
+        flags,
+        u64::from(cpu.state.segment(Seg::Cs).selector),
+        cpu.state.rip,
+    ];
+    for value in frame {
+        stack.push(Width::B8, value)?;
+    }
+    if let Some(code) = event.error_code {
+        stack.push(Width::B8, u64::from(code))?;
+    }
+    cpu.check_target(to.code, to.offset, ext)?;
+    let code = cpu.mark_accessed(to.selector, to.code)?;
+    stack.commit(cpu)?;
+    if inner {
+        cpu.set_null_ss(u16::from(to.level));
+    }
+    cpu.state.set_gpr(RSP, stack.sp);
+    finish(cpu, &to, code);
+    Ok(())
+}
+
+fn finish(cpu: &mut Vcpu, to: &Handler, code: Descriptor) {
+    cpu.enter_code(to.selector, code, to.level, to.offset);
+    cpu.state.rflags &= !(flags::TF | flags::NT | flags::RF | flags::VM | to.clears);
+}
+
+fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
+    let ext = event.ext();
+    let (gate, upper) = gate(cpu, event, 8)?;
+    if gate.kind() == system::TASK_GATE {
+        let rf = event.pushed_flags(cpu.state.rflags);
+        let older = std::mem::replace(&mut cpu.state.rflags, rf);
+        let switched = switch_to(cpu, gate.gate_selector(), Switch::Event { error_code: event.error_code, ext });
+        if switched.is_err() {
+            cpu.state.rflags = older;
+        }
+        return switched;
+    }
+    let to = handler(cpu, gate, upper, ext)?;
+    let flags = event.pushed_flags(cpu.state.rflags);
+    let (cs, rip) = (cpu.state.segment(Seg::Cs).selector, cpu.state.rip);
+    let rsp = cpu.state.gpr(RSP);
+    let v86 = cpu.state.v86();
+    let inner = to.level < cpu.state.cpl;
+    let (mut stack, ss) = if inner {
+        let (selector, sp) = cpu.tss_stack(to.level, ext)?;
+        let ss = cpu.stack_segment(selector, to.level, StackCheck::FromTss, ext)?;
+        (Stack::segmented(ss, sp, stack_view(to.level), selector_error(selector) | ext), Some(ss))
+    } else {
+        let ss = *cpu.state.segment(Seg::Ss);
+        (Stack::segmented(ss, rsp, stack_view(to.level), ext), None)
+    };
+    if v86 {
+        for seg in [Seg::Gs, Seg::Fs, Seg::Ds, Seg::Es] {
+            stack.push(to.width, u64::from(cpu.state.segment(seg).selector))?;
+        }
+    }
+    if inner {
+        stack.push(to.width, u64::from(cpu.state.segment(Seg::Ss).selector))?;
+        stack.push(to.width, rsp)?;
+    }
+    stack.push(to.width, flags)?;
+    stack.push(to.width, u64::from(cs))?;
+    stack.push(to.width, rip)?;
+    if let Some(code) = event.error_code {
+        stack.push(to.width, u64::from(code))?;
+    }
+    cpu.check_target(to.code, to.offset, ext)?;
+    let code = cpu.mark_accessed(to.selector, to.code)?;
+    stack.commit(cpu)?;
+    if let Some(ss) = ss {
+        cpu.state.seg[Seg::Ss as usize] = ss;
+    }
+    if v86 {
+        for seg in [Seg::Gs, Seg::Fs, Seg::Ds, Seg::Es] {
+            cpu.clear_segment(seg);
+        }
+    }
+    let rsp = stack.new_rsp(rsp);
+    cpu.state.set_gpr(RSP, rsp);
+    finish(cpu, &to, code);
+    Ok(Switched::Done)
+}

@@ -13,11 +13,28 @@
 //!   [`Args::rm`] tells a register operand from memory.
 //! * Traps (single step, data breakpoints) are noted in `state.pending_debug`; the executor delivers them after the instruction.
 
+pub mod access_rights;
 pub mod bcd;
+pub mod control;
+pub mod debug_regs;
+pub mod descriptor;
 pub mod exchange;
+pub mod far;
+pub mod flags_io;
+pub mod identify;
 pub mod interrupt;
+pub mod iret;
+pub mod msr;
+pub mod port;
+pub mod privilege;
+pub mod segment_load;
 pub mod stack;
+pub mod stack_frame;
 pub mod string;
+pub mod syscall;
+pub mod task;
+pub mod v86;
+pub mod xsave;
 
 use crate::fault::Fault;
 use crate::memory::Int;
@@ -110,5 +127,13 @@ impl Vcpu {
             _ => value.widen(),
         };
         self.state.slots.set(slot, whole);
+    }
+}
+
+impl Vcpu {
+    /// Before an access to a device: asks for the instruction to run as a block of its own, so that its time is exact and
+    /// the block ends after it ([`Fault::alone`]). Nothing may have been changed yet.
+    pub fn runs_alone(&self) -> Result<(), Fault> {
+        if self.link.alone { Ok(()) } else { Err(Fault::alone()) }
     }
 }

@@ -100,6 +100,8 @@ pub struct Msrs {
     pub mtrr_fixed: [u64; 11],
     pub misc_enable: u64,
     pub xss: u64,
+    /// The state of the random number generator behind RDRAND and RDSEED: the machine's seed at power-on.
+    pub entropy: u64,
     /// Other MSRs that a model has and that only remember what was written, by number.
     pub plain: std::collections::BTreeMap<u32, u64>,
 }
@@ -124,6 +126,7 @@ impl Default for Msrs {
             mtrr_fixed: [0; 11],
             misc_enable: 1,
             xss: 0,
+            entropy: 0,
             plain: std::collections::BTreeMap::new(),
         }
     }

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Assembles every ROM beside its source (needs nasm): roms/demo/demo.asm → demo.bin, roms/tests/*.asm → *.bin.
+# With a folder as argument, the images go there instead, under the same names.
+set -eu
+cd "$(dirname "$0")"
+out=${1:-}
+for source in demo/demo.asm tests/*.asm; do
+    [ -e "$source" ] || continue
+    image=${source%.asm}.bin
+    if [ -n "$out" ]; then
+        image=$out/$(basename "$image")
+    fi
+    nasm -f bin -o "$image" "$source"
+done

@@ -1,0 +1,42 @@
+//! Each committed image is what its source assembles to, byte for byte. Needs NASM; without it the test says that it did
+//! nothing. Leaves out: what the images do, which the machine's tests show.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn images_are_what_their_sources_say() {
+    if Command::new("nasm").arg("-v").output().is_err() {
+        // Written past the test harness, which keeps what a passing test prints to itself.
+        let _ = std::io::stderr()
+            .write_all(b"SKIPPED: nasm is not installed; the committed images were not compared with their sources\n");
+        return;
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
+    std::fs::create_dir_all(&built).unwrap();
+    let done = Command::new("sh").arg(here.join("build.sh")).arg(&built).output().unwrap();
+    assert!(done.status.success(), "build.sh failed:\n{}", String::from_utf8_lossy(&done.stderr));
+    for (name, image) in sources(here) {
+        let fresh = std::fs::read(built.join(format!("{name}.bin"))).unwrap();
+        assert!(fresh == image, "{name}: the committed image is not what its source says; run roms/build.sh");
+        assert!(umbra_roms::Rom::named(&name).is_some_and(|rom| rom.image == image), "{name} is not listed in lib.rs");
+    }
+}
+
+/// The name and committed image of every source.
+fn sources(here: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for folder in ["demo", "tests"] {
+        for entry in std::fs::read_dir(here.join(folder)).expect("the sources' folder").flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "asm") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let image = std::fs::read(path.with_extension("bin"));
+                found.push((name, image.unwrap_or_default()));
+            }
+        }
+    }
+    found
+}
