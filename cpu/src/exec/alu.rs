@@ -1,8 +1,8 @@
 //! Binary and unary arithmetic and logic (SDM vol. 2: ADD … XOR, CMP, TEST, INC, DEC, NEG, NOT).
 
-use super::memory::{Address, Way, load, next_after, rmw};
+use super::memory::{Address, load, missed, next_after, rmw};
 use super::next;
-use crate::cache::{Leave, Step};
+use crate::cache::{Handler, Leave, Step};
 use crate::memory::Int;
 use crate::state::flags::{Lazy, LazyOp};
 use crate::vcpu::Vcpu;
@@ -77,7 +77,7 @@ pub fn ri<O: Binary, T: Int, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Lea
 pub fn rm<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
         Some(b) => to_register::<O, T, FLAGS>(cpu, s, b),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, rm::<O, T, A::Slow, FLAGS>),
     }
     next(cpu, s)
 }
@@ -87,39 +87,40 @@ fn to_memory<O: Binary, T: Int, A: Address, const FLAGS: bool, const LOCK: bool>
     cpu: &mut Vcpu,
     s: &Step,
     b: T,
+    twin: Handler,
 ) -> Leave {
     let result = if O::WRITES {
-        rmw::<T, A, LOCK>(cpu, s, |a| O::apply(a, b)).map(|(_, new, way)| (new, way))
+        rmw::<T, A, LOCK>(cpu, s, |a| O::apply(a, b)).map(|(_, new)| new)
     } else {
-        load::<T, A>(cpu, s).map(|a| (O::apply(a, b), Way::Fast))
+        load::<T, A>(cpu, s).map(|a| O::apply(a, b))
     };
     match result {
-        Some((result, way)) => {
+        Some(result) => {
             if FLAGS || !O::WRITES {
                 hold(cpu, O::LAZY, result, b);
             }
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, twin),
     }
 }
 
 pub fn mr<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    to_memory::<O, T, A, FLAGS, false>(cpu, s, b)
+    to_memory::<O, T, A, FLAGS, false>(cpu, s, b, mr::<O, T, A::Slow, FLAGS>)
 }
 
 pub fn mi<O: Binary, T: Int, A: Address, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    to_memory::<O, T, A, FLAGS, false>(cpu, s, T::narrow(s.imm as u64))
+    to_memory::<O, T, A, FLAGS, false>(cpu, s, T::narrow(s.imm as u64), mi::<O, T, A::Slow, FLAGS>)
 }
 
 pub fn locked_mr<O: Binary, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    to_memory::<O, T, A, true, true>(cpu, s, b)
+    to_memory::<O, T, A, true, true>(cpu, s, b, locked_mr::<O, T, A::Slow>)
 }
 
 pub fn locked_mi<O: Binary, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    to_memory::<O, T, A, true, true>(cpu, s, T::narrow(s.imm as u64))
+    to_memory::<O, T, A, true, true>(cpu, s, T::narrow(s.imm as u64), locked_mi::<O, T, A::Slow>)
 }
 
 /// ADC or SBB.
@@ -170,30 +171,35 @@ pub fn carry_ri<O: WithCarry, T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn carry_rm<O: WithCarry, T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
         Some(b) => carry_to_register::<O, T>(cpu, s, b),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, carry_rm::<O, T, A::Slow>),
     }
     next(cpu, s)
 }
 
 #[inline(always)]
-fn carry_to_memory<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step, b: T) -> Leave {
+fn carry_to_memory<O: WithCarry, T: Int, A: Address, const LOCK: bool>(
+    cpu: &mut Vcpu,
+    s: &Step,
+    b: T,
+    twin: Handler,
+) -> Leave {
     let carry = u64::from(cpu.carry());
     match rmw::<T, A, LOCK>(cpu, s, |a: T| T::narrow(O::apply(a.widen(), b.widen(), carry))) {
-        Some((_, result, way)) => {
+        Some((_, result)) => {
             hold(cpu, O::LAZY[carry as usize & 1], result, b);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, twin),
     }
 }
 
 pub fn carry_mr<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = slot(cpu, s.src);
-    carry_to_memory::<O, T, A, LOCK>(cpu, s, b)
+    carry_to_memory::<O, T, A, LOCK>(cpu, s, b, carry_mr::<O, T, A::Slow, LOCK>)
 }
 
 pub fn carry_mi<O: WithCarry, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    carry_to_memory::<O, T, A, LOCK>(cpu, s, T::narrow(s.imm as u64))
+    carry_to_memory::<O, T, A, LOCK>(cpu, s, T::narrow(s.imm as u64), carry_mi::<O, T, A::Slow, LOCK>)
 }
 
 /// A one-operand operation.
@@ -262,10 +268,10 @@ pub fn unary_r<O: Unary, T: Int, const FLAGS: bool>(cpu: &mut Vcpu, s: &Step) ->
 
 pub fn unary_m<O: Unary, T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match rmw::<T, A, LOCK>(cpu, s, |a: T| O::apply(a)) {
-        Some((old, result, way)) => {
+        Some((old, result)) => {
             O::hold(cpu, old, result);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, unary_m::<O, T, A::Slow, LOCK>),
     }
 }

@@ -6,7 +6,7 @@
 //! Undefined results have one value here, AMD's: BT leaves all flags but CF alone; BSF and BSR with a zero source keep the
 //! destination, and change no flag but ZF.
 
-use super::memory::{Address, Way, load, next_after, rmw, source};
+use super::memory::{Address, load, missed, next_after, rmw, source};
 use super::next;
 use super::shift::put_flags;
 use crate::cache::{Leave, Step};
@@ -72,17 +72,17 @@ pub fn test_r<O: Change, T: Int, const INDEXED: bool>(cpu: &mut Vcpu, s: &Step) 
 pub fn test_m<O: Change, T: Int, A: Address, const INDEXED: bool, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let bit = bit::<T, INDEXED>(cpu, s);
     let word = if O::apply(0, 0).is_none() {
-        load::<T, A>(cpu, s).map(|word| (word, Way::Fast))
+        load::<T, A>(cpu, s)
     } else {
         let update = |old: T| T::narrow(O::apply(old.widen(), bit).unwrap_or(old.widen()));
-        rmw::<T, A, LOCK>(cpu, s, update).map(|(old, _, way)| (old, way))
+        rmw::<T, A, LOCK>(cpu, s, update).map(|(old, _)| old)
     };
     match word {
-        Some((word, way)) => {
+        Some(word) => {
             set_carry(cpu, word.widen() & bit != 0);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, test_m::<O, T, A::Slow, INDEXED, LOCK>),
     }
 }
 
@@ -137,7 +137,7 @@ impl Scan for Popcnt {
 pub fn scan<O: Scan, T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let source = match source::<T, A, MEMORY>(cpu, s) {
         Some(source) => source,
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, scan::<O, T, A::Slow, MEMORY>),
     };
     let (result, flags, mask) = O::apply(source);
     if let Some(result) = result {

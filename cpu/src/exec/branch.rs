@@ -1,7 +1,7 @@
 //! Branches, calls and returns: the steps that end a block (SDM vol. 2: JMP, Jcc, CALL, RET, LOOP).
 
 use super::alu::Binary;
-use super::memory::{Address, fault, source};
+use super::memory::{Address, fault, load_at, missed, source};
 use super::stack::{pop, push};
 use crate::cache::{Leave, Step};
 use crate::fault::Fault;
@@ -152,7 +152,7 @@ pub fn check_target(cpu: &Vcpu, rip: u64) -> Result<(), Fault> {
 pub fn jmp_ind<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let target = match source::<T, A, MEMORY>(cpu, s) {
         Some(target) => target.widen(),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, jmp_ind::<T, A::Slow, MEMORY>),
     };
     match check_target(cpu, target) {
         Ok(()) => cpu.state.rip = target,
@@ -161,13 +161,13 @@ pub fn jmp_ind<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step)
     Leave::Dynamic
 }
 
-pub fn call<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
-    match push::<T, S>(cpu, s, T::narrow(s.disp as u64)) {
+pub fn call<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match push::<T, S, A>(cpu, s, T::narrow(s.disp as u64)) {
         Some(_) => {
             cpu.state.rip = s.imm as u64;
             Leave::Taken
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, call::<T, S, A::Slow>),
     }
 }
 
@@ -175,35 +175,35 @@ pub fn call<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn call_ind<T: Int, S: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let target = match source::<T, A, MEMORY>(cpu, s) {
         Some(target) => target.widen(),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, call_ind::<T, S, A::Slow, MEMORY>),
     };
     if let Err(f) = check_target(cpu, target) {
         return fault(cpu, s, f);
     }
-    match push::<T, S>(cpu, s, T::narrow(s.imm as u64)) {
+    match push::<T, S, A>(cpu, s, T::narrow(s.imm as u64)) {
         Some(_) => {
             cpu.state.rip = target;
             Leave::Dynamic
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, call_ind::<T, S, A::Slow, MEMORY>),
     }
 }
 
-pub fn ret<T: Int, S: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub fn ret<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let sp = S::narrow(cpu.state.slots.get(crate::state::slots::RSP)).widen();
-    let target = match super::memory::load_at::<T>(cpu, s, sp) {
+    let target = match load_at::<T, A>(cpu, s, sp) {
         Some(target) => target.widen(),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, ret::<T, S, A::Slow>),
     };
     if let Err(f) = check_target(cpu, target) {
         return fault(cpu, s, f);
     }
-    match pop::<T, S>(cpu, s, s.imm as u64) {
+    match pop::<T, S, A>(cpu, s, s.imm as u64) {
         Some(_) => {
             cpu.state.rip = target;
             Leave::Dynamic
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, ret::<T, S, A::Slow>),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Moves, extensions, conditional moves, exchanges and flag bits (SDM vol. 2: MOV, MOVZX, LEA, CMOVcc, SETcc, XCHG, …).
 
 use super::branch::condition;
-use super::memory::{Address, Flat64, load, locked, next_after, rmw, store_at};
+use super::memory::{Address, Flat64, load, locked, missed, next_after, rmw, store_at};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
@@ -26,7 +26,7 @@ pub fn mov_ri<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn mov_rm<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<T, A>(cpu, s) {
         Some(value) => cpu.write_slot(s.dst, value),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, mov_rm::<T, A::Slow>),
     }
     next(cpu, s)
 }
@@ -34,17 +34,17 @@ pub fn mov_rm<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn mov_mr<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = T::narrow(cpu.state.slots.get(s.src));
     let linear = A::linear(cpu, s);
-    match store_at(cpu, s, linear, value) {
-        Some(way) => next_after(cpu, s, way),
-        None => Leave::Fault,
+    match store_at::<_, A>(cpu, s, linear, value) {
+        Some(()) => next_after::<A>(cpu, s),
+        None => missed::<A>(cpu, s, mov_mr::<T, A::Slow>),
     }
 }
 
 pub fn mov_mi<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
-    match store_at(cpu, s, linear, T::narrow(s.imm as u64)) {
-        Some(way) => next_after(cpu, s, way),
-        None => Leave::Fault,
+    match store_at::<_, A>(cpu, s, linear, T::narrow(s.imm as u64)) {
+        Some(()) => next_after::<A>(cpu, s),
+        None => missed::<A>(cpu, s, mov_mi::<T, A::Slow>),
     }
 }
 
@@ -63,7 +63,7 @@ pub fn extend_rr<F: Int, T: Int, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -
 pub fn extend_rm<F: Int, T: Int, A: Address, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match load::<F, A>(cpu, s) {
         Some(value) => cpu.write_slot(s.dst, extend::<F, T, SIGNED>(value)),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, extend_rm::<F, T, A::Slow, SIGNED>),
     }
     next(cpu, s)
 }
@@ -126,7 +126,7 @@ pub fn cmov_rm<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
             let value = if condition(cpu, s.cond) { loaded } else { T::narrow(cpu.state.slots.get(s.dst)) };
             cpu.write_slot(s.dst, value);
         }
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, cmov_rm::<T, A::Slow>),
     }
     next(cpu, s)
 }
@@ -140,20 +140,20 @@ pub fn set_r(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn set_m<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = u8::from(condition(cpu, s.cond));
     let linear = A::linear(cpu, s);
-    match store_at(cpu, s, linear, value) {
-        Some(way) => next_after(cpu, s, way),
-        None => Leave::Fault,
+    match store_at::<_, A>(cpu, s, linear, value) {
+        Some(()) => next_after::<A>(cpu, s),
+        None => missed::<A>(cpu, s, set_m::<A::Slow>),
     }
 }
 
 pub fn xchg_mem<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let value = T::narrow(cpu.state.slots.get(s.src));
     match locked::<T, A>(cpu, s, |_| value) {
-        Some((old, _, way)) => {
+        Some((old, _)) => {
             cpu.write_slot(s.src, old);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, xchg_mem::<T, A::Slow>),
     }
 }
 
@@ -173,12 +173,12 @@ pub fn xadd_rr<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn xadd_mr<T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = T::narrow(cpu.state.slots.get(s.src));
     match rmw::<T, A, LOCK>(cpu, s, |a: T| T::narrow(a.widen().wrapping_add(b.widen()))) {
-        Some((old, sum, way)) => {
+        Some((old, sum)) => {
             cpu.write_slot(s.src, old);
             hold_add(cpu, LazyOp::Add, sum, b);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, xadd_mr::<T, A::Slow, LOCK>),
     }
 }
 
@@ -207,11 +207,11 @@ pub fn cmpxchg_mr<T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step
     let new = T::narrow(cpu.state.slots.get(s.src));
     let update = |old: T| if old.widen() == expected.widen() { new } else { old };
     match rmw::<T, A, LOCK>(cpu, s, update) {
-        Some((old, _, way)) => {
+        Some((old, _)) => {
             compared(cpu, expected, old);
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, cmpxchg_mr::<T, A::Slow, LOCK>),
     }
 }
 

@@ -1,6 +1,10 @@
-//! The executor's only memory fast path: a TLB hit inline, everything else in one cold function.
+//! The executor's only memory fast path: a TLB hit inline.
+//!
+//! Each handler with a memory operand exists twice: over a plain [`Address`], where a miss jumps to the twin, and over
+//! [`Slow`], whose accesses go through the cold functions. So the fast handler calls nothing, saves no register, and stays
+//! a chain of jumps (one call in it costs ten pushes and pops, a third of its time).
 
-use crate::cache::{Leave, Step};
+use crate::cache::{Handler, Leave, Step};
 use crate::fault::Fault;
 use crate::memory::Int;
 use crate::vcpu::Vcpu;
@@ -8,8 +12,30 @@ use umbra_mmu::addr::Linear;
 
 /// How a step's linear address is computed; one type a kind, so that each handler has it inlined.
 pub trait Address {
+    /// Whether accesses take the cold functions.
+    const SLOW: bool = false;
+    /// The same address kind with the cold functions.
+    type Slow: Address;
     /// The linear address of the step's memory operand.
     fn linear(cpu: &Vcpu, s: &Step) -> u64;
+}
+
+/// An address kind whose accesses take the cold functions: device memory, straddling, TLB misses, tracked pages.
+pub struct Slow<A>(std::marker::PhantomData<A>);
+
+impl<A: Address> Address for Slow<A> {
+    const SLOW: bool = true;
+    type Slow = Slow<A>;
+    #[inline(always)]
+    fn linear(cpu: &Vcpu, s: &Step) -> u64 {
+        A::linear(cpu, s)
+    }
+}
+
+/// After an access that gave `None`: the fast handler goes on as its slow twin, the slow one has noted an exception.
+#[inline(always)]
+pub fn missed<A: Address>(cpu: &mut Vcpu, s: &Step, twin: Handler) -> Leave {
+    if A::SLOW { Leave::Fault } else { twin(cpu, s) }
 }
 
 /// `AddrKind::Flat64`.
@@ -20,6 +46,7 @@ pub struct Flat32;
 pub struct Checked;
 
 impl Address for Flat64 {
+    type Slow = Slow<Flat64>;
     #[inline(always)]
     fn linear(cpu: &Vcpu, s: &Step) -> u64 {
         let slots = &cpu.state.slots;
@@ -28,6 +55,7 @@ impl Address for Flat64 {
 }
 
 impl Address for Flat32 {
+    type Slow = Slow<Flat32>;
     #[inline(always)]
     fn linear(cpu: &Vcpu, s: &Step) -> u64 {
         u64::from(Flat64::linear(cpu, s) as u32)
@@ -35,6 +63,7 @@ impl Address for Flat32 {
 }
 
 impl Address for Checked {
+    type Slow = Slow<Checked>;
     #[inline(always)]
     fn linear(cpu: &Vcpu, s: &Step) -> u64 {
         cpu.state.slots.get(s.base)
@@ -50,19 +79,10 @@ pub fn fault(cpu: &mut Vcpu, s: &Step, fault: Fault) -> Leave {
     Leave::Fault
 }
 
-/// Which way an access went. After a slow store the block may have to be left.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub enum Way {
-    /// A TLB hit.
-    Fast,
-    /// The cold path.
-    Slow,
-}
-
 /// Continues after a store: on the slow way the block is left if code was written.
 #[inline(always)]
-pub fn next_after(cpu: &mut Vcpu, s: &Step, way: Way) -> Leave {
-    if way == Way::Slow && cpu.link.leave {
+pub fn next_after<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
+    if A::SLOW && cpu.link.leave {
         return left_early(cpu, s);
     }
     super::next(cpu, s)
@@ -75,24 +95,20 @@ pub fn left_early(cpu: &mut Vcpu, s: &Step) -> Leave {
     Leave::Early
 }
 
-// NOTE(why not): the cold functions below return a bool and leave their value in `link.loaded` instead of returning a
-// `Result`, because an aggregate returned through memory keeps the compiler from making `next` a jump (2.5 times slower).
-
-/// Loads the step's memory operand. `None`: the exception is noted, leave with [`Leave::Fault`].
+/// Loads the step's memory operand.
 #[inline(always)]
 pub fn load<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Option<T> {
     let linear = A::linear(cpu, s);
-    load_at(cpu, s, linear)
+    load_at::<T, A>(cpu, s, linear)
 }
 
 /// Loads from a linear address.
 #[inline(always)]
-pub fn load_at<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64) -> Option<T> {
-    match cpu.link.mmu.load(linear) {
-        Some(value) => Some(value),
-        None if load_cold::<T>(cpu, s, linear) => Some(T::narrow(cpu.link.loaded)),
-        None => None,
+pub fn load_at<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, linear: u64) -> Option<T> {
+    if !A::SLOW {
+        return cpu.link.mmu.load(linear);
     }
+    load_cold::<T>(cpu, s, linear).then(|| T::narrow(cpu.link.loaded))
 }
 
 #[cold]
@@ -111,16 +127,12 @@ fn load_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64) -> bool {
     }
 }
 
-/// Stores to a linear address. `None`: the exception is noted.
+/// Stores to a linear address.
 #[inline(always)]
-pub fn store_at<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64, value: T) -> Option<Way> {
-    if cpu.link.mmu.store(linear, value) {
-        Some(Way::Fast)
-    } else if store_cold::<T>(cpu, s, linear, value.widen()) {
-        Some(Way::Slow)
-    } else {
-        None
-    }
+pub fn store_at<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, linear: u64, value: T) -> Option<()> {
+    let stored =
+        if A::SLOW { store_cold::<T>(cpu, s, linear, value.widen()) } else { cpu.link.mmu.store(linear, value) };
+    stored.then_some(())
 }
 
 #[cold]
@@ -144,22 +156,23 @@ pub fn canonical(cpu: &Vcpu, s: &Step, linear: u64, len: u32) -> Result<(), Faul
     }
 }
 
-/// Read-modify-write of the step's memory operand, not locked: (old, new). `None`: the exception is noted.
+/// Read-modify-write of the step's memory operand, not locked: (old, new).
 #[inline(always)]
-pub fn modify<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, update: impl Fn(T) -> T) -> Option<(T, T, Way)> {
+pub fn modify<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, update: impl Fn(T) -> T) -> Option<(T, T)> {
     let linear = A::linear(cpu, s);
-    if let Some(slot) = cpu.link.mmu.write_slot::<T>(linear) {
+    if !A::SLOW {
+        let slot = cpu.link.mmu.write_slot::<T>(linear)?;
         let old = slot.load();
         let new = update(old);
         slot.store(new);
-        return Some((old, new, Way::Fast));
+        return Some((old, new));
     }
     if !load_for_write_cold::<T>(cpu, s, linear) {
         return None;
     }
     let old = T::narrow(cpu.link.loaded);
     let new = update(old);
-    store_cold::<T>(cpu, s, linear, new.widen()).then_some((old, new, Way::Slow))
+    store_cold::<T>(cpu, s, linear, new.widen()).then_some((old, new))
 }
 
 /// Loads for a read-modify-write: faults as the store would.
@@ -176,28 +189,25 @@ fn load_for_write_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64) -> bool {
 
 /// [`locked`] or [`modify`].
 #[inline(always)]
-pub fn rmw<T: Int, A: Address, const LOCK: bool>(
-    cpu: &mut Vcpu,
-    s: &Step,
-    update: impl Fn(T) -> T,
-) -> Option<(T, T, Way)> {
+pub fn rmw<T: Int, A: Address, const LOCK: bool>(cpu: &mut Vcpu, s: &Step, update: impl Fn(T) -> T) -> Option<(T, T)> {
     if LOCK { locked::<T, A>(cpu, s, update) } else { modify::<T, A>(cpu, s, update) }
 }
 
 /// Locked read-modify-write; `update` may run several times.
 #[inline(always)]
-pub fn locked<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, update: impl Fn(T) -> T) -> Option<(T, T, Way)> {
+pub fn locked<T: Int, A: Address>(cpu: &mut Vcpu, s: &Step, update: impl Fn(T) -> T) -> Option<(T, T)> {
     let linear = A::linear(cpu, s);
-    if let Some(slot) = cpu.link.mmu.write_slot::<T>(linear) {
-        let old = slot.fetch_update(&update);
-        return Some((old, update(old), Way::Fast));
+    if A::SLOW {
+        return locked_cold(cpu, s, linear, &update);
     }
-    locked_cold(cpu, s, linear, &update)
+    let slot = cpu.link.mmu.write_slot::<T>(linear)?;
+    let old = slot.fetch_update(&update);
+    Some((old, update(old)))
 }
 
 #[cold]
 #[inline(never)]
-fn locked_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64, update: &dyn Fn(T) -> T) -> Option<(T, T, Way)> {
+fn locked_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64, update: &dyn Fn(T) -> T) -> Option<(T, T)> {
     cpu.link.current = s.insn;
     let old = canonical(cpu, s, linear, T::BITS / 8).and_then(|()| {
         cpu.rmw_linear(Linear(linear), T::BITS as usize / 8, &mut |old| update(T::truncate(old)).into())
@@ -205,7 +215,7 @@ fn locked_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64, update: &dyn Fn(T)
     match old {
         Ok(old) => {
             let old = T::truncate(old);
-            Some((old, update(old), Way::Slow))
+            Some((old, update(old)))
         }
         Err(f) => {
             fault(cpu, s, f);

@@ -3,7 +3,7 @@
 //! Undefined flags have one value here: MUL and IMUL set SF, ZF and PF from the low half of the product and clear AF; DIV and
 //! IDIV leave all flags as they were.
 
-use super::memory::{Address, fault, source};
+use super::memory::{Address, fault, missed, source};
 use super::next;
 use super::shift::{put_flags, sign_zero_parity};
 use crate::cache::{Leave, Step};
@@ -32,7 +32,7 @@ pub fn imul<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) ->
             let a = T::narrow(cpu.state.slots.get(s.dst));
             signed_product(cpu, s.dst, a, b);
         }
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, imul::<T, A::Slow, MEMORY>),
     }
     next(cpu, s)
 }
@@ -40,7 +40,7 @@ pub fn imul<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) ->
 pub fn imul3<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match source::<T, A, MEMORY>(cpu, s) {
         Some(a) => signed_product(cpu, s.dst, a, T::narrow(s.imm as u64)),
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, imul3::<T, A::Slow, MEMORY>),
     }
     next(cpu, s)
 }
@@ -59,7 +59,7 @@ fn write_pair<T: Int>(cpu: &mut Vcpu, low: T, high: T) {
 pub fn mul_wide<T: Int, A: Address, const MEMORY: bool, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = match source::<T, A, MEMORY>(cpu, s) {
         Some(b) => b,
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, mul_wide::<T, A::Slow, MEMORY, SIGNED>),
     };
     let a = T::narrow(cpu.state.slots.get(RAX));
     let (low, high, overflowed) = if SIGNED {
@@ -117,7 +117,7 @@ fn divide<T: Int, const SIGNED: bool>(a: u128, b: T) -> Option<(T, T)> {
 pub fn div<T: Int, A: Address, const MEMORY: bool, const SIGNED: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let b = match source::<T, A, MEMORY>(cpu, s) {
         Some(b) => b,
-        None => return Leave::Fault,
+        None => return missed::<A>(cpu, s, div::<T, A::Slow, MEMORY, SIGNED>),
     };
     match divide::<T, SIGNED>(dividend::<T>(cpu), b) {
         Some((quotient, remainder)) => write_pair(cpu, quotient, remainder),

@@ -176,12 +176,12 @@ macro_rules! by_stack {
     ($uop:expr, $f:path) => {{
         use $f as f;
         match ($uop.width, $uop.cond) {
-            (Width::B8, _) => f::<u64, u64>,
-            (Width::B4, 1) => f::<u32, u16>,
-            (Width::B4, _) => f::<u32, u32>,
-            (_, 1) => f::<u16, u16>,
-            (_, 2) => f::<u16, u32>,
-            (_, _) => f::<u16, u64>,
+            (Width::B8, _) => f::<u64, u64, Flat64>,
+            (Width::B4, 1) => f::<u32, u16, Flat64>,
+            (Width::B4, _) => f::<u32, u32, Flat64>,
+            (_, 1) => f::<u16, u16, Flat64>,
+            (_, 2) => f::<u16, u32, Flat64>,
+            (_, _) => f::<u16, u64, Flat64>,
         }
     }};
 }

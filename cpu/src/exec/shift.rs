@@ -3,7 +3,7 @@
 //! Undefined results have one value here: AF is cleared by shifts; OF after a shift by more than one follows the same formula
 //! as for one (sign of the result against CF, or against the next bit), and so do rotates.
 
-use super::memory::{Address, modify, next_after};
+use super::memory::{Address, missed, modify, next_after};
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
@@ -185,14 +185,14 @@ pub fn m<O: Shift, T: Int, A: Address, C: Count>(cpu: &mut Vcpu, s: &Step) -> Le
     let carry = cpu.carry();
     let update = |a: T| if count == 0 { a } else { O::apply(a, count, carry).value };
     match modify::<T, A>(cpu, s, update) {
-        Some((old, _, way)) => {
+        Some((old, _)) => {
             if count != 0 {
                 let out = O::apply(old, count, carry);
                 put_flags(cpu, out.mask, out.flags);
             }
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, m::<O, T, A::Slow, C>),
     }
 }
 
@@ -243,13 +243,13 @@ pub fn double_m<T: Int, A: Address, const LEFT: bool>(cpu: &mut Vcpu, s: &Step) 
     let b = T::narrow(cpu.state.slots.get(s.src));
     let update = |a: T| if count == 0 { a } else { double::<T, LEFT>(a, b, count).value };
     match modify::<T, A>(cpu, s, update) {
-        Some((old, _, way)) => {
+        Some((old, _)) => {
             if count != 0 {
                 let out = double::<T, LEFT>(old, b, count);
                 put_flags(cpu, out.mask, out.flags);
             }
-            next_after(cpu, s, way)
+            next_after::<A>(cpu, s)
         }
-        None => Leave::Fault,
+        None => missed::<A>(cpu, s, double_m::<T, A::Slow, LEFT>),
     }
 }
