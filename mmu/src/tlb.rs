@@ -99,6 +99,10 @@ pub(crate) struct Array<E: Slot> {
     length: usize,
 }
 
+// SAFETY: an array owns its slots as a box does; only the thread that has it touches them. A pointer in a slot leads into
+// the monitor's table arena, which the owning `VcpuMmu` keeps alive wherever it moves.
+unsafe impl<E: Slot> Send for Array<E> {}
+
 impl<E: Slot> Array<E> {
     /// `length` empty slots (a power of two).
     pub(crate) fn new(length: usize) -> Array<E> {

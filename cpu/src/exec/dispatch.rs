@@ -103,10 +103,11 @@ impl Vcpu {
             let b = block.get();
             if self.state.retired + b.insns() > end {
                 // The block does not fit: instruction by instruction to the end.
-                while self.state.retired < end && self.link.attention.get() == 0 {
+                // At least one each time: an interrupt that waits for IF keeps the attention word set.
+                while self.state.retired < end {
                     let one = self.find_block(Alone::Yes)?;
                     let leave = self.run_one(one)?;
-                    if leave == Leave::Helper || leave == Leave::Early {
+                    if leave == Leave::Helper || leave == Leave::Early || self.link.attention.get() != 0 {
                         break;
                     }
                 }

@@ -1,4 +1,4 @@
-//! BMI1 and BMI2 on general registers (SDM vol. 1, 5.1.16; vol. 2). TZCNT and LZCNT are uops.
+//! BMI1, BMI2 and ADX on general registers (SDM vol. 1, 5.1.16; vol. 2). TZCNT and LZCNT are uops.
 //!
 //! Arguments: `a` destination, `b` r/m, `c` the other source. Undefined status flags are cleared.
 
@@ -108,6 +108,31 @@ pub static MULX: Helper = Helper {
         Ok(Flow::Next)
     },
 };
+
+/// Declares additions to `a` with one flag as carry in and out.
+macro_rules! carry_forms {
+    ($($(#[$doc:meta])* $name:ident = $flag:expr;)*) => {$(
+        $(#[$doc])*
+        pub static $name: Helper = Helper {
+            name: stringify!($name),
+            run: |cpu, args| {
+                let x = u128::from(source(cpu, args)?);
+                let carry = u128::from(cpu.state.rflags & $flag != 0);
+                let sum = u128::from(cpu.state.gpr(args.a) & args.width.mask()) + x + carry;
+                let out = if sum >> args.width.bits() != 0 { $flag } else { 0 };
+                cpu.state.rflags = cpu.state.rflags & !$flag | out;
+                cpu.state.set_gpr(args.a, sum as u64 & args.width.mask());
+                Ok(Flow::Next)
+            },
+        };
+    )*};
+}
+carry_forms! {
+    /// ADCX.
+    ADCX = flags::CF;
+    /// ADOX.
+    ADOX = flags::OF;
+}
 
 fn extract(x: u64, start: u8, length: u8) -> u64 {
     let field = x.checked_shr(u32::from(start)).unwrap_or(0);

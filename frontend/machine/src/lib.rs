@@ -1,7 +1,7 @@
 //! The board: devices, vCPUs and memory wired into one PC, and the run loop.
 //!
 //! ```text
-//! config ──► builder ──► board + memory + vCPUs ──► run
+//! config ──► builder ──► machine = board + memory + vCPUs ──► run
 //!              │ load: kernel bytes → plan (segments, entry state)
 //!              │ acpi: tables for this board
 //!              └ memory_map: where RAM is, E820
@@ -9,8 +9,20 @@
 
 pub mod acpi;
 pub mod board;
+pub mod builder;
 pub mod config;
+pub mod entry;
 pub mod gate;
 pub mod load;
+pub mod machine;
 pub mod memory_map;
+pub mod run;
+pub mod time;
+pub mod vcpu_bus;
 pub mod wiring;
+
+pub use board::Sink;
+pub use builder::{BuildError, FlatStart, MachineBuilder};
+pub use config::{ConfigError, MachineConfig};
+pub use machine::{InputHandle, Machine};
+pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};

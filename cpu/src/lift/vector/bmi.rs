@@ -1,4 +1,4 @@
-//! BMI1 and BMI2: VEX-encoded instructions on general registers. No vector state is involved.
+//! BMI1, BMI2 and ADX: newer instructions on general registers. No vector state is involved.
 
 use crate::decode::{Mnemonic as M, Operand};
 use crate::helpers::{Args, Helper};
@@ -23,6 +23,8 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Shlx => (&bmi::SHLX, 1, 2),
         M::Shrx => (&bmi::SHRX, 1, 2),
         M::Rorx => (&bmi::RORX, 1, 0),
+        M::Adcx => (&bmi::ADCX, 1, 0),
+        M::Adox => (&bmi::ADOX, 1, 0),
         _ => return Lifted::No,
     };
     let (Operand::Gpr(a, width), Operand::Gpr(c, _)) = (l.insn.op(0), l.insn.op(other)) else { return Lifted::No };

@@ -2,7 +2,7 @@
 //!
 //! Prefetches do nothing; cache-line operations read a byte of their operand, so that they fault as the manual says.
 
-use super::{Alignment, Upper};
+use super::{Alignment, Upper, bmi};
 use crate::decode::{Mnemonic as M, Operand};
 use crate::helpers::Args;
 use crate::lift::{Lifted, Lifter, Rights};
@@ -35,7 +35,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         }
         M::Movbe => movbe(l),
         M::Crc32 => crc32(l),
-        _ => return Lifted::No,
+        _ => return bmi::lift(l),
     }
     Lifted::Yes
 }

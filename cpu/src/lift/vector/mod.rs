@@ -23,14 +23,15 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
     if l.insn.is_vex() {
         return vex::lift(l);
     }
-    let operands = [l.insn.op(0), l.insn.op(1)];
-    if operands.iter().any(|o| matches!(o, Operand::Mm(_))) || l.insn.mnemonic() == Mnemonic::Emms {
-        return mmx::lift(l);
+    use Mnemonic as M;
+    let has = |kind: fn(&Operand) -> bool| [l.insn.op(0), l.insn.op(1)].iter().any(kind);
+    match l.insn.mnemonic() {
+        M::Emms | M::Cvtpi2ps | M::Cvtpi2pd => mmx::lift(l),
+        M::Cvtss2si | M::Cvttss2si | M::Cvtsd2si | M::Cvttsd2si => sse::lift(l),
+        _ if has(|o| matches!(o, Operand::Mm(_))) => mmx::lift(l),
+        _ if has(|o| matches!(o, Operand::Xmm(_))) => sse::lift(l),
+        _ => cache::lift(l),
     }
-    if operands.iter().any(|o| matches!(o, Operand::Xmm(_))) {
-        return sse::lift(l);
-    }
-    cache::lift(l)
 }
 
 /// The alignment that a memory operand must have.
@@ -88,7 +89,8 @@ impl Lifter<'_> {
         }
     }
 
-    /// Legacy 16-byte operands must be aligned, but for the unaligned moves and the string comparisons.
+    /// Legacy 16-byte operands must be aligned, but for the unaligned moves, the string comparisons and, on AMD processors,
+    /// the SHA instructions.
     fn operand_alignment(&self, bytes: u64) -> Alignment {
         use Mnemonic as M;
         let exempt = matches!(
@@ -103,6 +105,13 @@ impl Lifter<'_> {
                 | M::Pcmpestrm64
                 | M::Pcmpistri
                 | M::Pcmpistrm
+                | M::Sha1nexte
+                | M::Sha1msg1
+                | M::Sha1msg2
+                | M::Sha1rnds4
+                | M::Sha256msg1
+                | M::Sha256msg2
+                | M::Sha256rnds2
         );
         if bytes == 16 && !self.insn.is_vex() && !exempt { Alignment::Natural } else { Alignment::Any }
     }

@@ -49,7 +49,9 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
 
 /// Whether the instruction works on 256 bits.
 fn is_wide(l: &Lifter<'_>) -> bool {
-    matches!(l.insn.op(0), Operand::Ymm(_)) || matches!(l.insn.op(1), Operand::Ymm(_))
+    let wide =
+        |n| matches!(l.insn.op(n), Operand::Ymm(_)) || l.insn.op(n) == Operand::Mem && l.insn.memory_size() == 32;
+    wide(0) || wide(1)
 }
 
 /// The width argument of helpers that serve both lengths.

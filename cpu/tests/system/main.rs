@@ -1,0 +1,12 @@
+//! System instructions and event delivery, run as small guests on the interpreter (SDM vol. 3, chapters 5, 6, 8, 21).
+
+mod bench;
+mod control;
+mod gates;
+mod interrupts;
+mod long_mode;
+mod ports;
+mod save_areas;
+mod segments;
+mod tasks;
+mod v86;

@@ -1,0 +1,189 @@
+//! Segment loads, descriptor tables, queries about selectors.
+
+use super::bench::*;
+use umbra_cpu::state::{InterruptShadow, Seg, slots};
+
+#[test]
+fn loads_of_ds_check_what_the_manual_says() {
+    // mov ds, ax: (selector, CPL 3, expected fault)
+    let rows: [(u16, bool, Option<(u8, u32)>); 12] = [
+        (DATA0, false, None),
+        (0, false, None),
+        (3, true, None),
+        (DATA3, true, None),
+        (DATA0, true, Some((13, 0x10))),
+        (DATA0 | 3, false, Some((13, 0x10))),
+        (CONFORMING, true, None),
+        (CODE0, false, None),
+        (TSS_SEL, false, Some((13, 0x28))),
+        (ABSENT_DATA, false, Some((11, 0x78))),
+        (0x90, false, Some((13, 0x90))),
+        (0x0c, false, Some((13, 0x0c))),
+    ];
+    for (selector, user, expected) in rows {
+        let code = [0x8e, 0xd8];
+        let mut guest = if user { Guest::user(&code) } else { Guest::protected(&code) };
+        guest.edit(|s| s.set_gpr(slots::RAX, u64::from(selector)));
+        match expected {
+            None => {
+                guest.step(1);
+                assert_eq!(guest.selector(Seg::Ds), selector);
+            }
+            Some((vector, code)) => assert_eq!(guest.fault(), (vector, Some(code)), "{selector:x}"),
+        }
+    }
+}
+
+#[test]
+fn loads_of_ss_check_what_the_manual_says_and_open_a_shadow() {
+    let rows: [(u16, Option<(u8, u32)>); 6] = [
+        (DATA0, None),
+        (0, Some((13, 0))),
+        (DATA3, Some((13, 0x20))),
+        (READ_ONLY, Some((13, 0x80))),
+        (ABSENT_DATA, Some((12, 0x78))),
+        (CODE0, Some((13, 0x08))),
+    ];
+    for (selector, expected) in rows {
+        let mut guest = Guest::protected(&[0x8e, 0xd0]);
+        guest.edit(|s| s.set_gpr(slots::RAX, u64::from(selector)));
+        match expected {
+            None => {
+                guest.step(1);
+                assert_eq!(guest.cpu.state.shadow, InterruptShadow::MovSs);
+            }
+            Some((vector, code)) => assert_eq!(guest.fault(), (vector, Some(code)), "{selector:x}"),
+        }
+    }
+}
+
+#[test]
+fn a_load_sets_the_accessed_bit() {
+    let mut guest = Guest::protected(&[0x8e, 0xd8]);
+    guest.put(GDT + 0x10, descriptor(0, 0xf_ffff, 0xc092));
+    guest.edit(|s| s.set_gpr(slots::RAX, u64::from(DATA0)));
+    guest.step(1);
+    assert_eq!(guest.quad(GDT + 0x10), descriptor(0, 0xf_ffff, 0xc093));
+}
+
+#[test]
+fn real_mode_loads_keep_the_limit() {
+    let mut guest = Guest::real(&[0x8e, 0xd8]);
+    guest.edit(|s| {
+        s.seg[Seg::Ds as usize].limit = u32::MAX;
+        s.set_gpr(slots::RAX, 0x1234);
+    });
+    guest.step(1);
+    let ds = *guest.cpu.state.segment(Seg::Ds);
+    assert_eq!((ds.selector, ds.base, ds.limit), (0x1234, 0x12340, u32::MAX));
+}
+
+#[test]
+fn pop_and_les_load_segments_only_when_all_is_well() {
+    // pop es
+    let mut guest = Guest::protected(&[0x07]);
+    guest.put(STACK0, u32::from(ABSENT_DATA));
+    assert_eq!(guest.fault(), (11, Some(0x78)));
+    assert_eq!(guest.rsp(), STACK0);
+    // les eax, [4000h]
+    let mut guest = Guest::protected(&[0xc4, 0x05, 0, 0x40, 0, 0]);
+    guest.put(0x4000, 0x1234_5678u32);
+    guest.put(0x4004, DATA3);
+    guest.step(1);
+    assert_eq!((guest.gpr(slots::RAX), guest.selector(Seg::Es)), (0x1234_5678, DATA3));
+}
+
+#[test]
+fn push_of_a_segment_register_extends_with_zeros() {
+    let mut guest = Guest::protected(&[0x1e]);
+    guest.put(STACK0 - 4, u32::MAX);
+    guest.step(1);
+    assert_eq!((guest.dword(STACK0 - 4), guest.rsp()), (u32::from(DATA0), STACK0 - 4));
+}
+
+#[test]
+fn lar_lsl_verr_verw_answer_with_zf() {
+    // (opcode bytes, selector, ZF, EAX afterwards)
+    let lar = &[0x0f, 0x02, 0xc1][..];
+    let lsl = &[0x0f, 0x03, 0xc1][..];
+    let verr = &[0x0f, 0x00, 0xe1][..];
+    let verw = &[0x0f, 0x00, 0xe9][..];
+    let rows: [(&[u8], u16, bool, u64); 10] = [
+        (lar, DATA0, true, 0x00cf_9300),
+        (lar, 0, false, 7),
+        (lar, TSS_SEL, true, 0x0000_8b00),
+        (lsl, DATA0, true, 0xffff_ffff),
+        (lsl, LDT_SEL, true, 0xff),
+        (lsl, 0x90, false, 7),
+        (verr, CODE0, true, 7),
+        (verw, CODE0, false, 7),
+        (verw, DATA0, true, 7),
+        (verw, READ_ONLY, false, 7),
+    ];
+    for (code, selector, zf, eax) in rows {
+        let mut guest = Guest::protected(code);
+        guest.edit(|s| {
+            s.set_gpr(slots::RAX, 7);
+            s.set_gpr(slots::RCX, u64::from(selector));
+        });
+        guest.step(1);
+        assert_eq!((guest.cpu.flags() & 0x40 != 0, guest.gpr(slots::RAX)), (zf, eax), "{code:x?} {selector:x}");
+    }
+}
+
+#[test]
+fn arpl_raises_the_requested_level() {
+    // arpl ax, cx
+    for (ax, cx, result, zf) in [(0x10u64, 3, 0x13, true), (0x13, 1, 0x13, false)] {
+        let mut guest = Guest::protected(&[0x63, 0xc8]);
+        guest.edit(|s| {
+            s.set_gpr(slots::RAX, ax);
+            s.set_gpr(slots::RCX, cx);
+        });
+        guest.step(1);
+        assert_eq!((guest.gpr(slots::RAX), guest.cpu.flags() & 0x40 != 0), (result, zf));
+    }
+}
+
+#[test]
+fn table_registers_load_and_store() {
+    // lgdt [4000h]; sgdt [4010h]; lldt ax; sldt ecx
+    let code = [0x0f, 0x01, 0x15, 0, 0x40, 0, 0, 0x0f, 0x01, 0x05, 0x10, 0x40, 0, 0, 0x0f, 0, 0xd0, 0x0f, 0, 0xc1];
+    let mut guest = Guest::protected(&code);
+    guest.put(0x4000, 0x1234u16);
+    guest.put(0x4002, GDT as u32 | 0x0100_0000);
+    guest.step(2);
+    assert_eq!((guest.cpu.state.gdtr.base, guest.cpu.state.gdtr.limit), (GDT | 0x0100_0000, 0x1234));
+    assert_eq!((guest.word(0x4010), guest.dword(0x4012)), (0x1234, GDT as u32 | 0x0100_0000));
+    guest.edit(|s| {
+        s.gdtr.base = GDT;
+        s.set_gpr(slots::RAX, u64::from(LDT_SEL));
+        s.set_gpr(slots::RCX, u64::MAX);
+    });
+    guest.step(2);
+    assert_eq!((guest.cpu.state.ldtr.base, guest.gpr(slots::RCX)), (LDT, u64::from(LDT_SEL)));
+}
+
+#[test]
+fn ltr_marks_the_task_busy() {
+    let mut guest = Guest::protected(&[0x0f, 0, 0xd8, 0x0f, 0, 0xd8]);
+    guest.edit(|s| s.set_gpr(slots::RAX, u64::from(TSS_B_SEL)));
+    guest.step(1);
+    assert_eq!(guest.quad(GDT + 0x48), descriptor(TSS_B, 0x67, 0x8b));
+    assert_eq!((guest.cpu.state.tr.base, guest.cpu.state.tr.kind()), (TSS_B, 0xb));
+    assert_eq!(guest.fault(), (13, Some(0x48)));
+}
+
+#[test]
+fn umip_keeps_users_from_the_tables() {
+    for (code, umip_fault) in [([0x0f, 0x01, 0x05, 0, 0x40, 0, 0], true), ([0x0f, 0x01, 0x25, 0, 0x40, 0, 0], true)] {
+        let mut guest = Guest::user(&code);
+        guest.step(1);
+        guest.edit(|s| {
+            s.control.cr4 |= 1 << 11;
+            s.rip = CODE;
+        });
+        assert!(umip_fault);
+        assert_eq!(guest.fault(), (13, Some(0)));
+    }
+}

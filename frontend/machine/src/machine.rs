@@ -1,0 +1,186 @@
+//! A whole machine: memory, board and vCPUs, to run, reset, look at and talk to. Made by [`crate::builder`].
+//!
+//! No globals: any number of machines live in one process, each with its own threads while it runs.
+
+use crate::board::{Board, SharedBoard, Sink};
+use crate::builder::{BootSource, BuildError, MachineBuilder};
+use crate::config::Clock;
+use crate::entry::{application_state, boot_state};
+use crate::load::EntryState;
+use crate::memory_map::MemoryMap;
+use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
+use crate::time::GuestClock;
+use parking_lot::MutexGuard;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use umbra_cpu::Vcpu;
+use umbra_cpu::state::State;
+use umbra_devices::clock::Tick;
+use umbra_mmu::GuestMemory;
+
+/// A machine.
+pub struct Machine {
+    pub(crate) map: MemoryMap,
+    pub(crate) memory: GuestMemory,
+    pub(crate) board: Arc<SharedBoard>,
+    pub(crate) clock: Arc<GuestClock>,
+    pub(crate) clock_kind: Clock,
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) stop: Arc<AtomicBool>,
+    /// What it starts from, kept for resets.
+    pub(crate) boot: BootSource,
+}
+
+impl Machine {
+    /// Begins to describe a machine.
+    pub fn builder() -> MachineBuilder {
+        MachineBuilder::default()
+    }
+    /// Runs until something ends the run. May be called again after most ends.
+    pub fn run(&mut self, limits: RunLimits) -> RunEnd {
+        let runner =
+            Runner { vcpus: &mut self.vcpus, board: &self.board, clock: &self.clock, stop: &self.stop, limits };
+        let end = match self.clock_kind {
+            Clock::Virtual => runner.in_turns(),
+            Clock::Real => runner.on_threads(),
+        };
+        self.vcpus.iter_mut().for_each(Vcpu::materialise_flags);
+        end
+    }
+    /// Runs until guest time `until` or an earlier end.
+    pub fn run_until(&mut self, until: Tick) -> RunEnd {
+        self.run(RunLimits { until: Some(until), ..RunLimits::default() })
+    }
+    /// Resets the machine and loads again what it started from. Guest time goes on.
+    pub fn reset(&mut self) -> Result<(), BuildError> {
+        self.board.board.lock().reset();
+        self.power_up()
+    }
+    /// Puts the boot image into memory and the vCPUs into their first states.
+    pub(crate) fn power_up(&mut self) -> Result<(), BuildError> {
+        let entry = self.boot.install(&self.map, &self.memory, &self.board)?;
+        for number in 0..self.vcpus.len() {
+            self.set_first_state(number, entry.as_ref());
+        }
+        Ok(())
+    }
+    fn set_first_state(&mut self, number: usize, entry: Option<&EntryState>) {
+        let vcpu = &mut self.vcpus[number];
+        // Counting goes on over a reset: guest time follows it.
+        let fresh = State { retired: vcpu.state.retired, ..State::power_on(vcpu.link.model.signature()) };
+        vcpu.set_state(match (number, entry) {
+            (0, Some(entry)) => boot_state(fresh, entry),
+            (0, None) => fresh,
+            _ => application_state(fresh),
+        });
+    }
+
+    /// Stops the machine from another thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle { asked: self.stop.clone(), board: self.board.clone() }
+    }
+    /// Talks to the machine from another thread.
+    pub fn input(&self) -> InputHandle {
+        InputHandle { board: self.board.clone() }
+    }
+    /// Where a serial port's output goes.
+    pub fn connect_serial(&self, port: usize, sink: Sink) {
+        self.board.board.lock().connect_serial(port, sink);
+    }
+    /// Where the output of the console port (E9h) goes.
+    pub fn connect_console(&self, sink: Sink) {
+        self.board.board.lock().connect_console(sink);
+    }
+    /// The board, locked.
+    pub fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.board.lock()
+    }
+    /// Guest memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+    /// Where RAM is.
+    pub fn memory_map(&self) -> &MemoryMap {
+        &self.map
+    }
+    /// The vCPUs.
+    pub fn vcpus(&self) -> &[Vcpu] {
+        &self.vcpus
+    }
+    /// The vCPUs, to change: for debuggers and tests.
+    pub fn vcpus_mut(&mut self) -> &mut [Vcpu] {
+        &mut self.vcpus
+    }
+    /// Guest time as of the last event or access.
+    pub fn now(&self) -> Tick {
+        self.board.board.lock().now()
+    }
+    /// Instructions retired by all vCPUs.
+    pub fn retired(&self) -> u64 {
+        self.vcpus.iter().map(|vcpu| vcpu.state.retired).sum()
+    }
+    /// A hash of everything that the guest could tell two machines apart by: vCPUs, devices, memory, time.
+    pub fn state_hash(&mut self) -> u64 {
+        // The default hasher has fixed keys: the same states hash alike in every process.
+        let mut hasher = DefaultHasher::new();
+        for vcpu in &mut self.vcpus {
+            vcpu.materialise_flags();
+            // A plain struct serialises; were it not so, every state would hash as empty.
+            hasher.write(&postcard::to_stdvec(&vcpu.state).unwrap_or_default());
+        }
+        let mut board = self.board.board.lock();
+        for (name, state) in board.save() {
+            hasher.write(name.as_bytes());
+            hasher.write(&state);
+        }
+        hasher.write_u64(board.now().0);
+        hasher.write_u64(self.memory.hash());
+        hasher.finish()
+    }
+    /// The text on the VGA screen, 25 lines, trailing spaces removed.
+    pub fn screen_text(&self) -> Vec<String> {
+        let mut cells = [0; 80 * 25 * 2];
+        self.memory.read(umbra_mmu::GuestPhys(0xB_8000), &mut cells);
+        let line = |row: &[u8]| {
+            let text: String = row.iter().step_by(2).map(|&code| printable(code)).collect();
+            text.trim_end().to_owned()
+        };
+        cells.chunks(160).map(line).collect()
+    }
+}
+
+/// A character of the text screen as something that a log can show.
+fn printable(code: u8) -> char {
+    match code {
+        0x20..0x7F => char::from(code),
+        0 | 0xFF => ' ',
+        0xB3 | 0xBA => '|',
+        0xC4 | 0xCD => '-',
+        0xDB | 0xB0..=0xB2 => '#',
+        _ => '.',
+    }
+}
+
+/// Gives a machine input from outside.
+#[derive(Clone)]
+pub struct InputHandle {
+    board: Arc<SharedBoard>,
+}
+
+impl InputHandle {
+    /// Bytes for a serial port.
+    pub fn serial(&self, port: usize, bytes: &[u8]) {
+        self.with(|board| board.serial_input(port, bytes));
+    }
+    /// Presses the power button.
+    pub fn power_button(&self) {
+        self.with(Board::press_power_button);
+    }
+    /// Anything else that the board takes.
+    pub fn with(&self, call: impl FnOnce(&mut Board)) {
+        let mut board = self.board.board.lock();
+        call(&mut board);
+        self.board.changed.notify_all();
+    }
+}

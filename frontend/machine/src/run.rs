@@ -1,0 +1,332 @@
+//! The run loop: vCPUs in turns on one thread (`--clock virtual`), or a thread each with a timekeeper (`--clock real`).
+//!
+//! **In turns.** A turn ends at the next event of the board, at the latest after a fixed span. Each vCPU that is awake runs
+//! up to there; an access that makes a nearer event cuts the turn. When all sleep, time jumps to the next event. Nothing
+//! depends on the host, so that two runs are equal.
+//!
+//! **Threads.** The calling thread keeps time: it sleeps until the board's next event (or until an access makes a nearer
+//! one), and advances the board. A vCPU without work sleeps at its gate.
+
+use crate::board::{Request, SharedBoard};
+use crate::gate::Gate;
+use crate::time::GuestClock;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use umbra_cpu::bus::Retired;
+use umbra_cpu::exit::Activity;
+use umbra_cpu::{Exit, Vcpu};
+use umbra_devices::clock::Tick;
+use umbra_mmu::attention::bits;
+
+/// The longest turn with one vCPU, and with several (who must see each other's stores and messages soon).
+const TURN_ALONE: u64 = 5_000_000;
+const TURN_TOGETHER: u64 = 10_000;
+/// Instructions that a vCPU thread runs before it looks around without having been told to.
+const THREAD_BUDGET: u64 = 1 << 40;
+/// How long a sleeper sleeps at most before it looks whether it should.
+const LONG_SLEEP: Duration = Duration::from_secs(5);
+/// IF in RFLAGS.
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Why a run ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// The guest switched the machine off.
+    PoweredOff,
+    /// The guest reset the machine; [`crate::Machine::reset`] starts it again.
+    Reset,
+    /// The guest wrote the exit device; this is the exit status.
+    GuestExit(u8),
+    /// This vCPU shut down after a triple fault.
+    Crashed(usize),
+    /// A debugger's breakpoint or step on this vCPU.
+    Debug(usize),
+    /// [`StopHandle::stop`] was called.
+    Stopped,
+    /// The host's deadline passed.
+    TimedOut,
+    /// Guest time reached its limit.
+    TickReached,
+    /// Every vCPU sleeps and nothing can wake one (virtual clock, no input from outside).
+    Asleep,
+}
+
+/// When a run ends by itself.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunLimits {
+    /// The host's time at which it ends.
+    pub deadline: Option<Instant>,
+    /// Guest time at which it ends.
+    pub until: Option<Tick>,
+    /// What to do when every vCPU sleeps for good.
+    pub when_asleep: WhenAsleep,
+}
+
+/// What a run on the virtual clock does when every vCPU sleeps and no event will come.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum WhenAsleep {
+    /// It ends.
+    #[default]
+    End,
+    /// It waits for input from outside (a key, a serial byte).
+    Wait,
+}
+
+/// Stops a machine from another thread.
+#[derive(Clone)]
+pub struct StopHandle {
+    pub(crate) asked: Arc<AtomicBool>,
+    pub(crate) board: Arc<SharedBoard>,
+}
+
+impl StopHandle {
+    /// Makes the current run (or the next one) end with [`RunEnd::Stopped`].
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        let board = self.board.board.lock();
+        board.alert_all(bits::STOP);
+        self.board.changed.notify_all();
+    }
+    /// The same, without waking anyone: for a sink, which runs under the board's lock and stops its own machine.
+    pub fn stop_from_sink(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What both run loops need.
+pub(crate) struct Runner<'m> {
+    pub vcpus: &'m mut [Vcpu],
+    pub board: &'m Arc<SharedBoard>,
+    pub clock: &'m GuestClock,
+    pub stop: &'m AtomicBool,
+    pub limits: RunLimits,
+}
+
+/// Whether a vCPU has something to do now.
+fn is_awake(vcpu: &Vcpu) -> bool {
+    vcpu.state.activity == Activity::Running || vcpu.link.attention.get() & wake_bits(vcpu) & !bits::STOP != 0
+}
+
+/// The attention bits that wake a sleeping vCPU.
+fn wake_bits(vcpu: &Vcpu) -> u32 {
+    let wakes = match vcpu.state.activity {
+        Activity::WaitForSipi => bits::INIT | bits::SIPI,
+        Activity::Shutdown => bits::INIT,
+        Activity::Halted if vcpu.state.rflags & RFLAGS_IF == 0 => bits::INIT | bits::NMI,
+        _ => bits::INIT | bits::NMI | bits::INTR,
+    };
+    wakes | bits::STOP
+}
+
+impl Runner<'_> {
+    /// What ends the run now, if anything does.
+    fn end(&self, request: Option<Request>, now: Tick) -> Option<RunEnd> {
+        match request {
+            Some(Request::PowerOff) => return Some(RunEnd::PoweredOff),
+            Some(Request::Reset) => return Some(RunEnd::Reset),
+            Some(Request::Exit(status)) => return Some(RunEnd::GuestExit(status)),
+            None => {}
+        }
+        if self.stop.swap(false, Ordering::SeqCst) {
+            return Some(RunEnd::Stopped);
+        }
+        if self.limits.until.is_some_and(|until| now >= until) {
+            return Some(RunEnd::TickReached);
+        }
+        if self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Some(RunEnd::TimedOut);
+        }
+        None
+    }
+
+    /// Runs the vCPUs in turns.
+    pub fn in_turns(mut self) -> RunEnd {
+        self.vcpus.iter_mut().for_each(|vcpu| vcpu.link.mmu.unpark());
+        let end = loop {
+            if let Some(end) = self.turn() {
+                break end;
+            }
+        };
+        self.vcpus.iter_mut().for_each(|vcpu| vcpu.link.mmu.park());
+        end
+    }
+
+    fn turn(&mut self) -> Option<RunEnd> {
+        let span = if self.vcpus.len() > 1 { TURN_TOGETHER } else { TURN_ALONE };
+        let mut target = {
+            let mut board = self.board.board.lock();
+            let now = board.now();
+            let request = board.take_request();
+            if let Some(end) = self.end(request, now) {
+                return Some(end);
+            }
+            let mut target = now.after(span);
+            for limit in [board.next_event(), self.limits.until].into_iter().flatten() {
+                target = target.min(limit.max(now));
+            }
+            board.set_horizon(Some(target));
+            target
+        };
+        let mut anyone = false;
+        for number in 0..self.vcpus.len() {
+            if !is_awake(&self.vcpus[number]) {
+                continue;
+            }
+            anyone = true;
+            if let Some(end) = self.run_to(number, &mut target) {
+                return Some(end);
+            }
+        }
+        let mut board = self.board.board.lock();
+        if anyone {
+            board.advance(target);
+            return None;
+        }
+        match board.next_event().into_iter().chain(self.limits.until).min() {
+            Some(next) => board.advance(next),
+            None if self.limits.when_asleep == WhenAsleep::End => return Some(RunEnd::Asleep),
+            None => {
+                self.board.changed.wait_for(&mut board, Duration::from_millis(100));
+            }
+        }
+        None
+    }
+
+    /// Runs one vCPU until `target`, which moves nearer when an event does.
+    fn run_to(&mut self, number: usize, target: &mut Tick) -> Option<RunEnd> {
+        let vcpu = &mut self.vcpus[number];
+        let (board, clock) = (self.board, self.clock);
+        if vcpu.state.activity != Activity::Running {
+            // It slept until now.
+            let now = board.board.lock().now();
+            clock.set(number, Retired(vcpu.state.retired), now);
+        }
+        loop {
+            let now = clock.now(number, Retired(vcpu.state.retired));
+            if now >= *target {
+                return None;
+            }
+            match vcpu.run(target.0 - now.0) {
+                Exit::BudgetSpent => {}
+                Exit::Halted | Exit::WaitForSipi => return None,
+                Exit::Shutdown => return Some(RunEnd::Crashed(number)),
+                Exit::Debug => return Some(RunEnd::Debug(number)),
+                Exit::Stopped => {
+                    let mut board = board.board.lock();
+                    if board.has_request() || self.stop.load(Ordering::SeqCst) {
+                        // The turn ends here; the next one sees why.
+                        *target = (*target).min(clock.now(number, Retired(vcpu.state.retired)));
+                        return None;
+                    }
+                    if let Some(event) = board.next_event() {
+                        let now = clock.now(number, Retired(vcpu.state.retired));
+                        *target = (*target).min(event.max(now));
+                        board.set_horizon(Some(*target));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs each vCPU on a thread of its own; this thread keeps time.
+    pub fn on_threads(mut self) -> RunEnd {
+        let shared = Threads { over: AtomicBool::new(false), end: Mutex::new(None) };
+        let vcpus = std::mem::take(&mut self.vcpus);
+        self.clock.resume();
+        let end = std::thread::scope(|scope| {
+            for (number, vcpu) in vcpus.iter_mut().enumerate() {
+                let (shared, board) = (&shared, self.board);
+                scope.spawn(move || {
+                    let guard = EndOnPanic { shared, board, number };
+                    shared.run(number, vcpu, board);
+                    std::mem::forget(guard);
+                });
+            }
+            let end = self.keep_time(&shared);
+            shared.over.store(true, Ordering::SeqCst);
+            self.board.board.lock().alert_all(bits::STOP);
+            end
+        });
+        self.clock.pause();
+        end
+    }
+
+    fn keep_time(&self, threads: &Threads) -> RunEnd {
+        let mut board = self.board.board.lock();
+        loop {
+            let now = self.clock.host_driven_now().unwrap_or(board.now());
+            board.advance(now);
+            let request = board.take_request();
+            if let Some(end) = self.end(request, now).or(*threads.end.lock()) {
+                board.set_horizon(None);
+                return end;
+            }
+            let next = board.next_event().into_iter().chain(self.limits.until).min();
+            board.set_horizon(next);
+            let wake =
+                next.and_then(|tick| self.clock.host_instant(tick)).into_iter().chain(self.limits.deadline).min();
+            match wake {
+                Some(instant) => drop(self.board.changed.wait_until(&mut board, instant)),
+                None => drop(self.board.changed.wait_for(&mut board, LONG_SLEEP)),
+            }
+        }
+    }
+}
+
+/// What the vCPU threads share with the timekeeper.
+struct Threads {
+    over: AtomicBool,
+    end: Mutex<Option<RunEnd>>,
+}
+
+impl Threads {
+    fn run(&self, number: usize, vcpu: &mut Vcpu, board: &SharedBoard) {
+        let gate: Option<Arc<Gate>> = board.board.lock().vcpus.get(number).map(|pins| pins.gate.clone());
+        vcpu.link.mmu.unpark();
+        while !self.over.load(Ordering::SeqCst) {
+            match vcpu.run(THREAD_BUDGET) {
+                Exit::BudgetSpent | Exit::Stopped => {}
+                Exit::Halted | Exit::WaitForSipi => {
+                    vcpu.link.mmu.park();
+                    let wakes = wake_bits(vcpu);
+                    while !self.over.load(Ordering::SeqCst)
+                        && gate.as_ref().is_some_and(|gate| !gate.sleep(&vcpu.link.attention, wakes, LONG_SLEEP))
+                    {
+                    }
+                    vcpu.link.mmu.unpark();
+                }
+                Exit::Shutdown => {
+                    self.finish(board, RunEnd::Crashed(number));
+                    break;
+                }
+                Exit::Debug => {
+                    self.finish(board, RunEnd::Debug(number));
+                    break;
+                }
+            }
+        }
+        vcpu.link.mmu.park();
+    }
+
+    /// Ends the run from a vCPU's thread.
+    fn finish(&self, board: &SharedBoard, end: RunEnd) {
+        self.end.lock().get_or_insert(end);
+        let _timekeeper_sleeps_or_will_look = board.board.lock();
+        board.changed.notify_all();
+    }
+}
+
+/// Ends the run if a vCPU's thread panics, so that the panic reaches the caller instead of a machine that hangs.
+struct EndOnPanic<'t> {
+    shared: &'t Threads,
+    board: &'t SharedBoard,
+    number: usize,
+}
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        self.shared.finish(self.board, RunEnd::Crashed(self.number));
+    }
+}
