@@ -285,6 +285,11 @@ impl Insn {
     }
 }
 
+/// The name of an instruction form, by its decoder code.
+pub fn form_name(code: u16) -> String {
+    Code::values().nth(usize::from(code)).map_or_else(|| format!("form {code}"), |code| format!("{code:?}"))
+}
+
 /// The library's flag bits as RFLAGS status bits.
 fn rflags(bits: u32) -> u64 {
     use crate::state::flags as f;

@@ -61,6 +61,8 @@ pub struct Link {
     pub fault_chain: Vec<(u64, Fault)>,
     /// Breakpoints and watchpoints of a debugger outside.
     pub debugger: Debugger,
+    /// Instructions that Umbra does not have, by decoder code: RIP of the first block that met it, and how often.
+    pub unimplemented: std::collections::BTreeMap<u16, (u64, u64)>,
     /// Counters.
     pub counters: CpuCounters,
 }
@@ -91,6 +93,7 @@ impl Vcpu {
                 fault: None,
                 fault_chain: Vec::new(),
                 debugger: Debugger::default(),
+                unimplemented: std::collections::BTreeMap::new(),
                 counters: CpuCounters::default(),
             },
         };

@@ -232,7 +232,10 @@ pub fn raise(cpu: &mut Vcpu, s: &Step) -> Leave {
     fault(cpu, s, Fault { vector, error_code, linear: Linear(0) })
 }
 
+/// An instruction that the model has and Umbra does not: remembered by name, then #UD.
 pub fn unimplemented(cpu: &mut Vcpu, s: &Step) -> Leave {
     cpu.link.counters.unimplemented += 1;
+    let rip = cpu.state.rip;
+    cpu.link.unimplemented.entry(s.imm as u16).or_insert((rip, 0)).1 += 1;
     fault(cpu, s, Fault::ud())
 }
