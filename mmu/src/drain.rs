@@ -19,11 +19,14 @@ pub(crate) enum Stale {
     Tables,
     /// Everything.
     All,
-    /// Everything, and the root must be looked up again (A20, a root that is no more).
+    /// Nothing, but the root must be looked up again (A20).
+    Gate,
+    /// Everything, and the root must be looked up again.
     Root,
 }
 
-const DROPS: u64 = 1024;
+/// Applying more than this many one by one costs more than filling a TLB again.
+const DROPS: u64 = 512;
 
 /// The log. One writer at a time (the mmu lock), any number of readers.
 #[derive(Debug)]
@@ -47,7 +50,8 @@ impl DropLog {
             Stale::Page(index) => u64::from(index),
             Stale::Tables => 1 << 16,
             Stale::All => 2 << 16,
-            Stale::Root => 3 << 16,
+            Stale::Gate => 3 << 16,
+            Stale::Root => 4 << 16,
         };
         let head = self.head.load(Ordering::Relaxed);
         self.ring[(head % DROPS) as usize].store(word, Ordering::Release);
@@ -72,6 +76,7 @@ impl DropLog {
                 0 => Stale::Page(word as u16),
                 1 => Stale::Tables,
                 2 => Stale::All,
+                3 => Stale::Gate,
                 _ => Stale::Root,
             });
             seen += 1;

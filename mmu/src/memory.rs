@@ -175,7 +175,7 @@ impl GuestMemory {
     pub fn set_a20(&self, enabled: bool) {
         let monitor = self.shared.lock();
         if self.shared.a20_masked.swap(!enabled, Ordering::AcqRel) == enabled {
-            monitor.post(Stale::Root);
+            monitor.post(Stale::Gate);
         }
     }
     /// Copies guest memory at `at`. Devices and open bus read as FFh. A20 does not apply.

@@ -33,7 +33,7 @@ pub struct VcpuMmu {
     sets: Vec<TlbSet>,
     by_key: FxHashMap<RootKey, usize>,
     regs: PagingRegs,
-    /// Bytes of all sets.
+    /// Bytes of all sets, when last counted.
     bytes: usize,
     clock: u64,
     /// The root must be looked up again.
@@ -207,13 +207,14 @@ impl VcpuMmu {
         let tag = linear.page_base().0;
         let addend = host.wrapping_sub(tag);
         let set = &mut self.sets[self.current];
-        if access == Access::Fetch {
-            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 });
+        let crowded = if access == Access::Fetch {
+            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 })
         } else {
             let read = if word & right(view, Access::Read) != 0 { tag } else { NO_TAG };
             let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
-            set.data(view).fill(DataEntry { read, write: if writable { tag } else { NO_TAG }, addend, phys: page.0 });
-        }
+            let write = if writable { tag } else { NO_TAG };
+            set.data(view).fill(DataEntry { read, write, addend, phys: page.0 })
+        };
         let place = Place {
             phys: GuestPhys(page.0 << 12 | linear.page_offset()),
             kind: if word & ROM != 0 { PlaceKind::Rom } else { PlaceKind::Ram },
@@ -221,7 +222,9 @@ impl VcpuMmu {
             watched: word & SLOW != 0,
             seen: set.seen,
         };
-        self.fit(view);
+        if crowded {
+            self.fit(view);
+        }
         place
     }
 
@@ -379,10 +382,8 @@ impl VcpuMmu {
         self.share.tally.event(Event::RootMiss);
         let root = self.shared.lock_for(&self.share).root(key);
         let set = TlbSet::new(root, self.shared.log.head());
-        self.bytes += set.bytes();
         self.current = match self.by_key.get(&key) {
             Some(number) => {
-                self.bytes -= self.sets[*number].bytes();
                 self.sets[*number] = set;
                 *number
             }
@@ -392,6 +393,7 @@ impl VcpuMmu {
                 self.sets.len() - 1
             }
         };
+        self.bytes = self.sets.iter().map(TlbSet::bytes).sum();
         self.shrink();
     }
     /// Gives up the sets of the least recently used roots until all fit the budget.
@@ -400,7 +402,7 @@ impl VcpuMmu {
             let others = self.sets.iter().enumerate().filter(|(number, _)| *number != self.current);
             let Some((oldest, _)) = others.min_by_key(|(_, set)| set.stamp) else { return };
             let gone = self.sets.swap_remove(oldest);
-            self.bytes -= gone.bytes();
+            self.bytes = self.bytes.saturating_sub(gone.bytes());
             self.by_key.remove(&gone.root.key);
             if self.current == self.sets.len() {
                 self.current = oldest;
@@ -422,14 +424,7 @@ impl VcpuMmu {
     }
     /// Points emitted code at the arrays of the current set and view.
     fn install(&mut self) {
-        let set = &mut self.sets[self.current];
-        if set.data[self.view as usize].is_none() || set.fetch[crate::sets::fetch_index(self.view)].is_none() {
-            let before = set.bytes();
-            set.data(self.view);
-            set.fetch(self.view);
-            self.bytes += set.bytes() - before;
-        }
-        let (view, hot) = (self.view, &mut self.hot);
+        let (view, hot, set) = (self.view, &mut self.hot, &mut self.sets[self.current]);
         let data = &set.data(view).slots;
         (hot.data, hot.data_mask) = (data.start(), data.byte_mask());
         let fetch = &set.fetch(view).slots;
@@ -437,22 +432,23 @@ impl VcpuMmu {
         hot.leaves = set.leaves.start();
     }
     /// Lets the arrays of a view grow or shrink.
+    #[cold]
     fn fit(&mut self, view: View) {
         let room = self.shared.tlb_budget().saturating_sub(self.bytes);
         let set = &mut self.sets[self.current];
-        let change = set.resize(view, room);
-        if change != 0 {
+        if set.resize(view, room) {
             self.share.tally.event(Event::Resize);
-        }
-        self.bytes = self.bytes.wrapping_add_signed(change);
-        if view == self.view || change != 0 {
             self.install();
         }
+        self.bytes = self.sets.iter().map(TlbSet::bytes).sum();
+        self.shrink();
     }
 }
 
 impl Drop for VcpuMmu {
     fn drop(&mut self) {
+        // Whoever holds the lock may be waiting for this vCPU.
+        self.share.park();
         let mut monitor = self.shared.lock();
         let mut sums = monitor.past;
         self.share.tally.add_to(&mut sums);

@@ -1,7 +1,7 @@
 //! S6, S10, S11: random table edits by every writer, mode changes, remaps and moves, against a model that caches nothing.
 //!
 //! After each access: same fault, same bytes. Again and again: guest RAM equal bit for bit (A and D bits too), the audit
-//! clean. `UMBRA_ORACLE_STEPS` makes it longer (the default is 4 · 10⁵ over all machines).
+//! clean. `UMBRA_ORACLE_STEPS` makes it longer (the default is 2 · 10⁵ over all machines).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -363,7 +363,7 @@ impl Machine {
 }
 
 fn steps() -> u64 {
-    std::env::var("UMBRA_ORACLE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(400_000)
+    std::env::var("UMBRA_ORACLE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(200_000)
 }
 
 #[test]
