@@ -18,3 +18,4 @@ pub mod report;
 pub mod run;
 pub mod source;
 pub mod suite;
+pub mod watchdog;

@@ -7,6 +7,7 @@
 
 use crate::case::{Case, End, Environment, Mapping, Register, Rights, Span, Width};
 use crate::compare;
+use crate::watchdog::{PATIENCE, Watchdog};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State};
 use umbra_cpu::{Exit, Fault, Vcpu};
 use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE};
-use umbra_mmu::attention::Attention;
+use umbra_mmu::attention::{Attention, bits};
 use umbra_mmu::frames::{FrameOrder, Pool};
 use umbra_mmu::memory::GuestMemory;
 
@@ -63,6 +64,7 @@ pub struct Runner {
     /// The next free guest-physical page above real mode's.
     free: u64,
     root: u64,
+    watchdog: Watchdog,
     /// Instructions that all cases together retired.
     pub retired: u64,
 }
@@ -83,10 +85,12 @@ impl Runner {
         let pool = Pool::new(REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
         memory.map_ram(GuestPhys(0), REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
-        let cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::new(Attention::default()));
+        let attention = Arc::new(Attention::default());
+        let cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
+        let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
-        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, retired: 0 })
+        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
     }
 
     /// Masks or opens address line 20.
@@ -114,7 +118,10 @@ impl Runner {
     fn run_inside(&mut self, case: &Case) -> Result<(), Difference> {
         let images = self.set_up(case)?;
         let before = self.cpu.state.retired;
+        self.watchdog.start();
         let ended = self.execute(case);
+        self.watchdog.end();
+        self.cpu.link.attention.clear(bits::STOP);
         self.retired += self.cpu.state.retired.wrapping_sub(before);
         let mut out = String::new();
         match ended {
@@ -220,6 +227,9 @@ impl Runner {
                     .map(|(rip, fault)| format!("{} at {rip:x}", describe(fault)))
                     .collect();
                 Err(Difference(format!("shut down: {}", chain.join(", then "))))
+            }
+            Exit::Stopped => {
+                Err(Difference(format!("did not end within {PATIENCE} s, raising exceptions without an end")))
             }
             other => Err(Difference(format!("stopped for {other:?}"))),
         }
