@@ -3,7 +3,7 @@
 use super::{Alignment, Upper, bmi, general, moves, table};
 use crate::decode::{Code, Mnemonic as M, Operand};
 use crate::fault::vector::NM;
-use crate::helpers::{Args, Helper};
+use crate::helpers::{Args, Helper, xsave};
 use crate::lift::{Lifted, Lifter};
 use crate::mode::ModeBits;
 use crate::state::fpu::V0;
@@ -37,7 +37,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         gathers,
         fused,
         halves,
-        zeroes,
+        control,
     ];
     for shape in shapes {
         if shape(l) == Lifted::Yes {
@@ -378,9 +378,15 @@ fn halves(l: &mut Lifter<'_>) -> Lifted {
     }
 }
 
-/// VZEROUPPER and VZEROALL.
-fn zeroes(l: &mut Lifter<'_>) -> Lifted {
+/// VZEROUPPER and VZEROALL, VLDMXCSR and VSTMXCSR.
+fn control(l: &mut Lifter<'_>) -> Lifted {
     let all = match l.insn.mnemonic() {
+        M::Vldmxcsr | M::Vstmxcsr => {
+            let load = l.insn.mnemonic() == M::Vldmxcsr;
+            let args = l.rm_args(l.insn.op(0));
+            l.call(if load { &xsave::LDMXCSR } else { &xsave::STMXCSR }, args);
+            return Lifted::Yes;
+        }
         M::Vzeroupper => 0,
         M::Vzeroall => 1,
         _ => return Lifted::No,
