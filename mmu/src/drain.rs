@@ -127,9 +127,20 @@ impl VcpuShare {
         self.parked.store(true, Ordering::SeqCst);
     }
     /// From here on others wait for this vCPU; it must look at the log before it uses a TLB.
-    pub(crate) fn unpark(&self) {
+    pub(crate) fn unpark(self: &Arc<Self>) {
         self.thread.store(thread_number(), Ordering::Relaxed);
         self.parked.store(false, Ordering::SeqCst);
+        RUNNING.with_borrow_mut(|running| {
+            if !running.iter().any(|other| Arc::ptr_eq(other, self)) {
+                // Those that only this list still knows are no more.
+                running.retain(|other| Arc::strong_count(other) > 1);
+                running.push(Arc::clone(self));
+            }
+        });
+    }
+    /// Whether this vCPU was last unparked on the calling thread and still runs.
+    fn runs_here(&self) -> bool {
+        !self.is_parked() && self.thread.load(Ordering::Relaxed) == thread_number()
     }
     /// The number of the root in use.
     pub(crate) fn active_root(&self) -> u64 {
@@ -151,6 +162,22 @@ impl VcpuShare {
         self.code_writes.lock().push(write);
         self.attention.set(bits::CODE);
     }
+}
+
+thread_local! {
+    /// The vCPUs that were ever unparked on this thread.
+    static RUNNING: std::cell::RefCell<Vec<Arc<VcpuShare>>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Does something that may block, with this thread's vCPUs parked meanwhile: who holds what we wait for may be waiting
+/// for them. They find their DRAIN bit set if there is anything to see.
+pub(crate) fn while_parked<T>(block: impl FnOnce() -> T) -> T {
+    let parked: Vec<_> =
+        RUNNING.with_borrow(|running| running.iter().filter(|vcpu| vcpu.runs_here()).cloned().collect());
+    parked.iter().for_each(|vcpu| vcpu.park());
+    let result = block();
+    parked.iter().for_each(|vcpu| vcpu.parked.store(false, Ordering::SeqCst));
+    result
 }
 
 /// Waits until every vCPU has seen drop number `posted`. A vCPU of the calling thread cannot be running, so that

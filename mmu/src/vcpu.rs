@@ -94,7 +94,7 @@ impl VcpuMmu {
     }
     /// The four PDPTEs at `cr3`, as they lie in memory.
     pub fn load_pdptes(&self, cr3: u64) -> [u64; 4] {
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let base = self.set().root.key.rules.gate(cr3 & 0xffff_ffe0);
         std::array::from_fn(|i| monitor.table_entry(GuestPhys(base + 8 * i as u64), 8))
     }
@@ -161,7 +161,7 @@ impl VcpuMmu {
             }
             let root = Arc::clone(&self.set().root);
             let (filled, caught) = {
-                let mut monitor = self.shared.lock_for(&self.share);
+                let mut monitor = self.shared.lock();
                 if !root.is_alive() {
                     continue;
                 }
@@ -192,7 +192,7 @@ impl VcpuMmu {
     }
     /// A place that the bus or the guest-physical map serves.
     fn plain_place(&self, phys: GuestPhys, access: Access) -> Place {
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let target = match access {
             Access::Write => monitor.phys.write_target(phys.page()),
             Access::Read | Access::Fetch => monitor.phys.read_target(phys.page()),
@@ -236,7 +236,7 @@ impl VcpuMmu {
                 return self.shared.pool.copy_out(frame, place.host as usize & 0xfff, into);
             }
         }
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         monitor.read_page(place.phys.page(), place.phys.page_offset() as usize, into);
     }
     /// Writes within the page of a place (made for [`Access::Write`]). Devices drop it: ask the bus.
@@ -259,12 +259,12 @@ impl VcpuMmu {
                 if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
                     return WriteNote::default();
                 }
-                let code_written = self.shared.lock_for(&self.share).code_check(frame, page, offset, from.len());
+                let code_written = self.shared.lock().code_check(frame, page, offset, from.len());
                 return self.noted(code_written);
             }
         }
         self.share.tally.event(Event::TrackedStore);
-        let code_written = self.shared.lock_for(&self.share).write_page(page, offset, from);
+        let code_written = self.shared.lock().write_page(page, offset, from);
         self.noted(code_written)
     }
     /// Locked read-modify-write of `len` (1, 2, 4, 8, 16) bytes within the page of a place made for [`Access::Write`];
@@ -279,7 +279,7 @@ impl VcpuMmu {
             return (self.shared.pool.update(frame, offset, len, update), WriteNote::default());
         }
         self.share.tally.event(Event::TrackedStore);
-        let (old, code_written) = self.shared.lock_for(&self.share).update_page(page, (offset, len), update);
+        let (old, code_written) = self.shared.lock().update_page(page, (offset, len), update);
         (old, self.noted(code_written))
     }
     /// After a write under the lock: this vCPU sees its own drops at once.
@@ -290,10 +290,15 @@ impl VcpuMmu {
         }
         WriteNote { code_written }
     }
+    /// Reads within a guest-physical page: RAM and ROM, without translation (instruction bytes of a fetched page).
+    pub fn read_phys(&mut self, page: PhysPage, offset: u16, into: &mut [u8]) {
+        self.shared.lock().read_page(page, offset.into(), into);
+        self.catch_up();
+    }
     /// From now on writes that touch these bytes of a page are noted (I5). Read the bytes after this, not before.
     pub fn track_code(&mut self, page: PhysPage, offset: u16, len: u16) {
         let grains = grains(offset.into(), len.into());
-        self.shared.lock_for(&self.share).watch_code(page, grains);
+        self.shared.lock().watch_code(page, grains);
         self.catch_up();
     }
     /// Which tracked code was written, by whomever, since the last call.
@@ -324,7 +329,7 @@ impl VcpuMmu {
     /// Reads as the debugger: supervisor rights, no A or D bits, no fill; devices give FFh. May cross pages.
     pub fn peek(&self, linear: Linear, into: &mut [u8]) -> Result<(), PageFault> {
         let key = self.set().root.key;
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let mut done = 0;
         while done < into.len() {
             let here = linear.wrapping_add(done as u64);
@@ -380,7 +385,7 @@ impl VcpuMmu {
     /// A set for a root that this vCPU does not hold (any more), made current.
     fn new_set(&mut self, key: RootKey) {
         self.share.tally.event(Event::RootMiss);
-        let root = self.shared.lock_for(&self.share).root(key);
+        let root = self.shared.lock().root(key);
         let set = TlbSet::new(root, self.shared.log.head());
         self.current = match self.by_key.get(&key) {
             Some(number) => {
