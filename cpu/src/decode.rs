@@ -68,6 +68,7 @@ pub struct Insn {
     raw: Instruction,
     has_67: bool,
     bitness: u32,
+    x87_opcode: u16,
 }
 
 /// Why bytes are not an instruction.
@@ -96,7 +97,18 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeErro
         });
     }
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
-    Ok(Insn { raw, has_67, bitness })
+    let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
+    Ok(Insn { raw, has_67, bitness, x87_opcode })
+}
+
+/// The 11 bits that the FPU remembers of an x87 instruction; meaningless for any other.
+fn x87_opcode(bytes: &[u8], bitness: u32) -> u16 {
+    let is_rex = |byte: u8| bitness == 64 && byte & 0xf0 == 0x40;
+    let mut rest = bytes.iter().skip_while(|byte| is_prefix(**byte) || is_rex(**byte));
+    match (rest.next(), rest.next()) {
+        (Some(opcode), Some(modrm)) => u16::from(opcode & 7) << 8 | u16::from(*modrm),
+        _ => 0,
+    }
 }
 
 fn is_prefix(byte: u8) -> bool {
@@ -145,6 +157,10 @@ impl Insn {
     /// Offset of the next instruction, wrapped to the mode's width by the decoder.
     pub fn next_ip(&self) -> u64 {
         self.raw.next_ip()
+    }
+    /// The last opcode that an x87 instruction leaves in FOP (SDM vol. 1, 8.1.9).
+    pub fn x87_opcode(&self) -> u16 {
+        self.x87_opcode
     }
     /// 16, 32 or 64.
     pub fn bitness(&self) -> u32 {

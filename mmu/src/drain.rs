@@ -19,11 +19,14 @@ pub(crate) enum Stale {
     Tables,
     /// Everything.
     All,
-    /// Everything, and the root must be looked up again (A20, a root that is no more).
+    /// Nothing, but the root must be looked up again (A20).
+    Gate,
+    /// Everything, and the root must be looked up again.
     Root,
 }
 
-const DROPS: u64 = 1024;
+/// Applying more than this many one by one costs more than filling a TLB again.
+const DROPS: u64 = 512;
 
 /// The log. One writer at a time (the mmu lock), any number of readers.
 #[derive(Debug)]
@@ -47,7 +50,8 @@ impl DropLog {
             Stale::Page(index) => u64::from(index),
             Stale::Tables => 1 << 16,
             Stale::All => 2 << 16,
-            Stale::Root => 3 << 16,
+            Stale::Gate => 3 << 16,
+            Stale::Root => 4 << 16,
         };
         let head = self.head.load(Ordering::Relaxed);
         self.ring[(head % DROPS) as usize].store(word, Ordering::Release);
@@ -72,6 +76,7 @@ impl DropLog {
                 0 => Stale::Page(word as u16),
                 1 => Stale::Tables,
                 2 => Stale::All,
+                3 => Stale::Gate,
                 _ => Stale::Root,
             });
             seen += 1;
@@ -122,9 +127,20 @@ impl VcpuShare {
         self.parked.store(true, Ordering::SeqCst);
     }
     /// From here on others wait for this vCPU; it must look at the log before it uses a TLB.
-    pub(crate) fn unpark(&self) {
+    pub(crate) fn unpark(self: &Arc<Self>) {
         self.thread.store(thread_number(), Ordering::Relaxed);
         self.parked.store(false, Ordering::SeqCst);
+        RUNNING.with_borrow_mut(|running| {
+            if !running.iter().any(|other| Arc::ptr_eq(other, self)) {
+                // Those that only this list still knows are no more.
+                running.retain(|other| Arc::strong_count(other) > 1);
+                running.push(Arc::clone(self));
+            }
+        });
+    }
+    /// Whether this vCPU was last unparked on the calling thread and still runs.
+    fn runs_here(&self) -> bool {
+        !self.is_parked() && self.thread.load(Ordering::Relaxed) == thread_number()
     }
     /// The number of the root in use.
     pub(crate) fn active_root(&self) -> u64 {
@@ -146,6 +162,22 @@ impl VcpuShare {
         self.code_writes.lock().push(write);
         self.attention.set(bits::CODE);
     }
+}
+
+thread_local! {
+    /// The vCPUs that were ever unparked on this thread.
+    static RUNNING: std::cell::RefCell<Vec<Arc<VcpuShare>>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Does something that may block, with this thread's vCPUs parked meanwhile: who holds what we wait for may be waiting
+/// for them. They find their DRAIN bit set if there is anything to see.
+pub(crate) fn while_parked<T>(block: impl FnOnce() -> T) -> T {
+    let parked: Vec<_> =
+        RUNNING.with_borrow(|running| running.iter().filter(|vcpu| vcpu.runs_here()).cloned().collect());
+    parked.iter().for_each(|vcpu| vcpu.park());
+    let result = block();
+    parked.iter().for_each(|vcpu| vcpu.parked.store(false, Ordering::SeqCst));
+    result
 }
 
 /// Waits until every vCPU has seen drop number `posted`. A vCPU of the calling thread cannot be running, so that

@@ -63,7 +63,7 @@ impl VcpuMmu {
     pub fn explain(&self, linear: Linear) -> Explanation {
         let key = self.set().root.key;
         let word = self.set().probe_quietly(linear.0);
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let mut entries = Vec::new();
         let read = |access, view| monitor.walk_guest((key.rules, key.root), linear, access, view);
         let guest = match read(Access::Read, View::SupervisorAc) {

@@ -7,7 +7,7 @@ use crate::addr::{GuestPhys, PAGE_OFFSET, PAGE_SIZE, PhysPage, RegionId};
 use crate::attention::Attention;
 use crate::counters::Counters;
 use crate::dma::Dma;
-use crate::drain::{DropLog, Stale, VcpuShare};
+use crate::drain::{DropLog, Stale, while_parked};
 use crate::frames::{Frame, FrameOrder, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
@@ -71,23 +71,11 @@ impl Shared {
     pub(crate) fn tlb_budget(&self) -> usize {
         (16 << 20) / self.vcpus.load(Ordering::Relaxed).max(1)
     }
-    /// The mmu lock, for callers that are no vCPU.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Monitor> {
-        self.monitor.lock()
-    }
-    /// The mmu lock, for a vCPU: parked while it waits (SHADOW-MMU, several vCPUs, (c)).
+    /// The mmu lock. While a vCPU's thread waits for it, its vCPUs are parked (SHADOW-MMU, several vCPUs, (c)): whoever has
+    /// the lock may be waiting for them. A vCPU that goes on to use a TLB applies the log after it has had the lock.
     #[inline]
-    pub(crate) fn lock_for(&self, vcpu: &VcpuShare) -> MutexGuard<'_, Monitor> {
-        if let Some(guard) = self.monitor.try_lock() {
-            return guard;
-        }
-        let parked = vcpu.is_parked();
-        vcpu.park();
-        let guard = self.monitor.lock();
-        if !parked {
-            vcpu.unpark();
-        }
-        guard
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Monitor> {
+        self.monitor.try_lock().unwrap_or_else(|| while_parked(|| self.monitor.lock()))
     }
 }
 
@@ -175,7 +163,7 @@ impl GuestMemory {
     pub fn set_a20(&self, enabled: bool) {
         let monitor = self.shared.lock();
         if self.shared.a20_masked.swap(!enabled, Ordering::AcqRel) == enabled {
-            monitor.post(Stale::Root);
+            monitor.post(Stale::Gate);
         }
     }
     /// Copies guest memory at `at`. Devices and open bus read as FFh. A20 does not apply.

@@ -464,3 +464,55 @@ unsafe fn fill_up(to: *mut u8, width: usize, value: u64, count: usize) {
     }
     let _ = bytes;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::frames::Pool;
+
+    /// A string move, one element at a time.
+    fn model(bytes: &mut [u8], to: usize, from: usize, width: usize, count: usize, direction: Direction) {
+        for i in 0..count {
+            let step = |at: usize| if direction == Direction::Up { at + i * width } else { at - i * width };
+            let element = bytes[step(from)..step(from) + width].to_vec();
+            bytes[step(to)..step(to) + width].copy_from_slice(&element);
+        }
+    }
+
+    #[test]
+    fn runs_copy_and_fill_like_the_instructions() {
+        let pool = Pool::new(4096).unwrap();
+        let frame = pool.take(1).unwrap()[0];
+        let start: Vec<u8> = (0..4096u32).map(|i| ((i * 31) >> 3) as u8).collect();
+        for width in [1, 2, 4, 8] {
+            for (to, from) in [(100, 900), (101, 100), (100, 101), (500, 484), (484, 500), (2000, 2130), (4000, 40)] {
+                for count in [0, 1, 7, 40, 300, 9999] {
+                    for direction in [Direction::Up, Direction::Down] {
+                        pool.copy_in(frame, 0, &start);
+                        let at = |offset: usize| {
+                            // SAFETY: inside the frame of a live pool.
+                            unsafe { RamRun::new(pool.pointer(frame).add(offset), offset) }
+                        };
+                        let mut expected = start.clone();
+                        let done = at(to).copy_from(&at(from), width, count, direction);
+                        let room = at(to).elements(width, direction).min(at(from).elements(width, direction));
+                        assert_eq!(done, count.min(room));
+                        model(&mut expected, to, from, width, done, direction);
+                        let mut got = vec![0; 4096];
+                        pool.copy_out(frame, 0, &mut got);
+                        assert!(got == expected, "{to} {from} {width} {count} {direction:?}");
+                        let value = 0x1122_3344_5566_7788u64;
+                        let done = at(to).fill(width, value, count, direction);
+                        for i in 0..done {
+                            let at = if direction == Direction::Up { to + i * width } else { to - i * width };
+                            expected[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
+                        }
+                        pool.copy_out(frame, 0, &mut got);
+                        assert!(got == expected, "fill {to} {width} {count} {direction:?}");
+                    }
+                }
+            }
+        }
+    }
+}

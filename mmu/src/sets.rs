@@ -26,32 +26,34 @@ impl<E: Slot> Tlb<E> {
     pub(crate) fn new() -> Tlb<E> {
         Tlb { slots: Array::new(ENTRIES.0), fills: 0, conflicts: 0 }
     }
-    /// Puts an entry in; tells whether it pushed another page out.
-    pub(crate) fn fill(&mut self, entry: E) {
+    /// Puts an entry in; tells whether the size is to be looked at.
+    #[inline]
+    pub(crate) fn fill(&mut self, entry: E) -> bool {
         let index = (entry.page() >> 12) as usize;
         let old = self.slots.get(index).page();
         self.fills += 1;
         self.conflicts += usize::from(old & 1 == 0 && old != entry.page());
         self.slots.set(index, entry);
+        self.conflicts >= self.slots.len() || self.fills >= 8 * self.slots.len()
     }
-    /// Changes the size if the last fills ask for it; gives the change in bytes.
-    fn resize(&mut self, room: usize) -> isize {
+    /// Changes the size if the last fills ask for it.
+    fn resize(&mut self, room: usize) -> bool {
         let length = self.slots.len();
         if self.conflicts >= length && length < ENTRIES.1 && room >= length * 32 {
             self.rebuild(length * 2);
-            return length as isize * 32;
+            return true;
         }
-        if self.fills < 8 * length {
-            return 0;
+        if self.conflicts < length && self.fills < 8 * length {
+            return false;
         }
         let idle = self.conflicts < length / 16 && length > ENTRIES.0;
         (self.fills, self.conflicts) = (0, 0);
         let used = if idle { (0..length).filter(|i| self.slots.get(*i).page() & 1 == 0).count() } else { length };
         if used < length / 8 {
             self.rebuild(length / 2);
-            return -(length as isize * 16);
+            return true;
         }
-        0
+        false
     }
     fn rebuild(&mut self, length: usize) {
         let new = Array::new(length);
@@ -122,9 +124,9 @@ impl TlbSet {
         self.fetch[fetch_index(view)].get_or_insert_with(Tlb::new)
     }
     /// Resizes the arrays that an access of this view fills, within `room` bytes; tells whether one moved.
-    pub(crate) fn resize(&mut self, view: View, room: usize) -> isize {
-        let data = self.data[view as usize].as_mut().map_or(0, |tlb| tlb.resize(room));
-        data + self.fetch[fetch_index(view)].as_mut().map_or(0, |tlb| tlb.resize(room))
+    pub(crate) fn resize(&mut self, view: View, room: usize) -> bool {
+        let data = self.data[view as usize].as_mut().is_some_and(|tlb| tlb.resize(room));
+        self.fetch[fetch_index(view)].as_mut().is_some_and(|tlb| tlb.resize(room)) || data
     }
     /// Applies the drops that were posted since the set was last in use.
     pub(crate) fn catch_up(&mut self, log: &DropLog) -> Caught {
@@ -136,6 +138,7 @@ impl TlbSet {
                 fetch.iter().flatten().for_each(|tlb| tlb.drop_page(bits));
             }
             Stale::Tables => leaves.clear(),
+            Stale::Gate => caught.root = true,
             Stale::All | Stale::Root => {
                 data.iter().flatten().for_each(|tlb| tlb.slots.clear());
                 fetch.iter().flatten().for_each(|tlb| tlb.slots.clear());

@@ -33,7 +33,7 @@ pub struct VcpuMmu {
     sets: Vec<TlbSet>,
     by_key: FxHashMap<RootKey, usize>,
     regs: PagingRegs,
-    /// Bytes of all sets.
+    /// Bytes of all sets, when last counted.
     bytes: usize,
     clock: u64,
     /// The root must be looked up again.
@@ -94,7 +94,7 @@ impl VcpuMmu {
     }
     /// The four PDPTEs at `cr3`, as they lie in memory.
     pub fn load_pdptes(&self, cr3: u64) -> [u64; 4] {
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let base = self.set().root.key.rules.gate(cr3 & 0xffff_ffe0);
         std::array::from_fn(|i| monitor.table_entry(GuestPhys(base + 8 * i as u64), 8))
     }
@@ -161,7 +161,7 @@ impl VcpuMmu {
             }
             let root = Arc::clone(&self.set().root);
             let (filled, caught) = {
-                let mut monitor = self.shared.lock_for(&self.share);
+                let mut monitor = self.shared.lock();
                 if !root.is_alive() {
                     continue;
                 }
@@ -192,7 +192,7 @@ impl VcpuMmu {
     }
     /// A place that the bus or the guest-physical map serves.
     fn plain_place(&self, phys: GuestPhys, access: Access) -> Place {
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let target = match access {
             Access::Write => monitor.phys.write_target(phys.page()),
             Access::Read | Access::Fetch => monitor.phys.read_target(phys.page()),
@@ -207,13 +207,14 @@ impl VcpuMmu {
         let tag = linear.page_base().0;
         let addend = host.wrapping_sub(tag);
         let set = &mut self.sets[self.current];
-        if access == Access::Fetch {
-            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 });
+        let crowded = if access == Access::Fetch {
+            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 })
         } else {
             let read = if word & right(view, Access::Read) != 0 { tag } else { NO_TAG };
             let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
-            set.data(view).fill(DataEntry { read, write: if writable { tag } else { NO_TAG }, addend, phys: page.0 });
-        }
+            let write = if writable { tag } else { NO_TAG };
+            set.data(view).fill(DataEntry { read, write, addend, phys: page.0 })
+        };
         let place = Place {
             phys: GuestPhys(page.0 << 12 | linear.page_offset()),
             kind: if word & ROM != 0 { PlaceKind::Rom } else { PlaceKind::Ram },
@@ -221,7 +222,9 @@ impl VcpuMmu {
             watched: word & SLOW != 0,
             seen: set.seen,
         };
-        self.fit(view);
+        if crowded {
+            self.fit(view);
+        }
         place
     }
 
@@ -233,7 +236,7 @@ impl VcpuMmu {
                 return self.shared.pool.copy_out(frame, place.host as usize & 0xfff, into);
             }
         }
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         monitor.read_page(place.phys.page(), place.phys.page_offset() as usize, into);
     }
     /// Writes within the page of a place (made for [`Access::Write`]). Devices drop it: ask the bus.
@@ -256,12 +259,12 @@ impl VcpuMmu {
                 if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
                     return WriteNote::default();
                 }
-                let code_written = self.shared.lock_for(&self.share).code_check(frame, page, offset, from.len());
+                let code_written = self.shared.lock().code_check(frame, page, offset, from.len());
                 return self.noted(code_written);
             }
         }
         self.share.tally.event(Event::TrackedStore);
-        let code_written = self.shared.lock_for(&self.share).write_page(page, offset, from);
+        let code_written = self.shared.lock().write_page(page, offset, from);
         self.noted(code_written)
     }
     /// Locked read-modify-write of `len` (1, 2, 4, 8, 16) bytes within the page of a place made for [`Access::Write`];
@@ -276,7 +279,7 @@ impl VcpuMmu {
             return (self.shared.pool.update(frame, offset, len, update), WriteNote::default());
         }
         self.share.tally.event(Event::TrackedStore);
-        let (old, code_written) = self.shared.lock_for(&self.share).update_page(page, (offset, len), update);
+        let (old, code_written) = self.shared.lock().update_page(page, (offset, len), update);
         (old, self.noted(code_written))
     }
     /// After a write under the lock: this vCPU sees its own drops at once.
@@ -287,10 +290,15 @@ impl VcpuMmu {
         }
         WriteNote { code_written }
     }
+    /// Reads within a guest-physical page: RAM and ROM, without translation (instruction bytes of a fetched page).
+    pub fn read_phys(&mut self, page: PhysPage, offset: u16, into: &mut [u8]) {
+        self.shared.lock().read_page(page, offset.into(), into);
+        self.catch_up();
+    }
     /// From now on writes that touch these bytes of a page are noted (I5). Read the bytes after this, not before.
     pub fn track_code(&mut self, page: PhysPage, offset: u16, len: u16) {
         let grains = grains(offset.into(), len.into());
-        self.shared.lock_for(&self.share).watch_code(page, grains);
+        self.shared.lock().watch_code(page, grains);
         self.catch_up();
     }
     /// Which tracked code was written, by whomever, since the last call.
@@ -321,7 +329,7 @@ impl VcpuMmu {
     /// Reads as the debugger: supervisor rights, no A or D bits, no fill; devices give FFh. May cross pages.
     pub fn peek(&self, linear: Linear, into: &mut [u8]) -> Result<(), PageFault> {
         let key = self.set().root.key;
-        let monitor = self.shared.lock_for(&self.share);
+        let monitor = self.shared.lock();
         let mut done = 0;
         while done < into.len() {
             let here = linear.wrapping_add(done as u64);
@@ -377,12 +385,10 @@ impl VcpuMmu {
     /// A set for a root that this vCPU does not hold (any more), made current.
     fn new_set(&mut self, key: RootKey) {
         self.share.tally.event(Event::RootMiss);
-        let root = self.shared.lock_for(&self.share).root(key);
+        let root = self.shared.lock().root(key);
         let set = TlbSet::new(root, self.shared.log.head());
-        self.bytes += set.bytes();
         self.current = match self.by_key.get(&key) {
             Some(number) => {
-                self.bytes -= self.sets[*number].bytes();
                 self.sets[*number] = set;
                 *number
             }
@@ -392,6 +398,7 @@ impl VcpuMmu {
                 self.sets.len() - 1
             }
         };
+        self.bytes = self.sets.iter().map(TlbSet::bytes).sum();
         self.shrink();
     }
     /// Gives up the sets of the least recently used roots until all fit the budget.
@@ -400,7 +407,7 @@ impl VcpuMmu {
             let others = self.sets.iter().enumerate().filter(|(number, _)| *number != self.current);
             let Some((oldest, _)) = others.min_by_key(|(_, set)| set.stamp) else { return };
             let gone = self.sets.swap_remove(oldest);
-            self.bytes -= gone.bytes();
+            self.bytes = self.bytes.saturating_sub(gone.bytes());
             self.by_key.remove(&gone.root.key);
             if self.current == self.sets.len() {
                 self.current = oldest;
@@ -422,14 +429,7 @@ impl VcpuMmu {
     }
     /// Points emitted code at the arrays of the current set and view.
     fn install(&mut self) {
-        let set = &mut self.sets[self.current];
-        if set.data[self.view as usize].is_none() || set.fetch[crate::sets::fetch_index(self.view)].is_none() {
-            let before = set.bytes();
-            set.data(self.view);
-            set.fetch(self.view);
-            self.bytes += set.bytes() - before;
-        }
-        let (view, hot) = (self.view, &mut self.hot);
+        let (view, hot, set) = (self.view, &mut self.hot, &mut self.sets[self.current]);
         let data = &set.data(view).slots;
         (hot.data, hot.data_mask) = (data.start(), data.byte_mask());
         let fetch = &set.fetch(view).slots;
@@ -437,22 +437,23 @@ impl VcpuMmu {
         hot.leaves = set.leaves.start();
     }
     /// Lets the arrays of a view grow or shrink.
+    #[cold]
     fn fit(&mut self, view: View) {
         let room = self.shared.tlb_budget().saturating_sub(self.bytes);
         let set = &mut self.sets[self.current];
-        let change = set.resize(view, room);
-        if change != 0 {
+        if set.resize(view, room) {
             self.share.tally.event(Event::Resize);
-        }
-        self.bytes = self.bytes.wrapping_add_signed(change);
-        if view == self.view || change != 0 {
             self.install();
         }
+        self.bytes = self.sets.iter().map(TlbSet::bytes).sum();
+        self.shrink();
     }
 }
 
 impl Drop for VcpuMmu {
     fn drop(&mut self) {
+        // Whoever holds the lock may be waiting for this vCPU.
+        self.share.park();
         let mut monitor = self.shared.lock();
         let mut sums = monitor.past;
         self.share.tally.add_to(&mut sums);

@@ -1,7 +1,7 @@
 //! S6, S10, S11: random table edits by every writer, mode changes, remaps and moves, against a model that caches nothing.
 //!
 //! After each access: same fault, same bytes. Again and again: guest RAM equal bit for bit (A and D bits too), the audit
-//! clean. `UMBRA_ORACLE_STEPS` makes it longer (the default is 10⁵ over all machines).
+//! clean. `UMBRA_ORACLE_STEPS` makes it longer (the default is 2 · 10⁵ over all machines).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -18,12 +18,16 @@ const TABLES: u64 = 12;
 
 struct Machine {
     memory: GuestMemory,
+    /// The vCPU whose turn it is, and the others with their registers.
     vcpu: VcpuMmu,
-    model: Reference,
     control: Control,
+    others: Vec<(VcpuMmu, Control)>,
+    model: Reference,
     code: Vec<u64>,
     rng: Rng,
     step: u64,
+    /// TLB hits, successful slow accesses, faults.
+    hits: [u64; 3],
 }
 
 impl Machine {
@@ -52,42 +56,42 @@ impl Machine {
             a20: true,
         };
         let vcpu = memory.vcpu(Arc::new(Attention::default()));
+        let others = (0..2).map(|_| (memory.vcpu(Arc::new(Attention::default())), control)).collect();
         let code = vec![0; PAGES as usize];
-        Machine {
-            memory,
-            vcpu,
-            model: Reference { ram, map, marks: Vec::new() },
-            control,
-            code,
-            rng: Rng(seed | 1),
-            step: 0,
-        }
+        let model = Reference { ram, map, marks: Vec::new() };
+        Machine { memory, vcpu, control, others, model, code, rng: Rng(seed | 1), step: 0, hits: [0; 3] }
     }
+    /// A guest table entry: mostly a good one, to another table or to data.
     fn entry(&mut self) -> u64 {
         let rng = &mut self.rng;
-        let mut entry = match rng.below(8) {
-            0..4 => rng.below(TABLES) + 1,
-            4..6 => rng.below(LOW + 6),
-            6 => HIGH + rng.below(PAGES - HIGH),
-            _ => rng.next() & 0xff,
-        } << 12;
-        entry |= rng.next() & 0xe7f | 1;
-        if !rng.one_in(3) {
-            entry |= 7;
+        let page = match rng.below(8) {
+            0..5 => rng.below(TABLES) + 1,
+            5 | 6 => rng.below(LOW + 6),
+            _ => HIGH + rng.below(PAGES - HIGH),
+        };
+        let mut entry = page << 12 | 7 | rng.below(4) << 5;
+        if rng.one_in(12) {
+            entry = entry & !0x1f | rng.below(32);
         }
-        if !rng.one_in(4) {
-            entry &= !0x80;
-        }
-        match rng.below(24) {
-            0 => entry &= !1,
+        match rng.below(40) {
+            0 => entry |= 0x80 | rng.next() & 0x1e,
             1 => entry |= 1 << 63,
             2 => entry |= 1 << (12 + rng.below(52)),
             3 | 4 => entry = entry & 0xfff | 0x80 | rng.below(3) << 21,
             5 => entry = 0,
-            6 => entry = entry & 0xfff | 0x80 | rng.below(3) << 30,
+            6 => entry = entry & 0xfff | 0x80 | rng.below(2) << 30,
+            7 => entry &= !1,
             _ => {}
         }
         entry
+    }
+    fn take_turns(&mut self) {
+        let other = self.rng.below(self.others.len() as u64) as usize;
+        self.vcpu.park();
+        std::mem::swap(&mut self.vcpu, &mut self.others[other].0);
+        std::mem::swap(&mut self.control, &mut self.others[other].1);
+        self.vcpu.unpark();
+        self.vcpu.take_code_writes();
     }
     fn linear(&mut self) -> u64 {
         let rng = &mut self.rng;
@@ -151,6 +155,8 @@ impl Machine {
         let view = self.rng.pick(&[View::User, View::Supervisor, View::SupervisorAc]);
         let access = self.rng.pick(&[Access::Read, Access::Read, Access::Write, Access::Write, Access::Fetch]);
         let size = self.rng.pick(&[1u64, 2, 4, 8, 16]);
+        let slot = self.vcpu.view();
+        let view = if self.rng.one_in(3) { view } else { slot };
         self.vcpu.set_view(view);
         let straddles = linear & 0xfff > 4096 - size;
         if straddles {
@@ -175,6 +181,7 @@ impl Machine {
         if let Some(value) = hit {
             let phys = expected.unwrap_or_else(|code| panic!("{here}: TLB hit, model faults {code}"));
             assert_eq!(value, self.model.read(phys, size), "{here}: TLB hit on {phys:#x}");
+            self.hits[0] += 1;
             return;
         }
         if let (Access::Fetch, Some(page)) = (access, self.vcpu.fetch_page(linear)) {
@@ -207,6 +214,7 @@ impl Machine {
             (Err(fault), expected) => {
                 assert_eq!(Err(fault.error_code), expected, "{here}");
                 assert_eq!(fault.linear.0, linear);
+                self.hits[2] += 1;
                 return;
             }
             (Ok(place), expected) => {
@@ -214,6 +222,7 @@ impl Machine {
                 place
             }
         };
+        self.hits[1] += 1;
         let phys = place.phys().0;
         let kind = match self.model.back(phys >> 12) {
             Back::Ram => PlaceKind::Ram,
@@ -240,15 +249,16 @@ impl Machine {
     }
     /// A write that is no vCPU's.
     fn outside_write(&mut self) {
-        let page = if self.rng.one_in(8) { self.rng.below(LOW + 4) } else { self.rng.below(TABLES) + 1 };
-        let index = if self.rng.one_in(4) { self.rng.below(64) } else { self.rng.below(6) };
-        let skew = if self.rng.one_in(4) { self.rng.below(8) } else { 0 };
-        let at = (page << 12) + index * 4 + skew;
-        let mut bytes: Vec<u8> = self.entry().to_le_bytes().to_vec();
-        if self.rng.one_in(3) {
+        let page = if self.rng.one_in(16) { self.rng.below(LOW + 4) } else { self.rng.below(TABLES) + 1 };
+        let width = if self.control.paging == Paging::TwoLevel { 4 } else { 8 };
+        let index = if self.rng.one_in(16) { self.rng.below(64) } else { self.rng.below(5) };
+        let mut at = (page << 12) + index * width;
+        let mut bytes: Vec<u8> = self.entry().to_le_bytes()[..width as usize].to_vec();
+        if self.rng.one_in(6) {
+            at += self.rng.below(8);
             bytes.extend(self.entry().to_le_bytes());
+            bytes.truncate(self.rng.pick(&[1, 2, 4, 7, 8, 11]));
         }
-        bytes.truncate(self.rng.pick(&[1, 2, 4, 7, 8, 8, 8, 16]));
         if self.rng.one_in(2) {
             self.memory.write(GuestPhys(at), &bytes);
         } else {
@@ -315,31 +325,30 @@ impl Machine {
         for step in 0..steps {
             self.step = step;
             match self.rng.below(200) {
-                0..120 => self.access(),
-                120..170 => self.outside_write(),
-                170..180 => self.change_control(),
-                180..184 => self.vcpu.invlpg(Linear(step << 12)),
-                184..188 => self.track_code(),
-                188 => {
+                0..150 => self.access(),
+                150..176 => self.outside_write(),
+                176..182 => self.change_control(),
+                182 | 183 => self.vcpu.invlpg(Linear(step << 12)),
+                184 | 185 => self.track_code(),
+                186 => {
                     self.remap();
                     self.vcpu.drain();
                 }
-                189 => {
+                187 => {
                     self.control.a20 ^= true;
+                    self.others.iter_mut().for_each(|(_, control)| control.a20 ^= true);
                     self.memory.set_a20(self.control.a20);
                     self.vcpu.drain();
                 }
-                190 => {
+                188 if step % 3 == 0 => {
                     self.memory.compact(40);
                     self.vcpu.drain();
                 }
+                189..192 => self.take_turns(),
                 _ => {
                     self.vcpu.drain();
                     self.vcpu.take_code_writes();
                 }
-            }
-            if !matches!(self.control.paging, Paging::Off) && self.rng.one_in(2) {
-                self.access();
             }
             if step % 64 == 0 {
                 self.compare();
@@ -347,14 +356,14 @@ impl Machine {
         }
         self.compare();
         let counters = self.memory.counters();
-        println!("{counters:?}");
+        println!("{:?} {counters:?}", self.hits);
         assert_eq!(counters.slow_accesses, counters.classes.iter().sum::<u64>());
         assert_eq!(counters.monitor.live, self.memory.audit().entries);
     }
 }
 
 fn steps() -> u64 {
-    std::env::var("UMBRA_ORACLE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(100_000)
+    std::env::var("UMBRA_ORACLE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(200_000)
 }
 
 #[test]

@@ -5,17 +5,19 @@
 ; counters, and its row shows what the step cost the monitor: the printing itself is left out.
 ;
 ; Read in this order: this file (real mode), protected.inc, paging.inc, spaces.inc, pae.inc, long.inc; then steps.inc
-; (rows and counters), faults.inc (exceptions), farewell.inc (the summary, power-off). Needs 1 MiB of memory.
+; (rows and counters), farewell.inc (the summary, power-off). What it shares with the test ROMs is in roms/asm.
+; Needs 1 MiB of memory.
 
 %include "asm/width.inc"
 %include "asm/ports.inc"
 %include "asm/gates.inc"
+%include "asm/registers.inc"
 
 ; Memory below 64 KiB. Variables take eight bytes each, so that code of any width can load them whole.
 COLUMN          equ 0x500               ; of the cursor
 MONITOR_KEY     equ 0x508               ; the fw_cfg key of the monitor's counters, 0 if there are none
 FAULTS          equ 0x510               ; exceptions taken so far
-FAULT_VECTOR    equ 0x518               ; of the last one: its vector, error code and linear address
+FAULT_VECTOR    equ 0x518               ; of the last one: its vector, error code, linear address, and where
 FAULT_ERROR     equ 0x520
 FAULT_LINEAR    equ 0x528
 FAULT_PLAN      equ 0x530               ; what to do about the next one: a routine, or 0 if none is expected
@@ -26,12 +28,14 @@ CPU_LEAF1       equ 0x550               ; CPUID 1: EAX, EDX
 CPU_FEATURES    equ 0x558
 CPU_EXTENDED    equ 0x560               ; CPUID 80000001h: EDX
 CPU_NAME        equ 0x568               ; 12 characters
+FAULT_RETURN    equ 0x578
 VARIABLES_END   equ 0x580
 BEFORE          equ 0x600               ; the counters, as the machine gives them: before a step, after it, at the start
 AFTER           equ 0x640
 AT_START        equ 0x680
 FILE_ENTRY      equ 0x700               ; an entry of the fw_cfg directory
-INTERRUPTS      equ 0x800               ; interrupt descriptor tables: 256 bytes in protected mode, 512 in long mode
+INTERRUPTS      equ 0x800               ; the interrupt descriptor table
+VECTORS         equ 32
 STACK_TOP       equ 0x7000
 
 ; Guest tables, from 64 KiB on.
@@ -59,29 +63,6 @@ FRAME_ZETA      equ 0x72000
 FRAME_READ_ONLY equ 0x73000
 FRAME_CODE      equ 0x74000
 FRAMES_FOR_HOLES equ 0x78000            ; up to 8FFFFh
-
-; Page table entries.
-PRESENT         equ 1
-WRITABLE        equ 2
-ACCESSED        equ 0x20
-DIRTY           equ 0x40
-LARGE           equ 0x80
-
-; Control registers.
-CR0_PE          equ 1 << 0
-CR0_ET          equ 1 << 4
-CR0_WP          equ 1 << 16
-CR0_PG          equ 1 << 31
-CR4_PSE         equ 1 << 4
-CR4_PAE         equ 1 << 5
-EFER            equ 0xC0000080
-EFER_LME        equ 1 << 8
-EFER_NXE        equ 1 << 11
-; CPUID bits.
-HAS_PSE         equ 1 << 3
-HAS_PAE         equ 1 << 6
-HAS_NX          equ 1 << 20
-HAS_LONG_MODE   equ 1 << 29
 
 org ROM
 section .text
@@ -252,12 +233,12 @@ memory_size:
 %include "demo/spaces.inc"
 %include "demo/pae.inc"
 %include "demo/steps.inc"
-%include "demo/faults.inc"
+%include "asm/faults.inc"
 %include "demo/farewell.inc"
 %include "asm/console.inc"
 %include "demo/long.inc"
 %include "demo/steps.inc"
-%include "demo/faults.inc"
+%include "asm/faults.inc"
 %include "demo/farewell.inc"
 %include "asm/console.inc"
 

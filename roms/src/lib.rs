@@ -40,7 +40,16 @@ pub static DEMO: Rom =
 
 /// The test ROMs. Each writes its story to the first serial port and to port E9h, the number of the current check to
 /// ports 80h and 190h, and ends through the exit device F4h: 0 if all is well, else the number of the check that failed.
-pub static TESTS: &[Rom] = &[];
+#[rustfmt::skip]
+pub static TESTS: &[Rom] = &[
+    rom!("real", "tests/real.bin", "real mode: instruction basics, flags, the stack, interrupts, exceptions"),
+    rom!("protected", "tests/protected.bin", "protected mode: segment loads, rings, call gates, privileged instructions"),
+    rom!("limits", "tests/limits.bin", "segment limits on every kind of access"),
+    rom!("control", "tests/control.bin", "which combinations of CR0, CR4 and EFER are refused"),
+    rom!("paging32", "tests/paging32.bin", "32-bit paging: every combination of rights, large pages, remapping, aliases"),
+    rom!("paging_pae", "tests/paging_pae.bin", "PAE paging: directory pointers, 64-bit entries, no-execute"),
+    rom!("paging_long", "tests/paging_long.bin", "four-level paging: canonical addresses, large pages, no-execute"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -141,6 +141,14 @@ fn run(cpu: &mut Vcpu, s: &Step) -> Result<Flow, Fault> {
     Ok(Flow::Leave)
 }
 
+/// Calls a helper that works on registers only.
+pub fn call_registers(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match (cpu.link.cache.helper(s.disp as u32).run)(cpu, args(s)) {
+        Ok(_) => next(cpu, s),
+        Err(f) => fault(cpu, s, f),
+    }
+}
+
 /// Calls a helper, goes on.
 pub fn call(cpu: &mut Vcpu, s: &Step) -> Leave {
     match run(cpu, s) {

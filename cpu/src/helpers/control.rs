@@ -279,5 +279,6 @@ fn xsetbv(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
         return Err(Fault::gp(0));
     }
     cpu.state.control.xcr0 = value;
+    cpu.update_mode();
     Ok(Flow::Leave)
 }

@@ -34,6 +34,7 @@ pub mod string;
 pub mod syscall;
 pub mod task;
 pub mod v86;
+pub mod x87;
 pub mod xsave;
 
 use crate::fault::Fault;

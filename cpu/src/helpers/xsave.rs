@@ -1,7 +1,7 @@
 //! FXSAVE, FXRSTOR, the XSAVE family, LDMXCSR, STMXCSR (SDM vol. 1, 10.5 and chapter 13; vol. 2).
 //!
-//! State components: x87 (0) and SSE (1), both in the legacy region, so that the standard and the compacted format lay
-//! them out alike. XSAVES and XRSTORS are left out (no model shows them).
+//! State components: x87 (0) and SSE (1) in the legacy region, AVX (2) behind the header, so that the standard and the
+//! compacted format lay them out alike. XSAVES and XRSTORS are left out (no model shows them).
 
 use super::{Args, Flow, Helper, Rm};
 use crate::fault::Fault;
@@ -41,12 +41,13 @@ const SSE: u64 = 2;
 const AVX: u64 = 4;
 /// XCOMP_BV bit 63: the compacted format.
 const COMPACTED: u64 = 1 << 63;
-/// Bytes of the legacy region, and of it with the header.
+/// Bytes of the legacy region, of it with the header, and of both with the AVX component.
 const LEGACY: usize = 512;
 const WHOLE: usize = 576;
+const WITH_AVX: usize = WHOLE + 256;
 
 /// A save area in the making, or as it was loaded.
-struct Area([u8; WHOLE]);
+struct Area([u8; WITH_AVX]);
 
 impl Area {
     fn get<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -86,7 +87,7 @@ fn area_address(cpu: &Vcpu, args: Args, len: u64, align: u64, access: Access) ->
 }
 
 fn load_area(cpu: &mut Vcpu, linear: Linear, len: usize) -> Result<Area, Fault> {
-    let mut area = Area([0; WHOLE]);
+    let mut area = Area([0; WITH_AVX]);
     let view = cpu.view();
     cpu.load_bytes(linear, &mut area.0[..len], view)?;
     Ok(area)
@@ -173,6 +174,22 @@ fn get_xmm(cpu: &mut Vcpu, area: &Area) {
     }
 }
 
+fn put_upper(cpu: &Vcpu, area: &mut Area) {
+    for n in 0..xmm_count(cpu) {
+        let [.., low, high] = cpu.state.vectors.regs[n];
+        area.put(WHOLE + 16 * n, &low.to_le_bytes());
+        area.put(WHOLE + 8 + 16 * n, &high.to_le_bytes());
+    }
+}
+
+fn get_upper(cpu: &mut Vcpu, area: &Area) {
+    for n in 0..xmm_count(cpu) {
+        let (low, high) = (area.u64(WHOLE + 16 * n), area.u64(WHOLE + 8 + 16 * n));
+        let register = &mut cpu.state.vectors.regs[n];
+        (register[2], register[3]) = (low, high);
+    }
+}
+
 /// AMD's fast FXSAVE: EFER.FFXSR at CPL 0 in 64-bit mode leaves the XMM registers out. So does CR4.OSFXSR = 0.
 fn fx_has_xmm(cpu: &Vcpu) -> bool {
     let fast = cpu.state.control.efer & efer::FFXSR != 0 && cpu.state.cpl == 0 && cpu.state.code64();
@@ -184,7 +201,7 @@ fn fxsave(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let linear = area_address(cpu, args, LEGACY as u64, 16, Access::Write)?;
     // What is not written keeps what memory holds.
     cpu.reserve_linear(linear, LEGACY as u64, cpu.view())?;
-    let mut area = Area([0; WHOLE]);
+    let mut area = Area([0; WITH_AVX]);
     put_x87(&cpu.state.fpu, args.width, &mut area);
     put_mxcsr(cpu, &mut area);
     let mut len = 160;
@@ -220,7 +237,8 @@ fn fxrstor(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
 pub fn in_use(cpu: &Vcpu) -> u64 {
     let x87 = cpu.state.fpu != initial_x87();
     let sse = cpu.state.vectors.regs[..16].iter().any(|r| r[0] | r[1] != 0);
-    (if x87 { X87 } else { 0 }) | (if sse { SSE } else { 0 })
+    let avx = cpu.state.vectors.regs[..16].iter().any(|r| r[2] | r[3] != 0);
+    (if x87 { X87 } else { 0 }) | (if sse { SSE } else { 0 }) | (if avx { AVX } else { 0 })
 }
 
 /// The checks of the whole family; gives the requested-feature bitmap.
@@ -235,16 +253,17 @@ fn requested(cpu: &Vcpu) -> Result<u64, Fault> {
 
 fn save(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     let wanted = requested(cpu)?;
-    let linear = area_address(cpu, args, WHOLE as u64, 64, Access::Write)?;
+    let len = if wanted & AVX != 0 { WITH_AVX } else { WHOLE };
+    let linear = area_address(cpu, args, len as u64, 64, Access::Write)?;
     let mut used = in_use(cpu) & wanted;
     if kind == Kind::Compacted && cpu.state.vectors.mxcsr != MXCSR_INIT {
         used |= SSE & wanted;
     }
     let written = if kind == Kind::Plain { wanted } else { used };
     let view = cpu.view();
-    cpu.reserve_linear(linear, WHOLE as u64, view)?;
+    cpu.reserve_linear(linear, len as u64, view)?;
     // What is not written keeps what memory holds.
-    let mut area = load_area(cpu, linear, WHOLE)?;
+    let mut area = load_area(cpu, linear, len)?;
     let older = area.u64(512);
     if written & X87 != 0 {
         put_x87(&cpu.state.fpu, args.width, &mut area);
@@ -259,20 +278,23 @@ fn save(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     if written & SSE != 0 {
         put_xmm(cpu, &mut area);
     }
+    if written & AVX != 0 {
+        put_upper(cpu, &mut area);
+    }
     if kind == Kind::Compacted {
         area.put(512, &used.to_le_bytes());
         area.put(520, &(wanted | COMPACTED).to_le_bytes());
     } else {
         area.put(512, &(older & !wanted | used).to_le_bytes());
     }
-    cpu.store_bytes(linear, &area.0, view)?;
+    cpu.store_bytes(linear, &area.0[..len], view)?;
     Ok(Flow::Next)
 }
 
 fn restore(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let wanted = requested(cpu)?;
     let linear = area_address(cpu, args, WHOLE as u64, 64, Access::Read)?;
-    let area = load_area(cpu, linear, WHOLE)?;
+    let mut area = load_area(cpu, linear, WHOLE)?;
     let (present, layout) = (area.u64(512), area.u64(520));
     let compacted = layout & COMPACTED != 0;
     let xcr0 = cpu.state.control.xcr0;
@@ -286,6 +308,10 @@ fn restore(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     if loads_mxcsr && mxcsr & !MXCSR_MASK != 0 {
         return Err(Fault::gp(0));
     }
+    if wanted & present & AVX != 0 {
+        let linear = area_address(cpu, args, WITH_AVX as u64, 64, Access::Read)?;
+        area = load_area(cpu, linear, WITH_AVX)?;
+    }
     if wanted & X87 != 0 {
         cpu.state.fpu = if present & X87 != 0 { get_x87(&area, args.width) } else { initial_x87() };
     }
@@ -293,8 +319,12 @@ fn restore(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
         if present & SSE != 0 {
             get_xmm(cpu, &area);
         } else {
-            get_xmm(cpu, &Area([0; WHOLE]));
+            get_xmm(cpu, &Area([0; WITH_AVX]));
         }
+    }
+    if wanted & AVX != 0 {
+        // The upper halves are zero in the area unless they were loaded.
+        get_upper(cpu, &area);
     }
     if loads_mxcsr {
         cpu.state.vectors.mxcsr = mxcsr;

@@ -14,6 +14,8 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Btc => test(l, Op::Btc),
         M::Bsf => scan(l, Op::Bsf),
         M::Bsr => scan(l, Op::Bsr),
+        M::Tzcnt if !l.model.has_all(l.insn.features()) => scan(l, Op::Bsf),
+        M::Lzcnt if !l.model.has_all(l.insn.features()) => scan(l, Op::Bsr),
         M::Tzcnt => scan(l, Op::Tzcnt),
         M::Lzcnt => scan(l, Op::Lzcnt),
         M::Popcnt => scan(l, Op::Popcnt),

@@ -146,9 +146,9 @@ fn mark_dead_flags(uops: &mut [Uop], insns: &[Insn]) {
         // A fault in an instruction shows the flags before it, so whatever may fault or look keeps them wanted.
         let may_look = opaque
             || mine.iter().any(|u| u.form.has_memory() && u.op != Op::Lea || u.op == Op::Check)
-            || mine
-                .iter()
-                .any(|u| matches!(u.op, Op::Div | Op::Idiv | Op::Pop | Op::Push | Op::Leave | Op::VLoad | Op::VStore));
+            || mine.iter().any(|u| {
+                matches!(u.op, Op::Div | Op::Idiv | Op::Pop | Op::Push | Op::Leave | Op::VLoad | Op::VStore | Op::VCall)
+            });
         let variable = mine.iter().any(|u| is_shift(u.op));
         if !variable {
             wanted &= !written;

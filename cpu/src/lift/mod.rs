@@ -71,7 +71,8 @@ pub struct Lifter<'a> {
 /// Lifts one instruction: appends its uops and says whether the block ends here.
 pub fn lift(insn: &Insn, mode: ModeBits, model: &CpuModel, index: u8, uops: &mut Vec<Uop>) -> bool {
     let mut l = Lifter { insn, mode, model, uops, index, ends: false };
-    if insn.is_exotic() || !model.has_all(insn.features()) || insn.lock() && !lock_allowed(insn) {
+    let known = model.has_all(insn.features()) || is_older_with_prefix(insn);
+    if insn.is_exotic() || !known || insn.lock() && !lock_allowed(insn) {
         l.raise_ud();
         return l.ends;
     }
@@ -92,6 +93,11 @@ pub fn lift(insn: &Insn, mode: ModeBits, model: &CpuModel, index: u8, uops: &mut
         l.unimplemented();
     }
     l.ends
+}
+
+/// TZCNT and LZCNT are BSF and BSR with a REP prefix, which processors without them ignore (SDM vol. 2, TZCNT).
+fn is_older_with_prefix(insn: &Insn) -> bool {
+    matches!(insn.mnemonic(), Mnemonic::Tzcnt | Mnemonic::Lzcnt)
 }
 
 /// LOCK is allowed on these mnemonics when their destination is memory (SDM vol. 2, LOCK).

@@ -37,6 +37,10 @@ const OSXSAVE: u32 = 1 << 27;
 const HTT: u32 = 1 << 28;
 /// The legacy region and the header: the size of an XSAVE area with x87 and SSE state.
 const XSAVE_LEGACY: u32 = 576;
+/// The AVX component of an XSAVE area.
+const XSAVE_AVX: u32 = 256;
+/// Its bit in XCR0.
+const AVX_STATE: u64 = 4;
 /// The last hypervisor leaf: TSC and bus frequency.
 const HYPERVISOR_LAST: u32 = 0x4000_0010;
 
@@ -225,9 +229,18 @@ impl CpuModel {
 
     fn xsave(&self, inputs: CpuidInputs) -> CpuidRegisters {
         match inputs.subleaf {
-            0 => CpuidRegisters { eax: self.xcr0_mask() as u32, ebx: XSAVE_LEGACY, ecx: XSAVE_LEGACY, edx: 0 },
+            0 => CpuidRegisters {
+                eax: self.xcr0_mask() as u32,
+                ebx: xsave_size(inputs.xcr0),
+                ecx: xsave_size(self.xcr0_mask()),
+                edx: 0,
+            },
             // The compacted size of what XCR0 enables.
-            1 => CpuidRegisters { ebx: XSAVE_LEGACY, ..CpuidRegisters::default() },
+            1 => CpuidRegisters { ebx: xsave_size(inputs.xcr0), ..CpuidRegisters::default() },
+            // The AVX component: size and offset.
+            2 if self.xcr0_mask() & AVX_STATE != 0 => {
+                CpuidRegisters { eax: XSAVE_AVX, ebx: XSAVE_LEGACY, ..CpuidRegisters::default() }
+            }
             _ => CpuidRegisters::default(),
         }
     }
@@ -243,6 +256,11 @@ impl CpuModel {
         };
         CpuidRegisters { eax: word(0), ebx: word(1), ecx: word(2), edx: word(3) }
     }
+}
+
+/// The size of an XSAVE area with these state components; no gaps in either format.
+fn xsave_size(components: u64) -> u32 {
+    XSAVE_LEGACY + if components & AVX_STATE != 0 { XSAVE_AVX } else { 0 }
 }
 
 /// A signature in the order of the registers EBX, ECX, EDX.
@@ -272,7 +290,7 @@ mod tests {
     fn feature_bits_land_in_their_registers() {
         let one = leaf("max", 1);
         assert_ne!(one.ecx & 1 << 20, 0, "SSE4.2");
-        assert_eq!(one.ecx & 1 << 28, 0, "AVX");
+        assert_ne!(one.ecx & 1 << 28, 0, "AVX");
         assert_eq!(one.ecx & OSXSAVE, 0);
         assert_ne!(leaf("max", 7).ebx & 1 << 7, 0, "SMEP");
         assert_eq!(leaf("x86-64", 7), CpuidRegisters::default());

@@ -181,9 +181,13 @@ impl CpuModel {
         rows.iter().filter(|(feature, _)| self.has(*feature)).fold(0, |mask, (_, bits)| mask | bits)
     }
 
-    /// The state components that XCR0 may enable: x87 and SSE.
+    /// The state components that XCR0 may enable: x87, SSE, AVX.
     pub fn xcr0_mask(&self) -> u64 {
-        if self.has(Feature::Xsave) { 3 } else { 0 }
+        match (self.has(Feature::Xsave), self.has(Feature::Avx)) {
+            (false, _) => 0,
+            (true, false) => 3,
+            (true, true) => 7,
+        }
     }
 }
 
@@ -215,7 +219,7 @@ mod tests {
             ("x86-64", C::X64, true),
             ("x86-64", C::SSE4_2, false),
             ("x86-64-v2", C::SSE4_2, true),
-            ("max", C::AVX, false),
+            ("max", C::AVX, true),
             ("max", C::MONITOR, false),
         ];
         for (name, feature, expected) in rows {

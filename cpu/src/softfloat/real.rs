@@ -89,13 +89,20 @@ impl Real {
         Self::scaled(product, self.exponent + other.exponent - 126).with_sign(self.negative != other.negative)
     }
 
-    /// Divided by a small positive integer.
+    /// Divided by a small positive integer, in digits of 32 bits, for which the host has an instruction.
     pub fn over(self, divisor: u32) -> Self {
-        let (quotient, rest) = (self.significand / u128::from(divisor), self.significand % u128::from(divisor));
-        // The bits that normalising brings in come from the remainder.
-        let zeros = quotient.leading_zeros() & 127;
-        let low = (rest << zeros) / u128::from(divisor);
-        Self { exponent: self.exponent - zeros as i32, significand: (quotient << zeros) + low, ..self }
+        let divisor = u64::from(divisor.max(1));
+        let mut quotient = 0u128;
+        let mut rest = 0u64;
+        for digit in (0..4).rev() {
+            let part = rest << 32 | (self.significand >> (32 * digit)) as u64 & 0xffff_ffff;
+            quotient = quotient << 32 | u128::from(part / divisor);
+            rest = part % divisor;
+        }
+        // The bits that normalising brings in come from the remainder; a small divisor leaves few zeros.
+        let zeros = quotient.leading_zeros() & 31;
+        let low = (rest << zeros) / divisor;
+        Self { exponent: self.exponent - zeros as i32, significand: (quotient << zeros) + u128::from(low), ..self }
     }
 
     /// Divided by a number that is not zero.

@@ -152,7 +152,7 @@ impl F80 {
             Argument::Done(result) => Some(result),
             Argument::Zero => Some(self),
             Argument::OutOfRange => None,
-            Argument::Angle(angle) => Some(rounded(angle.sine_and_cosine().0, env)),
+            Argument::Angle(angle) => Some(rounded(angle.sine(), env)),
         }
     }
 
@@ -162,7 +162,7 @@ impl F80 {
             Argument::Done(result) => Some(result),
             Argument::Zero => Some(Self::ONE),
             Argument::OutOfRange => None,
-            Argument::Angle(angle) => Some(rounded(angle.sine_and_cosine().1, env)),
+            Argument::Angle(angle) => Some(rounded(angle.cosine(), env)),
         }
     }
 
@@ -173,9 +173,8 @@ impl F80 {
             Argument::Zero => Some((self, Self::ONE)),
             Argument::OutOfRange => None,
             Argument::Angle(angle) => {
-                let (sine, cosine) = angle.sine_and_cosine();
-                let cosine = rounded(cosine, env);
-                Some((rounded(sine, env), cosine))
+                let cosine = rounded(angle.cosine(), env);
+                Some((rounded(angle.sine(), env), cosine))
             }
         }
     }
@@ -188,8 +187,8 @@ impl F80 {
             Argument::Zero => Some((self, Self::ONE)),
             Argument::OutOfRange => None,
             Argument::Angle(angle) => {
-                let (sine, cosine) = angle.sine_and_cosine();
-                Some((rounded(sine.div(cosine), env), Self::ONE))
+                let tangent = angle.sine().div(angle.cosine());
+                Some((rounded(tangent, env), Self::ONE))
             }
         }
     }
@@ -248,14 +247,14 @@ fn reduce(x: F80, env: &mut Env) -> Argument {
 }
 
 impl Reduced {
-    fn sine_and_cosine(&self) -> (Real, Real) {
-        let (sine, cosine) = (sine_series(self.rest), cosine_series(self.rest));
-        match self.quadrant & 3 {
-            0 => (sine, cosine),
-            1 => (cosine, sine.negated()),
-            2 => (sine.negated(), cosine.negated()),
-            _ => (cosine.negated(), sine),
-        }
+    fn sine(&self) -> Real {
+        let value = if self.quadrant & 1 == 0 { sine_series(self.rest) } else { cosine_series(self.rest) };
+        if self.quadrant & 2 == 0 { value } else { value.negated() }
+    }
+
+    /// The sine of the angle one quadrant on.
+    fn cosine(&self) -> Real {
+        Reduced { quadrant: self.quadrant.wrapping_add(1), rest: self.rest }.sine()
     }
 }
 

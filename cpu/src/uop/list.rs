@@ -168,7 +168,10 @@ macro_rules! for_each_uop {
             VLoad keeps,
             /// `imm` bytes of vector register src to \[mem\].
             VStore keeps,
-            // ---- everything else
+            /// Calls a helper that works on registers only: it accesses no memory, does not look at RIP, and if it touches the
+        /// status flags it sets all of them. It may fault, and never leaves the block.
+        VCall keeps,
+        // ---- everything else
             /// Calls a helper.
             Call calls,
             /// Calls a helper, then leaves the block.

@@ -22,7 +22,7 @@ pub fn verify(uops: &[Uop]) -> Result<(), Malformed> {
         if (uop.op.effect() == Effect::Ends) != last {
             return fail(at, "a block ends exactly once, with its last uop");
         }
-        if matches!(uop.op, Op::Call | Op::CallEnd) != uop.helper.is_some() {
+        if matches!(uop.op, Op::Call | Op::CallEnd | Op::VCall) != uop.helper.is_some() {
             return fail(at, "a helper belongs to a call, and only there");
         }
         if uop.op != Op::VLoad && uop.op != Op::VStore && uop.helper.is_none() && (uop.dst >= COUNT || uop.src >= COUNT)
@@ -51,5 +51,5 @@ fn stores_memory(op: Op) -> bool {
 }
 
 fn writes_dst(op: Op) -> bool {
-    !matches!(op, Op::Cmp | Op::Test | Op::Bt | Op::Call | Op::Nop) && op.effect() != Effect::Ends
+    !matches!(op, Op::Cmp | Op::Test | Op::Bt | Op::Call | Op::VCall | Op::Nop) && op.effect() != Effect::Ends
 }

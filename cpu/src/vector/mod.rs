@@ -36,7 +36,7 @@ use crate::fault::Fault;
 use crate::helpers::{Args, Flow, Helper};
 use crate::softfloat::{Env, Flags};
 use crate::state::control::cr4;
-use crate::state::flags;
+use crate::state::flags::{self, Lazy};
 use crate::state::fpu::V0;
 use crate::vcpu::Vcpu;
 use lanes::{high, low, pair};
@@ -235,5 +235,6 @@ pub fn float_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut 
 /// Sets the status flags: those in `status`, and no other.
 #[inline(always)]
 pub fn set_status(cpu: &mut Vcpu, status: u64) {
+    cpu.link.lazy = Lazy::NONE;
     cpu.state.rflags = cpu.state.rflags & !flags::STATUS | status;
 }

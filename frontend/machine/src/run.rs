@@ -291,9 +291,12 @@ impl Threads {
                 Exit::Halted | Exit::WaitForSipi => {
                     vcpu.link.mmu.park();
                     let wakes = wake_bits(vcpu);
-                    while !self.over.load(Ordering::SeqCst)
-                        && gate.as_ref().is_some_and(|gate| !gate.sleep(&vcpu.link.attention, wakes, LONG_SLEEP))
-                    {
+                    loop {
+                        let awake =
+                            gate.as_ref().is_none_or(|gate| gate.sleep(&vcpu.link.attention, wakes, LONG_SLEEP));
+                        if awake || self.over.load(Ordering::SeqCst) {
+                            break;
+                        }
                     }
                     vcpu.link.mmu.unpark();
                 }

@@ -14,6 +14,9 @@ use crate::pte::{self, Mode, Rules};
 use crate::walk::{FillScope, GuestRoot, Rights, Step, Walk, walk};
 use std::sync::atomic::Ordering;
 
+/// Entries filled at once in a direct table: about 15 ns each here, against a slow path of some 100 ns each later.
+const AROUND: usize = 16;
+
 /// What a fill found.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Filled {
@@ -123,6 +126,9 @@ impl Monitor {
                 let page = found.phys.page();
                 let word = self.leaf_word(rights, dirty, rules, page);
                 self.set_leaf(table, index, page, word);
+                if self.tables[table].key.role.kind == Kind::Direct {
+                    self.fill_around(table, index);
+                }
                 return word;
             }
             // At and below a large page's entry the tables are direct.
@@ -153,6 +159,20 @@ impl Monitor {
         let child = self.table(key);
         self.put_child(table, index, child);
         child
+    }
+    /// Neighbours in a large page have the same guest entry: nothing that the guest can see changes when they are filled too.
+    fn fill_around(&mut self, table: TableId, index: usize) {
+        let TableKey { base, role } = self.tables[table].key;
+        for index in (index & !(AROUND - 1)..index).chain(index + 1..(index | (AROUND - 1)) + 1) {
+            if self.tables[table].word(index) != 0 {
+                continue;
+            }
+            let page = PhysPage(role.rules.gate((base.0 + index as u64) << 12) >> 12);
+            let word = self.leaf_word(role.rights, role.dirty, role.rules, page);
+            if word & SPECIAL == 0 {
+                self.put_leaf(table, index, page, word);
+            }
+        }
     }
     fn set_leaf(&mut self, table: TableId, index: usize, page: PhysPage, word: u64) {
         let old = self.tables[table].word(index);

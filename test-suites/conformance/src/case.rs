@@ -285,6 +285,9 @@ pub struct Case {
     pub expect: Expectation,
     /// Give up after this many instructions.
     pub max: u64,
+    /// Only the memory that the expectation names is compared. Otherwise every page that the case loads, or expects
+    /// something in, must be unchanged elsewhere.
+    pub named_memory_only: bool,
 }
 
 impl Case {

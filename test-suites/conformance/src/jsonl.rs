@@ -76,6 +76,7 @@ fn case(json: &Json, line: u64) -> Parsed<Case> {
         registers: Vec::new(),
         expect: Expectation { end: End::OnHalt, registers: Vec::new(), memory: Vec::new(), memory_masks: Vec::new() },
         max: optional(object, "max")?.unwrap_or(if free { MAX_FREE } else { MAX_FIXED }),
+        named_memory_only: free,
     };
     let entry = if free { free_layout(&mut case, object)? } else { fixed_layout(&mut case)? };
     let inputs = match object.get("i") {

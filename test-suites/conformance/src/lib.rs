@@ -8,10 +8,14 @@
 //! [`error::FormatError`] (file and position) and never panics. The app's `umbra test` and the example `vectors` call it.
 
 pub mod case;
+pub mod compare;
 pub mod error;
 pub mod expected;
 pub mod jsonl;
 pub mod moo;
 pub mod profile;
 pub mod report;
+pub mod run;
 pub mod source;
+pub mod suite;
+pub mod watchdog;

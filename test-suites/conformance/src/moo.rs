@@ -179,6 +179,7 @@ fn test(body: &mut Cursor<'_>, recorded: Recorded, masks: &[(Register, u64)]) ->
         registers: initial.registers.iter().map(|&(r, v)| (r, Value::int(v))).collect(),
         expect,
         max: MAX_INSTRUCTIONS,
+        named_memory_only: false,
     };
     Ok(MooTest { case, exception })
 }

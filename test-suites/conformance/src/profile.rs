@@ -355,6 +355,7 @@ mod tests {
             registers,
             expect,
             max: 1,
+            named_memory_only: false,
         };
         MooTest { case, exception: None }
     }

@@ -32,11 +32,11 @@ pub fn to_general(l: &mut Lifter<'_>) -> Lifted {
     match l.insn.op(0) {
         Operand::Gpr(slot, width) => {
             let b = l.vector_source(1);
-            l.call(helper, Args { a: slot, b, width, imm, ..l.args() });
+            l.vcall(helper, Args { a: slot, b, width, imm, ..l.args() });
         }
         _ => {
             let b = l.vector_source(1);
-            l.call(helper, Args { a: V0 + 1, b, width: Width::B8, imm, ..l.args() });
+            l.vcall(helper, Args { a: V0 + 1, b, width: Width::B8, imm, ..l.args() });
             l.vstore(V0 + 1, l.insn.memory_size() as u64, Alignment::Any);
         }
     }
@@ -66,8 +66,8 @@ pub fn from_general(l: &mut Lifter<'_>) -> Lifted {
     let source = l.general_source(last);
     let args = Args { a, width, imm, ..l.args() };
     match l.insn.op(1) {
-        Operand::Xmm(first) if l.insn.is_vex() => l.call(helper, Args { b: first, c: source, ..args }),
-        _ => l.call(helper, Args { b: source, ..args }),
+        Operand::Xmm(first) if l.insn.is_vex() => l.vcall(helper, Args { b: first, c: source, ..args }),
+        _ => l.vcall(helper, Args { b: source, ..args }),
     }
     Lifted::Yes
 }
@@ -90,7 +90,7 @@ pub fn to_flags(l: &mut Lifter<'_>) -> Lifted {
     };
     let (Operand::Xmm(a) | Operand::Ymm(a)) = l.insn.op(0) else { return Lifted::No };
     let b = l.vector_source(1);
-    l.call(helper, Args { a, b, ..l.args() });
+    l.vcall(helper, Args { a, b, ..l.args() });
     Lifted::Yes
 }
 
@@ -108,6 +108,6 @@ pub fn strings(l: &mut Lifter<'_>) -> Lifted {
     let Operand::Xmm(a) = l.insn.op(0) else { return Lifted::No };
     let b = l.vector_source(1);
     let imm = l.last_immediate().unwrap_or(0);
-    l.call(helper, Args { a, b, c: u8::from(l.insn.is_vex()), width, imm, ..l.args() });
+    l.vcall(helper, Args { a, b, c: u8::from(l.insn.is_vex()), width, imm, ..l.args() });
     Lifted::Yes
 }

@@ -22,7 +22,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
     match l.insn.mnemonic() {
         M::Emms => {
             let args = l.args();
-            l.call(&mmx::EMMS, args);
+            l.vcall(&mmx::EMMS, args);
         }
         M::Maskmovq => masked(l, &mmx::MASKMOVQ),
         M::Movd | M::Movq | M::Movntq => moves(l),
@@ -37,12 +37,12 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Pmovmskb | M::Pextrw => {
             let (Some((a, _)), Operand::Mm(b)) = (general(l.insn.op(0)), l.insn.op(1)) else { return Lifted::No };
             let helper: &'static Helper = if l.insn.mnemonic() == M::Pextrw { &mmx::PEXTRW } else { &mmx::PMOVMSKB };
-            l.call(helper, Args { a, b, imm, ..l.args() });
+            l.vcall(helper, Args { a, b, imm, ..l.args() });
         }
         M::Pinsrw => {
             let Operand::Mm(a) = l.insn.op(0) else { return Lifted::No };
             let b = l.general_source(1);
-            l.call(&mmx::PINSRW, Args { a, b, imm, ..l.args() });
+            l.vcall(&mmx::PINSRW, Args { a, b, imm, ..l.args() });
         }
         mnemonic => {
             let Some(helper) = helper(mnemonic, matches!(l.insn.op(1), Operand::Imm(_))) else { return Lifted::No };
@@ -57,14 +57,14 @@ fn two(l: &mut Lifter<'_>, helper: &'static Helper) {
     let (Operand::Mm(a) | Operand::Xmm(a)) = l.insn.op(0) else { return l.raise_ud() };
     let imm = l.last_immediate().unwrap_or(0);
     let b = if matches!(l.insn.op(1), Operand::Imm(_)) { a } else { l.vector_source(1) };
-    l.call(helper, Args { a, b, imm, ..l.args() });
+    l.vcall(helper, Args { a, b, imm, ..l.args() });
 }
 
 /// MOVD, MOVQ, MOVNTQ.
 fn moves(l: &mut Lifter<'_>) {
     match (l.insn.op(0), l.insn.op(1)) {
-        (Operand::Mm(a), Operand::Gpr(b, width)) => l.call(&mmx::FROM_GENERAL, Args { a, b, width, ..l.args() }),
-        (Operand::Gpr(a, width), Operand::Mm(b)) => l.call(&mmx::TO_GENERAL, Args { a, b, width, ..l.args() }),
+        (Operand::Mm(a), Operand::Gpr(b, width)) => l.vcall(&mmx::FROM_GENERAL, Args { a, b, width, ..l.args() }),
+        (Operand::Gpr(a, width), Operand::Mm(b)) => l.vcall(&mmx::TO_GENERAL, Args { a, b, width, ..l.args() }),
         (Operand::Mm(_), _) => two(l, &mmx::MOVE),
         (_, Operand::Mm(a)) => {
             let width = if l.insn.memory_size() == 8 { Width::B8 } else { Width::B4 };

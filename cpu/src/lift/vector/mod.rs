@@ -15,6 +15,7 @@ mod vex;
 
 use super::{Lifted, Lifter, Rights};
 use crate::decode::{Mnemonic, Operand};
+use crate::helpers::{Args, Helper};
 use crate::state::fpu::V0;
 use crate::uop::{Form, Op, Uop};
 
@@ -53,6 +54,15 @@ enum Upper {
 }
 
 impl Lifter<'_> {
+    /// Appends a call of a helper that works on registers only and, if it touches the status flags, sets all of them.
+    fn vcall(&mut self, helper: &'static Helper, args: Args) {
+        let at = self.uops.len();
+        self.call(helper, args);
+        for uop in &mut self.uops[at..] {
+            uop.op = Op::VCall;
+        }
+    }
+
     /// Loads `bytes` of the memory operand into vector register `dst`.
     fn vload(&mut self, dst: u8, bytes: u64, alignment: Alignment, upper: Upper) {
         let mem = self.mem(bytes, Rights::Read);

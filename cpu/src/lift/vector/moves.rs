@@ -29,7 +29,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
 /// Between registers by `forms`, or from or to memory of `bytes`; a load clears the rest of the XMM register.
 fn whole(l: &mut Lifter<'_>, bytes: u64, alignment: Alignment, forms: &'static Forms) {
     match (l.insn.op(0), l.insn.op(1)) {
-        (Operand::Xmm(a), Operand::Xmm(b)) => l.call(&forms.sse, Args { a, b, ..l.args() }),
+        (Operand::Xmm(a), Operand::Xmm(b)) => l.vcall(&forms.sse, Args { a, b, ..l.args() }),
         (Operand::Xmm(a), _) => l.vload(a, bytes, alignment, Upper::Keep),
         (_, Operand::Xmm(b)) => l.vstore(b, bytes, alignment),
         _ => l.raise_ud(),
@@ -40,9 +40,9 @@ fn whole(l: &mut Lifter<'_>, bytes: u64, alignment: Alignment, forms: &'static F
 fn between(l: &mut Lifter<'_>) {
     let bytes = l.insn.memory_size() as u64;
     match (l.insn.op(0), l.insn.op(1)) {
-        (Operand::Xmm(a), Operand::Xmm(b)) => l.call(&moves::MOVQ.sse, Args { a, b, ..l.args() }),
-        (Operand::Xmm(a), Operand::Gpr(b, width)) => l.call(&moves::FROM_GENERAL, Args { a, b, width, ..l.args() }),
-        (Operand::Gpr(a, width), Operand::Xmm(b)) => l.call(&moves::TO_GENERAL, Args { a, b, width, ..l.args() }),
+        (Operand::Xmm(a), Operand::Xmm(b)) => l.vcall(&moves::MOVQ.sse, Args { a, b, ..l.args() }),
+        (Operand::Xmm(a), Operand::Gpr(b, width)) => l.vcall(&moves::FROM_GENERAL, Args { a, b, width, ..l.args() }),
+        (Operand::Gpr(a, width), Operand::Xmm(b)) => l.vcall(&moves::TO_GENERAL, Args { a, b, width, ..l.args() }),
         (Operand::Xmm(a), _) => l.vload(a, bytes, Alignment::Any, Upper::Keep),
         (_, Operand::Xmm(b)) => l.vstore(b, bytes, Alignment::Any),
         _ => l.raise_ud(),
@@ -54,11 +54,11 @@ fn half(l: &mut Lifter<'_>, load: &'static Forms, store: Option<&'static Forms>)
     match (l.insn.op(0), l.insn.op(1), store) {
         (Operand::Xmm(a), _, _) => {
             let b = l.vector_source(1);
-            l.call(&load.sse, Args { a, b, ..l.args() });
+            l.vcall(&load.sse, Args { a, b, ..l.args() });
         }
         (_, Operand::Xmm(b), None) => l.vstore(b, 8, Alignment::Any),
         (_, Operand::Xmm(b), Some(forms)) => {
-            l.call(&forms.sse, Args { a: V0 + 1, b, ..l.args() });
+            l.vcall(&forms.sse, Args { a: V0 + 1, b, ..l.args() });
             l.vstore(V0 + 1, 8, Alignment::Any);
         }
         _ => l.raise_ud(),

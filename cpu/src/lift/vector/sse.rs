@@ -50,7 +50,7 @@ fn two_operands(l: &mut Lifter<'_>) -> Lifted {
         _ => imm,
     };
     let b = if by_immediate { a } else { l.vector_source(1) };
-    l.call(helper, Args { a, b, imm, ..l.args() });
+    l.vcall(helper, Args { a, b, imm, ..l.args() });
     Lifted::Yes
 }
 
@@ -71,6 +71,6 @@ fn fields(l: &mut Lifter<'_>) -> Lifted {
         (Operand::Imm(length), Operand::Imm(index)) => Some(length & 0xff | (index & 0xff) << 8),
         _ => None,
     };
-    l.call(helper, Args { a, b, c: u8::from(control.is_none()), imm: control.unwrap_or(0), ..l.args() });
+    l.vcall(helper, Args { a, b, c: u8::from(control.is_none()), imm: control.unwrap_or(0), ..l.args() });
     Lifted::Yes
 }

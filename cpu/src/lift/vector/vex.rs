@@ -3,7 +3,7 @@
 use super::{Alignment, Upper, bmi, general, moves, table};
 use crate::decode::{Code, Mnemonic as M, Operand};
 use crate::fault::vector::NM;
-use crate::helpers::{Args, Helper};
+use crate::helpers::{Args, Helper, xsave};
 use crate::lift::{Lifted, Lifter};
 use crate::mode::ModeBits;
 use crate::state::fpu::V0;
@@ -37,7 +37,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         gathers,
         fused,
         halves,
-        zeroes,
+        control,
     ];
     for shape in shapes {
         if shape(l) == Lifted::Yes {
@@ -73,7 +73,7 @@ fn sources(l: &mut Lifter<'_>, helper: &'static Helper, imm: u64) -> Lifted {
     let two = matches!(l.insn.op(2), Operand::Xmm(_) | Operand::Ymm(_) | Operand::Mem);
     let last = l.vector_source(if two { 2 } else { 1 });
     let b = if two { register_of(l, 1).unwrap_or(0) } else { last };
-    l.call(helper, Args { a, b, c: last, imm, width: width(l), ..l.args() });
+    l.vcall(helper, Args { a, b, c: last, imm, width: width(l), ..l.args() });
     Lifted::Yes
 }
 
@@ -120,8 +120,8 @@ fn table_row(l: &mut Lifter<'_>) -> Lifted {
 fn widening(l: &mut Lifter<'_>, forms: &'static Forms, shift: u64) -> Lifted {
     let Some(a) = register_of(l, 0) else { return Lifted::No };
     let b = l.vector_source(1);
-    l.call(&wide::SPREAD, Args { a: V0 + 2, b, c: b, imm: shift, ..l.args() });
-    l.call(&forms.ymm, Args { a, b: V0 + 2, c: V0 + 2, ..l.args() });
+    l.vcall(&wide::SPREAD, Args { a: V0 + 2, b, c: b, imm: shift, ..l.args() });
+    l.vcall(&forms.ymm, Args { a, b: V0 + 2, c: V0 + 2, ..l.args() });
     Lifted::Yes
 }
 
@@ -165,7 +165,7 @@ fn part_moves(l: &mut Lifter<'_>) -> Lifted {
         (Some(_), Some(_)) => return sources(l, &forms.vex, 0),
         (Some(a), None) => l.vload(a, bytes, Alignment::Any, Upper::Clear),
         (None, Some(b)) if matches!(l.insn.mnemonic(), M::Vmovhps | M::Vmovhpd) => {
-            l.call(&register::HIGH.vex, Args { a: V0 + 1, b, c: b, ..l.args() });
+            l.vcall(&register::HIGH.vex, Args { a: V0 + 1, b, c: b, ..l.args() });
             l.vstore(V0 + 1, 8, Alignment::Any);
         }
         (None, Some(b)) => l.vstore(b, bytes, Alignment::Any),
@@ -180,9 +180,9 @@ fn between(l: &mut Lifter<'_>) -> Lifted {
     match (l.insn.op(0), l.insn.op(1)) {
         (Operand::Xmm(_), Operand::Xmm(_)) => return sources(l, &register::MOVQ.vex, 0),
         (Operand::Xmm(a), Operand::Gpr(b, width)) => {
-            l.call(&register::FROM_GENERAL_VEX, Args { a, b, width, ..l.args() })
+            l.vcall(&register::FROM_GENERAL_VEX, Args { a, b, width, ..l.args() })
         }
-        (Operand::Gpr(a, width), Operand::Xmm(b)) => l.call(&register::TO_GENERAL, Args { a, b, width, ..l.args() }),
+        (Operand::Gpr(a, width), Operand::Xmm(b)) => l.vcall(&register::TO_GENERAL, Args { a, b, width, ..l.args() }),
         (Operand::Xmm(a), _) => l.vload(a, bytes, Alignment::Any, Upper::Clear),
         (_, Operand::Xmm(b)) => l.vstore(b, bytes, Alignment::Any),
         _ => return Lifted::No,
@@ -219,7 +219,7 @@ fn permutes(l: &mut Lifter<'_>) -> Lifted {
         M::Vextractf128 | M::Vextracti128 => {
             let Some(b) = register_of(l, 1) else { return Lifted::No };
             let a = register_of(l, 0);
-            l.call(&wide::EXTRACT128, Args { a: a.unwrap_or(V0 + 1), b, c: b, imm, ..l.args() });
+            l.vcall(&wide::EXTRACT128, Args { a: a.unwrap_or(V0 + 1), b, c: b, imm, ..l.args() });
             if a.is_none() {
                 l.vstore(V0 + 1, 16, Alignment::Any);
             }
@@ -367,7 +367,7 @@ fn halves(l: &mut Lifter<'_>) -> Lifted {
         M::Vcvtps2ph => {
             let Some(b) = register_of(l, 1) else { return Lifted::No };
             let (a, width, imm) = (register_of(l, 0), width(l), l.last_immediate().unwrap_or(0));
-            l.call(&half::CVTPS2PH, Args { a: a.unwrap_or(V0 + 1), b, width, imm, ..l.args() });
+            l.vcall(&half::CVTPS2PH, Args { a: a.unwrap_or(V0 + 1), b, width, imm, ..l.args() });
             if a.is_none() {
                 let bytes = if width == Width::B8 { 16 } else { 8 };
                 l.vstore(V0 + 1, bytes, Alignment::Any);
@@ -378,14 +378,20 @@ fn halves(l: &mut Lifter<'_>) -> Lifted {
     }
 }
 
-/// VZEROUPPER and VZEROALL.
-fn zeroes(l: &mut Lifter<'_>) -> Lifted {
+/// VZEROUPPER and VZEROALL, VLDMXCSR and VSTMXCSR.
+fn control(l: &mut Lifter<'_>) -> Lifted {
     let all = match l.insn.mnemonic() {
+        M::Vldmxcsr | M::Vstmxcsr => {
+            let load = l.insn.mnemonic() == M::Vldmxcsr;
+            let args = l.rm_args(l.insn.op(0));
+            l.call(if load { &xsave::LDMXCSR } else { &xsave::STMXCSR }, args);
+            return Lifted::Yes;
+        }
         M::Vzeroupper => 0,
         M::Vzeroall => 1,
         _ => return Lifted::No,
     };
     let registers = if l.mode.has(ModeBits::L) { 16 } else { 8 };
-    l.call(&wide::ZERO, Args { a: registers, c: all, ..l.args() });
+    l.vcall(&wide::ZERO, Args { a: registers, c: all, ..l.args() });
     Lifted::Yes
 }
