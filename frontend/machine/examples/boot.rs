@@ -58,6 +58,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         eprintln!("{:?}", vcpu.link.counters);
+        for (code, (rip, count)) in &vcpu.link.unimplemented {
+            eprintln!("  not implemented: {} at {rip:#x}, {count} times", umbra_cpu::decode::form_name(*code));
+        }
     }
     eprintln!("unclaimed {:x?}", machine.board().counters().unclaimed);
     Ok(())
