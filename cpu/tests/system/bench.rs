@@ -48,6 +48,9 @@ pub const LIMIT: u16 = 0x8f;
 pub const FLAT_CODE0: u16 = 0xc09b;
 pub const FLAT_DATA0: u16 = 0xc093;
 
+/// An exception and its error code.
+pub type Coded = (u8, u32);
+
 /// A guest.
 pub struct Guest {
     pub cpu: Vcpu,

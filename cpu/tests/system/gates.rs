@@ -10,7 +10,7 @@ fn far(opcode: u8, selector: u16, offset: u32) -> Vec<u8> {
 
 #[test]
 fn direct_jumps_check_privilege_and_presence() {
-    let rows: [(u16, bool, Option<(u8, u32)>); 9] = [
+    let rows: [(u16, bool, Option<Coded>); 9] = [
         (CODE0, false, None),
         (CODE3, false, Some((13, 0x18))),
         (CODE3, true, None),

@@ -90,3 +90,12 @@ fn xsavec_marks_its_format_and_leaves_initial_state_out() {
     guest.step(1);
     assert_eq!((guest.quad(0x20200), guest.quad(0x20208)), (1, 1 << 63 | 3));
 }
+
+#[test]
+fn rep_bsf_is_bsf_on_a_model_without_bmi1() {
+    // tzcnt eax, ecx with ECX = 0: BSF leaves EAX alone and sets ZF
+    let mut guest = Guest::real_model("x86-64", &[0x66, 0xf3, 0x0f, 0xbc, 0xc1]);
+    guest.edit(|s| s.set_gpr(slots::RAX, 7));
+    guest.step(1);
+    assert_eq!((guest.gpr(slots::RAX), guest.cpu.flags() & 0x40), (7, 0x40));
+}

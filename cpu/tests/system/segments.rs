@@ -6,7 +6,7 @@ use umbra_cpu::state::{InterruptShadow, Seg, slots};
 #[test]
 fn loads_of_ds_check_what_the_manual_says() {
     // mov ds, ax: (selector, CPL 3, expected fault)
-    let rows: [(u16, bool, Option<(u8, u32)>); 12] = [
+    let rows: [(u16, bool, Option<Coded>); 12] = [
         (DATA0, false, None),
         (0, false, None),
         (3, true, None),
@@ -36,7 +36,7 @@ fn loads_of_ds_check_what_the_manual_says() {
 
 #[test]
 fn loads_of_ss_check_what_the_manual_says_and_open_a_shadow() {
-    let rows: [(u16, Option<(u8, u32)>); 6] = [
+    let rows: [(u16, Option<Coded>); 6] = [
         (DATA0, None),
         (0, Some((13, 0))),
         (DATA3, Some((13, 0x20))),
