@@ -16,6 +16,7 @@ pub enum Level {
     Core2,
     X8664,
     X8664V2,
+    X8664V3,
     Max,
 }
 
@@ -97,9 +98,9 @@ features! {
     Pclmulqdq,    0x1:0 Ecx[1],  X8664V2,  [PCLMULQDQ];
     Ssse3,        0x1:0 Ecx[9],  X8664V2,  [SSSE3];
     Cmpxchg16b,   0x1:0 Ecx[13], Core2,    [CMPXCHG16B];
-    Fma,          0x1:0 Ecx[12], Max,      [FMA];
-    Avx,          0x1:0 Ecx[28], Max,      [AVX];
-    F16c,         0x1:0 Ecx[29], Max,      [F16C];
+    Fma,          0x1:0 Ecx[12], X8664V3,  [FMA];
+    Avx,          0x1:0 Ecx[28], X8664V3,  [AVX];
+    F16c,         0x1:0 Ecx[29], X8664V3,  [F16C];
     Pcid,         0x1:0 Ecx[17], X8664V2,  [];
     Sse41,        0x1:0 Ecx[19], X8664V2,  [SSE4_1];
     Sse42,        0x1:0 Ecx[20], X8664V2,  [SSE4_2];
@@ -109,13 +110,13 @@ features! {
     Aes,          0x1:0 Ecx[25], X8664V2,  [AES];
     Xsave,        0x1:0 Ecx[26], X8664V2,  [XSAVE];
     Rdrand,       0x1:0 Ecx[30], X8664V2,  [RDRAND];
-    Movbe,        0x1:0 Ecx[22], Max,      [MOVBE];
+    Movbe,        0x1:0 Ecx[22], X8664V3,  [MOVBE];
     Hypervisor,   0x1:0 Ecx[31], X8664,    [];
     Arat,         0x6:0 Eax[2],  X8664,    [];
     Fsgsbase,     0x7:0 Ebx[0],  X8664V2,  [FSGSBASE];
-    Bmi1,         0x7:0 Ebx[3],  Max,      [BMI1];
-    Avx2,         0x7:0 Ebx[5],  Max,      [AVX2];
-    Bmi2,         0x7:0 Ebx[8],  Max,      [BMI2];
+    Bmi1,         0x7:0 Ebx[3],  X8664V3,  [BMI1];
+    Avx2,         0x7:0 Ebx[5],  X8664V3,  [AVX2];
+    Bmi2,         0x7:0 Ebx[8],  X8664V3,  [BMI2];
     Adx,          0x7:0 Ebx[19], Max,      [ADX];
     Clflushopt,   0x7:0 Ebx[23], Max,      [CLFLUSHOPT];
     Clwb,         0x7:0 Ebx[24], Max,      [CLWB];
@@ -136,7 +137,7 @@ features! {
     Xsavec,       0xd:1 Eax[1],  X8664V2,  [XSAVEC];
     Xgetbv1,      0xd:1 Eax[2],  X8664V2,  [];
     LahfLong,     0x8000_0001:0 Ecx[0],  Core2,   [];
-    Lzcnt,        0x8000_0001:0 Ecx[5],  Max,     [LZCNT];
+    Lzcnt,        0x8000_0001:0 Ecx[5],  X8664V3, [LZCNT];
     Sse4a,        0x8000_0001:0 Ecx[6],  Max,     [SSE4A];
     Prefetchw,    0x8000_0001:0 Ecx[8],  X8664,   [PREFETCHW];
     Topoext,      0x8000_0001:0 Ecx[22], X8664V2, [];

@@ -34,6 +34,7 @@ struct Row {
 #[rustfmt::skip]
 const MODELS: &[Row] = &[
     Row { name: "max",       level: Level::Max,      vendor: Vendor::Amd,   version: (0x1a, 0x44, 0), brand: "Umbra Processor" },
+    Row { name: "x86-64-v3", level: Level::X8664V3,  vendor: Vendor::Amd,   version: (0x1a, 0x44, 0), brand: "Umbra Processor, x86-64-v3" },
     Row { name: "x86-64-v2", level: Level::X8664V2,  vendor: Vendor::Amd,   version: (0x1a, 0x44, 0), brand: "Umbra Processor, x86-64-v2" },
     Row { name: "x86-64",    level: Level::X8664,    vendor: Vendor::Amd,   version: (0x0f, 0x6b, 1), brand: "Umbra Processor, x86-64" },
     Row { name: "core2",     level: Level::Core2,    vendor: Vendor::Intel, version: (6, 15, 11),     brand: "Umbra Processor, core2" },
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn models_have_their_generation_s_instructions() {
-        let rows: [(&str, C, bool); 12] = [
+        let rows: [(&str, C, bool); 15] = [
             ("486", C::INTEL386, true),
             ("486", C::CX8, false),
             ("pentium", C::CX8, true),
@@ -219,6 +220,9 @@ mod tests {
             ("x86-64", C::X64, true),
             ("x86-64", C::SSE4_2, false),
             ("x86-64-v2", C::SSE4_2, true),
+            ("x86-64-v2", C::AVX, false),
+            ("x86-64-v3", C::BMI2, true),
+            ("x86-64-v3", C::SHA, false),
             ("max", C::AVX, true),
             ("max", C::MONITOR, false),
         ];
