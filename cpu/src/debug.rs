@@ -1,4 +1,4 @@
-//! A debugger outside the guest: breakpoints by linear address and single steps.
+//! A debugger outside the guest: breakpoints by linear address; and the trail of blocks that a crash report shows.
 
 use std::collections::BTreeSet;
 
@@ -32,5 +32,31 @@ impl Debugger {
         let stop = self.breakpoints.contains(&linear) && self.passed != Some(linear);
         self.passed = stop.then_some(linear);
         stop
+    }
+}
+
+/// The RIPs of the blocks entered last: one store a block.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    rips: [u64; 64],
+    at: usize,
+}
+
+impl Default for Trail {
+    fn default() -> Trail {
+        Trail { rips: [0; 64], at: 0 }
+    }
+}
+
+impl Trail {
+    /// Notes that a block is entered.
+    #[inline(always)]
+    pub fn note(&mut self, rip: u64) {
+        self.at = (self.at + 1) & 63;
+        self.rips[self.at] = rip;
+    }
+    /// The RIPs, oldest first.
+    pub fn oldest_first(&self) -> impl Iterator<Item = u64> + '_ {
+        (1..=64).map(|n| self.rips[(self.at + n) & 63])
     }
 }

@@ -3,7 +3,7 @@
 use crate::bus::{Bus, Retired};
 use crate::cache::BlockCache;
 use crate::counters::CpuCounters;
-use crate::debug::Debugger;
+use crate::debug::{Debugger, Trail};
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
@@ -63,6 +63,8 @@ pub struct Link {
     pub debugger: Debugger,
     /// Instructions that Umbra does not have, by decoder code: RIP of the first block that met it, and how often.
     pub unimplemented: std::collections::BTreeMap<u16, (u64, u64)>,
+    /// The blocks entered last, for the story of a crash.
+    pub trail: Trail,
     /// Counters.
     pub counters: CpuCounters,
 }
@@ -94,6 +96,7 @@ impl Vcpu {
                 fault_chain: Vec::new(),
                 debugger: Debugger::default(),
                 unimplemented: std::collections::BTreeMap::new(),
+                trail: Trail::default(),
                 counters: CpuCounters::default(),
             },
         };

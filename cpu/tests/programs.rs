@@ -68,3 +68,23 @@ fn rep_movs_copies_and_counts_each_element() {
     cpu.link.memory.read(GuestPhys(0x2ffd), &mut copied);
     assert_eq!(copied, code);
 }
+
+#[test]
+fn two_functions_in_one_watched_grain_are_both_seen_when_patched() {
+    let mut code = [0x90; 0x40];
+    #[rustfmt::skip]
+    code[..0x24].copy_from_slice(&[
+        0xe8, 0x23, 0, 0, 0, // call 1028h
+        0xe8, 0x2a, 0, 0, 0, // call 1034h
+        0xc6, 0x05, 0x29, 0x10, 0, 0, 2, // mov byte [1029h], 2
+        0xc6, 0x05, 0x35, 0x10, 0, 0, 2, // mov byte [1035h], 2
+        0xe8, 0x0b, 0, 0, 0, // call 1028h
+        0xe8, 0x12, 0, 0, 0, // call 1034h
+        0x0f, 0x0b, // ud2
+    ]);
+    code[0x28..0x2b].copy_from_slice(&[0xb3, 1, 0xc3]); // mov bl, 1; ret
+    code[0x34..0x37].copy_from_slice(&[0xb0, 1, 0xc3]); // mov al, 1; ret
+    let mut cpu = flat32(&code);
+    cpu.run_until_fault(100).expect_err("ud2");
+    assert_eq!((cpu.state.gpr(slots::RAX) & 0xff, cpu.state.gpr(slots::RBX) & 0xff), (2, 2));
+}

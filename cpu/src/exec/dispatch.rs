@@ -157,6 +157,7 @@ impl Vcpu {
     fn run_one(&mut self, block: BlockRef) -> Result<Leave, Fault> {
         let b = block.get();
         let entry = b.entry();
+        self.link.trail.note(b.key.rip);
         let leave = (entry.run)(self, entry);
         match leave {
             Leave::Fault => return Err(self.faulted(block)),

@@ -10,7 +10,7 @@ use crate::drain::CodeWrite;
 use crate::frames::{Frame, WATCH_TABLE};
 use crate::phys_map::{NONE, Target};
 use crate::pte;
-use crate::watch::grains;
+use crate::watch::{GRAIN, grains};
 use std::sync::atomic::Ordering;
 
 /// Tracked writes without a fill in between, after which a page is taken for data: above the leaves, and leaf tables
@@ -172,7 +172,9 @@ impl Monitor {
             return false;
         }
         let left = self.pool.code(frame).fetch_and(!touched, Ordering::SeqCst) & !touched;
-        self.note_code(CodeWrite { page, offset: offset as u16, len: len as u16 });
+        // The grains are no longer watched, so whatever code lies in them is lost, not only the bytes written.
+        let (first, last) = (offset / GRAIN * GRAIN, (offset + len.max(1)).next_multiple_of(GRAIN).min(4096));
+        self.note_code(CodeWrite { page, offset: first as u16, len: (last - first) as u16 });
         if left == 0 && self.pool.watch(frame).load(Ordering::SeqCst) & WATCH_TABLE == 0 {
             self.relax(page);
         }
