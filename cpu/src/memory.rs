@@ -148,6 +148,11 @@ impl Vcpu {
 
     /// Implicit supervisor read (descriptor tables, TSS) at any CPL.
     pub fn load_system<T: Word>(&mut self, linear: u64) -> Result<T, Fault> {
+        if self.link.mmu.view() == View::Supervisor
+            && let Some(value) = self.link.mmu.load(linear)
+        {
+            return Ok(value);
+        }
         let mut bytes = [0; 16];
         self.load_bytes(Linear(linear), &mut bytes[..size_of::<T>()], View::Supervisor)?;
         Ok(T::truncate(u128::from_le_bytes(bytes)))

@@ -6,9 +6,16 @@
 use crate::addr::PhysPage;
 use crate::attention::{Attention, bits};
 use crate::counters::Tally;
+#[cfg(loom)]
+use loom::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    thread_local,
+};
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// What a TLB must forget.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -26,7 +33,7 @@ pub(crate) enum Stale {
 }
 
 /// Applying more than this many one by one costs more than filling a TLB again.
-const DROPS: u64 = 512;
+const DROPS: u64 = if cfg!(loom) { 4 } else { 512 };
 
 /// The log. One writer at a time (the mmu lock), any number of readers.
 #[derive(Debug)]
@@ -42,7 +49,7 @@ impl DropLog {
     /// How many drops were ever posted.
     #[inline(always)]
     pub(crate) fn head(&self) -> u64 {
-        self.head.load(Ordering::SeqCst)
+        self.head.load(Ordering::Acquire)
     }
     /// Appends; the caller holds the mmu lock.
     pub(crate) fn post(&self, stale: Stale) {
@@ -55,7 +62,7 @@ impl DropLog {
         };
         let head = self.head.load(Ordering::Relaxed);
         self.ring[(head % DROPS) as usize].store(word, Ordering::Release);
-        self.head.store(head + 1, Ordering::SeqCst);
+        self.head.store(head + 1, Ordering::Release);
     }
     /// Hands every drop since `seen` to `apply`, or [`Stale::Root`] if too many were missed; gives the new `seen`.
     pub(crate) fn since(&self, mut seen: u64, mut apply: impl FnMut(Stale)) -> u64 {
@@ -121,22 +128,29 @@ impl VcpuShare {
         }
     }
     pub(crate) fn is_parked(&self) -> bool {
-        self.parked.load(Ordering::SeqCst)
+        self.parked.load(Ordering::Acquire)
     }
+    /// What this vCPU did through its TLBs is done.
     pub(crate) fn park(&self) {
-        self.parked.store(true, Ordering::SeqCst);
+        self.parked.store(true, Ordering::Release);
     }
     /// From here on others wait for this vCPU; it must look at the log before it uses a TLB.
     pub(crate) fn unpark(self: &Arc<Self>) {
         self.thread.store(thread_number(), Ordering::Relaxed);
-        self.parked.store(false, Ordering::SeqCst);
-        RUNNING.with_borrow_mut(|running| {
+        self.run_again();
+        RUNNING.with(|running| {
+            let mut running = running.borrow_mut();
             if !running.iter().any(|other| Arc::ptr_eq(other, self)) {
                 // Those that only this list still knows are no more.
                 running.retain(|other| Arc::strong_count(other) > 1);
                 running.push(Arc::clone(self));
             }
         });
+    }
+    /// Either who posts sees that this vCPU runs, or this vCPU sees the post: one fence here, one in `wait_until_seen`.
+    fn run_again(&self) {
+        self.parked.store(false, Ordering::Release);
+        fence(Ordering::SeqCst);
     }
     /// Whether this vCPU was last unparked on the calling thread and still runs.
     fn runs_here(&self) -> bool {
@@ -149,12 +163,14 @@ impl VcpuShare {
     pub(crate) fn set_active_root(&self, number: u64) {
         self.active_root.store(number, Ordering::Relaxed);
     }
+    /// What this vCPU did through TLB entries that drops up to number `seen` took away is done.
     pub(crate) fn acknowledge(&self, seen: u64) {
-        self.acknowledged.store(seen, Ordering::SeqCst);
+        self.acknowledged.store(seen, Ordering::Release);
     }
-    /// Whether nothing older than drop number `posted` can still be in use by this vCPU.
-    pub(crate) fn has_seen(&self, posted: u64) -> bool {
-        self.acknowledged.load(Ordering::SeqCst) >= posted
+    /// Whether nothing older than drop number `posted` can still be in use by this vCPU. The caller has passed the fence
+    /// of [`wait_until_seen`] since it posted.
+    fn has_seen(&self, posted: u64) -> bool {
+        self.acknowledged.load(Ordering::Acquire) >= posted
             || self.is_parked()
             || self.thread.load(Ordering::Relaxed) == thread_number()
     }
@@ -164,29 +180,57 @@ impl VcpuShare {
     }
 }
 
+#[cfg(not(loom))]
 thread_local! {
     /// The vCPUs that were ever unparked on this thread.
-    static RUNNING: std::cell::RefCell<Vec<Arc<VcpuShare>>> = const { std::cell::RefCell::new(Vec::new()) };
+    static RUNNING: RefCell<Vec<Arc<VcpuShare>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Does something that may block, with this thread's vCPUs parked meanwhile: who holds what we wait for may be waiting
-/// for them. They find their DRAIN bit set if there is anything to see.
-pub(crate) fn while_parked<T>(block: impl FnOnce() -> T) -> T {
+#[cfg(loom)]
+thread_local! {
+    static RUNNING: RefCell<Vec<Arc<VcpuShare>>> = RefCell::new(Vec::new());
+}
+
+thread_local! {
+    static NUMBER: u64 = {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    };
+}
+
+/// A number that only the current thread has; never 0.
+fn thread_number() -> u64 {
+    NUMBER.with(|number| *number)
+}
+
+/// Does something that may block (taking a lock) with this thread's vCPUs parked meanwhile: whoever holds what is waited for
+/// may itself be waiting for them. Afterwards they find their DRAIN bit set if there is anything to see: look at the
+/// attention word before the TLB is used again.
+pub fn while_parked<T>(block: impl FnOnce() -> T) -> T {
     let parked: Vec<_> =
-        RUNNING.with_borrow(|running| running.iter().filter(|vcpu| vcpu.runs_here()).cloned().collect());
+        RUNNING.with(|running| running.borrow().iter().filter(|vcpu| vcpu.runs_here()).cloned().collect());
     parked.iter().for_each(|vcpu| vcpu.park());
     let result = block();
-    parked.iter().for_each(|vcpu| vcpu.parked.store(false, Ordering::SeqCst));
+    parked.iter().for_each(|vcpu| vcpu.run_again());
     result
+}
+
+/// Whether every vCPU has seen drop number `posted`; no waiting.
+pub(crate) fn all_have_seen(vcpus: &[Arc<VcpuShare>], posted: u64) -> bool {
+    fence(Ordering::SeqCst);
+    vcpus.iter().all(|vcpu| vcpu.has_seen(posted))
 }
 
 /// Waits until every vCPU has seen drop number `posted`. A vCPU of the calling thread cannot be running, so that
 /// vCPUs taking turns on one thread never wait for each other.
 pub(crate) fn wait_until_seen(vcpus: &[Arc<VcpuShare>], posted: u64) {
+    fence(Ordering::SeqCst);
     for vcpu in vcpus {
         let mut spins = 0u32;
         while !vcpu.has_seen(posted) {
             spins += 1;
+            #[cfg(loom)]
+            loom::thread::yield_now();
             if spins < 64 {
                 std::hint::spin_loop();
             } else {
@@ -196,14 +240,107 @@ pub(crate) fn wait_until_seen(vcpus: &[Arc<VcpuShare>], posted: u64) {
     }
 }
 
-/// A number that only the current thread has; never 0.
-fn thread_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local!(static MINE: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
-    MINE.with(|mine| *mine)
+/// `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`: every interleaving of the protocol (S17, I7).
+#[cfg(all(test, loom))]
+mod loom_model {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::{Arc as LoomArc, Mutex};
+
+    /// A monitor word that leads to a frame; 0 when it is gone.
+    struct World {
+        log: DropLog,
+        word: AtomicU64,
+        frame: UnsafeCell<u64>,
+        lock: Mutex<()>,
+        vcpus: Vec<Arc<VcpuShare>>,
+    }
+
+    // SAFETY is loom's business: it reports a frame that is used while it is being reused.
+    fn world(count: usize) -> LoomArc<World> {
+        let vcpus = (0..count).map(|_| Arc::new(VcpuShare::new(Arc::default()))).collect();
+        LoomArc::new(World {
+            log: DropLog::new(),
+            word: AtomicU64::new(1),
+            frame: UnsafeCell::new(7),
+            lock: Mutex::new(()),
+            vcpus,
+        })
+    }
+
+    /// A vCPU: a TLB of one entry, filled from the word without a lock, used, dropped at boundaries.
+    fn run(world: &World, number: usize, blocks: usize) {
+        let vcpu = &world.vcpus[number];
+        let (mut tlb, mut seen) = (false, 0);
+        vcpu.unpark();
+        for _ in 0..blocks {
+            seen = world.log.since(seen, |_| tlb = false);
+            vcpu.acknowledge(seen);
+            if !tlb {
+                tlb = world.word.load(Ordering::Acquire) != 0;
+            }
+            if tlb {
+                world.frame.with(|frame| assert!(!frame.is_null()));
+            }
+        }
+        vcpu.park();
+    }
+
+    /// Takes the mapping away and reuses the frame.
+    fn reclaim(world: &World) {
+        let guard = while_parked(|| world.lock.lock());
+        if world.word.swap(0, Ordering::AcqRel) != 0 {
+            world.log.post(Stale::All);
+            wait_until_seen(&world.vcpus, world.log.head());
+            world.frame.with_mut(|frame| assert!(!frame.is_null()));
+        }
+        drop(guard);
+    }
+
+    #[test]
+    fn no_frame_is_reused_while_a_vcpu_uses_it() {
+        loom::model(|| {
+            let world = world(1);
+            let other = world.clone();
+            let vcpu = loom::thread::spawn(move || run(&other, 0, 2));
+            reclaim(&world);
+            vcpu.join().ok();
+        });
+    }
+
+    #[test]
+    fn parked_and_running_again() {
+        loom::model(|| {
+            let world = world(1);
+            let other = world.clone();
+            let vcpu = loom::thread::spawn(move || {
+                run(&other, 0, 1);
+                run(&other, 0, 1);
+            });
+            reclaim(&world);
+            vcpu.join().ok();
+        });
+    }
+
+    #[test]
+    fn two_who_wait_for_each_other() {
+        loom::model(|| {
+            let world = world(2);
+            let other = world.clone();
+            let second = loom::thread::spawn(move || {
+                other.vcpus[1].unpark();
+                reclaim(&other);
+                other.vcpus[1].park();
+            });
+            world.vcpus[0].unpark();
+            reclaim(&world);
+            world.vcpus[0].park();
+            second.join().ok();
+        });
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -35,7 +35,7 @@ pub use addr::{GuestPhys, Linear, PhysPage, RegionId};
 pub use attention::Attention;
 pub use counters::{Counters, FaultClass};
 pub use dma::Dma;
-pub use drain::CodeWrite;
+pub use drain::{CodeWrite, while_parked};
 pub use explain::Explanation;
 pub use fault::{Access, PageFault, View};
 pub use frames::{FrameOrder, Pool, PoolError};

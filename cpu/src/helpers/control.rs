@@ -209,9 +209,10 @@ fn smsw(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
 
 fn clts(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     cpu.require_cpl0()?;
+    let older = cpu.link.mode;
     cpu.state.control.cr0 &= !cr0::TS;
     cpu.update_mode();
-    Ok(Flow::Leave)
+    Ok(if cpu.link.mode == older { Flow::Next } else { Flow::Leave })
 }
 
 fn invlpg(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {

@@ -4,7 +4,7 @@
 
 use super::descriptor::{Descriptor, is_null, rpl, selector_error, system};
 use super::privilege::StackCheck;
-use super::stack_frame::{Stack, stack_view};
+use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, switch_task};
 use super::{Args, Flow, Helper};
 use crate::fault::Fault;
@@ -206,11 +206,11 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
 
 /// Pushes CS and RIP on the current stack and gives the new RSP.
 fn push_return(cpu: &mut Vcpu, width: Width) -> Result<u64, Fault> {
-    let mut stack = Stack::current(cpu, 0);
-    stack.push(width, u64::from(cpu.state.segment(Seg::Cs).selector))?;
-    stack.push(width, cpu.state.rip & width.mask())?;
-    stack.commit(cpu)?;
-    Ok(stack.new_rsp(cpu.state.gpr(RSP)))
+    let mut frame = Frame::on(Stack::current(cpu, 0), width);
+    frame.push(u64::from(cpu.state.segment(Seg::Cs).selector))?;
+    frame.push(cpu.state.rip)?;
+    frame.commit(cpu)?;
+    Ok(frame.stack.new_rsp(cpu.state.gpr(RSP)))
 }
 
 /// A call to an inner level: switches to the stack that the TSS names and copies the parameters.
@@ -220,37 +220,39 @@ fn call_inner(cpu: &mut Vcpu, gate: &CallGate) -> Result<Flow, Fault> {
     let older_sp = cpu.state.gpr(RSP);
     let (cs, rip) = (cpu.state.segment(Seg::Cs).selector, cpu.state.rip);
     if gate.width == Width::B8 {
-        let mut stack = Stack::flat(cpu.tss_rsp(level, 0)?, stack_view(level), 0);
+        let stack = Stack::flat(cpu.tss_rsp(level, 0)?, stack_view(level), 0);
+        let mut frame = Frame::on(stack, Width::B8);
         for value in [u64::from(older_ss), older_sp, u64::from(cs), rip] {
-            stack.push(Width::B8, value)?;
+            frame.push(value)?;
         }
         cpu.check_target(gate.code, gate.offset, 0)?;
         let code = cpu.mark_accessed(gate.selector, gate.code)?;
-        stack.commit(cpu)?;
+        frame.commit(cpu)?;
         cpu.set_null_ss(u16::from(level));
-        cpu.state.set_gpr(RSP, stack.sp);
+        cpu.state.set_gpr(RSP, frame.stack.sp);
         cpu.enter_code(gate.selector, code, level, gate.offset);
         cpu.update_mode();
         return Ok(Flow::Leave);
     }
     let (ss_selector, sp) = cpu.tss_stack(level, 0)?;
     let ss = cpu.stack_segment(ss_selector, level, StackCheck::FromTss, 0)?;
-    let mut stack = Stack::segmented(ss, sp, stack_view(level), selector_error(ss_selector));
     let width = gate.width;
+    let stack = Stack::segmented(ss, sp, stack_view(level), selector_error(ss_selector));
+    let mut frame = Frame::on(stack, width);
     let older = Stack::current(cpu, 0);
-    stack.push(width, u64::from(older_ss))?;
-    stack.push(width, older_sp & width.mask())?;
+    frame.push(u64::from(older_ss))?;
+    frame.push(older_sp)?;
     for n in (0..u64::from(gate.parameters)).rev() {
         let parameter = older.peek(cpu, width, n * width.bytes())?;
-        stack.push(width, parameter)?;
+        frame.push(parameter)?;
     }
-    stack.push(width, u64::from(cs))?;
-    stack.push(width, rip & width.mask())?;
+    frame.push(u64::from(cs))?;
+    frame.push(rip)?;
     cpu.check_target(gate.code, gate.offset, 0)?;
     let code = cpu.mark_accessed(gate.selector, gate.code)?;
-    stack.commit(cpu)?;
+    frame.commit(cpu)?;
     cpu.state.seg[Seg::Ss as usize] = ss;
-    let rsp = stack.new_rsp(older_sp);
+    let rsp = frame.stack.new_rsp(older_sp);
     cpu.state.set_gpr(RSP, rsp);
     cpu.enter_code(gate.selector, code, level, gate.offset);
     cpu.update_mode();

@@ -1,11 +1,9 @@
 //! Instructions that move or change the system flags: CLI, STI, PUSHF, POPF, CLAC, STAC (SDM vol. 2; vol. 3, 21.3–21.4
 //! for virtual-8086 extensions and protected-mode virtual interrupts).
 
-use super::stack_frame::Stack;
 use super::{Args, Flow, Helper};
 use crate::fault::Fault;
 use crate::state::control::cr4;
-use crate::state::slots::RSP;
 use crate::state::{InterruptShadow, flags};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
@@ -51,9 +49,10 @@ fn cli(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
 fn sti(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     match interrupt_flag(cpu)? {
         InterruptFlag::Real => {
-            if cpu.state.rflags & flags::IF == 0 {
-                cpu.state.shadow = InterruptShadow::Sti;
+            if cpu.state.rflags & flags::IF != 0 {
+                return Ok(Flow::Next);
             }
+            cpu.state.shadow = InterruptShadow::Sti;
             cpu.set_flags(flags::IF, flags::IF);
         }
         InterruptFlag::Virtual => {
@@ -76,11 +75,7 @@ fn pushf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
         let interrupt = if rflags & flags::VIF != 0 { flags::IF } else { 0 };
         image = image & !flags::IF | interrupt | flags::IOPL;
     }
-    let mut stack = Stack::current(cpu, 0);
-    stack.push(args.width, image)?;
-    stack.commit(cpu)?;
-    let rsp = stack.new_rsp(cpu.state.gpr(RSP));
-    cpu.state.set_gpr(RSP, rsp);
+    cpu.push_width(args.width, image)?;
     Ok(Flow::Next)
 }
 
@@ -90,8 +85,7 @@ fn popf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     if virtual_if && (cpu.state.control.cr4 & cr4::VME == 0 || args.width != Width::B2) {
         return Err(Fault::gp(0));
     }
-    let mut stack = Stack::current(cpu, 0);
-    let mut image = stack.pop(cpu, args.width)?;
+    let mut image = cpu.stack_at_width(args.width, 0)?;
     let mut mask = flags::STATUS | flags::TF | flags::DF | flags::NT;
     if args.width != Width::B2 {
         // RF is cleared by POPF.
@@ -114,11 +108,15 @@ fn popf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
             mask |= flags::IF;
         }
     }
-    let rsp = stack.new_rsp(cpu.state.gpr(RSP));
-    cpu.state.set_gpr(RSP, rsp);
+    cpu.release(args.width.bytes());
+    let older = cpu.state.rflags;
     cpu.set_flags(mask, image);
-    cpu.update_mode();
-    Ok(Flow::Leave)
+    let changed = older ^ cpu.state.rflags;
+    if changed & flags::AC != 0 {
+        cpu.update_mode();
+    }
+    // Traps, interrupts that were waiting, alignment checks: the block ends. Else it goes on.
+    Ok(if changed & (flags::TF | flags::IF | flags::AC) != 0 { Flow::Leave } else { Flow::Next })
 }
 
 fn set_ac(cpu: &mut Vcpu, value: u64) -> Result<Flow, Fault> {
@@ -126,6 +124,7 @@ fn set_ac(cpu: &mut Vcpu, value: u64) -> Result<Flow, Fault> {
         return Err(Fault::ud());
     }
     cpu.set_flags(flags::AC, value);
+    let older = cpu.link.mode;
     cpu.update_mode();
-    Ok(Flow::Leave)
+    Ok(if cpu.link.mode == older { Flow::Next } else { Flow::Leave })
 }

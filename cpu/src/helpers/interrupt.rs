@@ -7,7 +7,7 @@
 use super::descriptor::{Descriptor, selector_error, system};
 use super::msr::number::APIC_BASE;
 use super::privilege::{StackCheck, with_ext};
-use super::stack_frame::{Stack, stack_view};
+use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, Switched, switch_to};
 use super::{Args, Flow, Helper, v86};
 use crate::exit::Activity;
@@ -16,6 +16,7 @@ use crate::state::slots::RSP;
 use crate::state::{InterruptShadow, Seg, State, flags};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
+use umbra_mmu::fault::View;
 
 /// INT n: `imm` is the vector.
 pub static INT: Helper = Helper { name: "int", run: int };
@@ -232,6 +233,8 @@ pub fn inject(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
 
 fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     cpu.materialise_flags();
+    // Tables and inner stacks are accessed with supervisor rights: through that view's TLB.
+    cpu.link.mmu.set_view(View::Supervisor);
     let done = if !cpu.state.protected() {
         real_mode(cpu, event).map(|()| Switched::Done)
     } else if cpu.state.long_mode() {
@@ -239,7 +242,10 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     } else {
         protected_mode(cpu, event)
     };
-    let switched = done.map_err(|fault| with_ext(fault, event.ext()))?;
+    let switched = done.map_err(|fault| {
+        cpu.link.mmu.set_view(cpu.view());
+        with_ext(fault, event.ext())
+    })?;
     cpu.state.shadow = InterruptShadow::None;
     cpu.link.suppress_trap = true;
     if event.vector == vector::DB && event.class != Class::Software {
@@ -265,12 +271,12 @@ fn real_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
 
 /// Pushes flags, CS and IP as real-address mode does and goes to `target` (segment << 16 | offset).
 pub(super) fn enter_real_handler(cpu: &mut Vcpu, target: u32, flags: u64) -> Result<(), Fault> {
-    let mut stack = Stack::current(cpu, 0);
-    stack.push(Width::B2, flags & 0xffff)?;
-    stack.push(Width::B2, u64::from(cpu.state.segment(Seg::Cs).selector))?;
-    stack.push(Width::B2, cpu.state.rip & 0xffff)?;
-    stack.commit(cpu)?;
-    let rsp = stack.new_rsp(cpu.state.gpr(RSP));
+    let mut frame = Frame::on(Stack::current(cpu, 0), Width::B2);
+    frame.push(flags)?;
+    frame.push(u64::from(cpu.state.segment(Seg::Cs).selector))?;
+    frame.push(cpu.state.rip)?;
+    frame.commit(cpu)?;
+    let rsp = frame.stack.new_rsp(cpu.state.gpr(RSP));
     cpu.state.set_gpr(RSP, rsp);
     cpu.set_real_segment(Seg::Cs, (target >> 16) as u16);
     cpu.state.rip = u64::from(target & 0xffff);
@@ -355,28 +361,28 @@ fn long_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
         0 => rsp,
         ist => cpu.tss_ist(ist, ext)?,
     };
-    let mut stack = Stack::flat(sp & !0xf, stack_view(to.level), ext);
+    let mut frame = Frame::on(Stack::flat(sp & !0xf, stack_view(to.level), ext), Width::B8);
     let flags = event.pushed_flags(cpu.state.rflags);
-    let frame = [
+    let items = [
         u64::from(cpu.state.segment(Seg::Ss).selector),
         rsp,
         flags,
         u64::from(cpu.state.segment(Seg::Cs).selector),
         cpu.state.rip,
     ];
-    for value in frame {
-        stack.push(Width::B8, value)?;
+    for value in items {
+        frame.push(value)?;
     }
     if let Some(code) = event.error_code {
-        stack.push(Width::B8, u64::from(code))?;
+        frame.push(u64::from(code))?;
     }
     cpu.check_target(to.code, to.offset, ext)?;
     let code = cpu.mark_accessed(to.selector, to.code)?;
-    stack.commit(cpu)?;
+    frame.commit(cpu)?;
     if inner {
         cpu.set_null_ss(u16::from(to.level));
     }
-    cpu.state.set_gpr(RSP, stack.sp);
+    cpu.state.set_gpr(RSP, frame.stack.sp);
     finish(cpu, &to, code);
     Ok(())
 }
@@ -404,7 +410,7 @@ fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     let rsp = cpu.state.gpr(RSP);
     let v86 = cpu.state.v86();
     let inner = to.level < cpu.state.cpl;
-    let (mut stack, ss) = if inner {
+    let (stack, ss) = if inner {
         let (selector, sp) = cpu.tss_stack(to.level, ext)?;
         let ss = cpu.stack_segment(selector, to.level, StackCheck::FromTss, ext)?;
         (Stack::segmented(ss, sp, stack_view(to.level), selector_error(selector) | ext), Some(ss))
@@ -412,24 +418,25 @@ fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
         let ss = *cpu.state.segment(Seg::Ss);
         (Stack::segmented(ss, rsp, stack_view(to.level), ext), None)
     };
+    let mut frame = Frame::on(stack, to.width);
     if v86 {
         for seg in [Seg::Gs, Seg::Fs, Seg::Ds, Seg::Es] {
-            stack.push(to.width, u64::from(cpu.state.segment(seg).selector))?;
+            frame.push(u64::from(cpu.state.segment(seg).selector))?;
         }
     }
     if inner {
-        stack.push(to.width, u64::from(cpu.state.segment(Seg::Ss).selector))?;
-        stack.push(to.width, rsp)?;
+        frame.push(u64::from(cpu.state.segment(Seg::Ss).selector))?;
+        frame.push(rsp)?;
     }
-    stack.push(to.width, flags)?;
-    stack.push(to.width, u64::from(cs))?;
-    stack.push(to.width, rip)?;
+    frame.push(flags)?;
+    frame.push(u64::from(cs))?;
+    frame.push(rip)?;
     if let Some(code) = event.error_code {
-        stack.push(to.width, u64::from(code))?;
+        frame.push(u64::from(code))?;
     }
     cpu.check_target(to.code, to.offset, ext)?;
     let code = cpu.mark_accessed(to.selector, to.code)?;
-    stack.commit(cpu)?;
+    frame.commit(cpu)?;
     if let Some(ss) = ss {
         cpu.state.seg[Seg::Ss as usize] = ss;
     }
@@ -438,7 +445,7 @@ fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
             cpu.clear_segment(seg);
         }
     }
-    let rsp = stack.new_rsp(rsp);
+    let rsp = frame.stack.new_rsp(rsp);
     cpu.state.set_gpr(RSP, rsp);
     finish(cpu, &to, code);
     Ok(Switched::Done)

@@ -145,6 +145,10 @@ fn pusha(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let bytes = args.width.bytes();
     let (mask, sp) = (cpu.sp_mask(), cpu.state.slots.get(RSP));
     let at = |n: u64| sp.wrapping_sub(bytes * (n + 1)) & mask;
+    // SDM vol. 2, PUSHA, real-address and virtual-8086 mode exceptions: not #SS.
+    if cpu.state.paragraph_segments() && args.width == Width::B2 && matches!(sp & mask, 7 | 9 | 11 | 13 | 15) {
+        return Err(Fault::gp(0));
+    }
     for n in 0..8 {
         cpu.reserve(Seg::Ss, at(n), bytes)?;
     }

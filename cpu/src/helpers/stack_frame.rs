@@ -23,16 +23,14 @@ enum Space {
     Segmented(Segment),
 }
 
-/// A stack on which a frame is built or read.
-#[derive(Clone, Debug)]
+/// A stack that a transfer reads from or builds a frame on.
+#[derive(Copy, Clone, Debug)]
 pub struct Stack {
     space: Space,
     view: View,
     error_code: u32,
     /// The stack pointer as pushes and pops have left it.
     pub sp: u64,
-    items: [(u64, u64, Width); MOST],
-    count: usize,
 }
 
 impl Stack {
@@ -48,7 +46,7 @@ impl Stack {
 
     /// A stack in 64-bit mode.
     pub fn flat(sp: u64, view: View, error_code: u32) -> Stack {
-        Stack { space: Space::Flat, view, error_code, sp, items: [(0, 0, Width::B1); MOST], count: 0 }
+        Stack { space: Space::Flat, view, error_code, sp }
     }
 
     /// A stack through a segment.
@@ -94,47 +92,6 @@ impl Stack {
         }
     }
 
-    /// Adds an item to the frame: moves the stack pointer down and checks the segment's limit. Nothing is written yet.
-    pub fn push(&mut self, width: Width, value: u64) -> Result<(), Fault> {
-        let sp = self.wrap(self.sp.wrapping_sub(width.bytes()));
-        let linear = self.linear(sp, width.bytes())?;
-        let Some(item) = self.items.get_mut(self.count) else {
-            return Err(Fault::ss(self.error_code));
-        };
-        *item = (linear, value, width);
-        self.count += 1;
-        self.sp = sp;
-        Ok(())
-    }
-
-    /// Writes the whole frame, or nothing. A page fault is that of the first item that cannot be written.
-    pub fn commit(&self, cpu: &mut Vcpu) -> Result<(), Fault> {
-        let items = &self.items[..self.count];
-        let (Some(first), Some(last)) = (items.first(), items.last()) else {
-            return Ok(());
-        };
-        let len = first.0.wrapping_add(first.2.bytes()).wrapping_sub(last.0);
-        if len <= 512 && len >= items.len() as u64 && (last.0 & (PAGE_SIZE - 1)) + len <= PAGE_SIZE {
-            let mut bytes = [0; 512];
-            for (linear, value, width) in items {
-                let at = linear.wrapping_sub(last.0) as usize;
-                let width = width.bytes() as usize;
-                bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
-            }
-            return cpu.store_bytes(Linear(last.0), &bytes[..len as usize], self.view).map_err(|mut fault| {
-                fault.linear = Linear(first.0);
-                fault
-            });
-        }
-        for (linear, _, width) in items {
-            cpu.reserve_linear(Linear(*linear), width.bytes(), self.view)?;
-        }
-        for (linear, value, width) in items {
-            cpu.store_bytes(Linear(*linear), &value.to_le_bytes()[..width.bytes() as usize], self.view)?;
-        }
-        Ok(())
-    }
-
     /// Reads the next item and moves the stack pointer up.
     pub fn pop(&mut self, cpu: &mut Vcpu, width: Width) -> Result<u64, Fault> {
         let value = self.peek(cpu, width, 0)?;
@@ -145,6 +102,13 @@ impl Stack {
     /// Reads the item `bytes` above the stack pointer without moving it.
     pub fn peek(&self, cpu: &mut Vcpu, width: Width, bytes: u64) -> Result<u64, Fault> {
         let linear = self.linear(self.wrap(self.sp.wrapping_add(bytes)), width.bytes())?;
+        if self.view == cpu.link.mmu.view() {
+            return Ok(match width {
+                Width::B2 => cpu.load_linear::<u16>(linear)?.into(),
+                Width::B4 => cpu.load_linear::<u32>(linear)?.into(),
+                _ => cpu.load_linear::<u64>(linear)?,
+            });
+        }
         let mut value = [0; 8];
         cpu.load_bytes(Linear(linear), &mut value[..width.bytes() as usize], self.view)?;
         Ok(u64::from_le_bytes(value))
@@ -157,6 +121,78 @@ impl Stack {
             Space::Segmented(ss) if !ss.big() => older & !0xffff & 0xffff_ffff | self.sp & 0xffff,
             _ => self.sp,
         }
+    }
+}
+
+/// Items of one width pushed on a stack.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The stack below the items pushed so far.
+    pub stack: Stack,
+    width: Width,
+    top: u64,
+    values: [u64; MOST],
+    count: usize,
+}
+
+impl Frame {
+    /// An empty frame on `stack`.
+    pub fn on(stack: Stack, width: Width) -> Frame {
+        Frame { stack, width, top: stack.sp, values: [0; MOST], count: 0 }
+    }
+
+    /// Adds an item: moves the stack pointer down and checks the segment's limit. Nothing is written yet.
+    pub fn push(&mut self, value: u64) -> Result<(), Fault> {
+        let sp = self.stack.wrap(self.stack.sp.wrapping_sub(self.width.bytes()));
+        self.stack.linear(sp, self.width.bytes())?;
+        let Some(place) = self.values.get_mut(self.count) else {
+            return Err(Fault::ss(self.stack.error_code));
+        };
+        *place = value;
+        self.count += 1;
+        self.stack.sp = sp;
+        Ok(())
+    }
+
+    /// The linear address of item `n`.
+    fn address(&self, n: usize) -> Result<u64, Fault> {
+        let down = self.width.bytes() * (n as u64 + 1);
+        self.stack.linear(self.stack.wrap(self.top.wrapping_sub(down)), self.width.bytes())
+    }
+
+    /// Writes the whole frame, or nothing. A page fault is that of the first item that cannot be written.
+    pub fn commit(&self, cpu: &mut Vcpu) -> Result<(), Fault> {
+        let Some(last) = self.count.checked_sub(1) else {
+            return Ok(());
+        };
+        let (high, low, bytes) = (self.address(0)?, self.address(last)?, self.width.bytes());
+        let together = high.wrapping_sub(low) == bytes * last as u64
+            && (low & (PAGE_SIZE - 1)) + bytes * self.count as u64 <= PAGE_SIZE
+            && low & (bytes - 1) == 0;
+        // One page, aligned: if the first store hits the TLB, so do all.
+        if together && self.stack.view == cpu.link.mmu.view() && self.store_hits(cpu, low) {
+            return Ok(());
+        }
+        for n in 0..self.count {
+            cpu.reserve_linear(Linear(self.address(n)?), bytes, self.stack.view)?;
+        }
+        for (n, value) in self.values[..self.count].iter().enumerate() {
+            let linear = Linear(self.address(n)?);
+            cpu.store_bytes(linear, &value.to_le_bytes()[..bytes as usize], self.stack.view)?;
+        }
+        Ok(())
+    }
+
+    fn store_hits(&self, cpu: &Vcpu, low: u64) -> bool {
+        let mmu = &cpu.link.mmu;
+        self.values[..self.count].iter().rev().zip(0..).all(|(&value, n)| {
+            let at = low + self.width.bytes() * n;
+            match self.width {
+                Width::B2 => mmu.store(at, value as u16),
+                Width::B4 => mmu.store(at, value as u32),
+                _ => mmu.store(at, value),
+            }
+        })
     }
 }
 

@@ -172,8 +172,9 @@ fn swapgs(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     cpu.require_cpl0()?;
     let gs = &mut cpu.state.seg[Seg::Gs as usize];
     std::mem::swap(&mut gs.base, &mut cpu.state.msr.kernel_gs_base);
+    let older = cpu.link.mode;
     cpu.update_mode();
-    Ok(Flow::Leave)
+    Ok(if cpu.link.mode == older { Flow::Next } else { Flow::Leave })
 }
 
 fn base_segment(cpu: &Vcpu, encoding: u8) -> Result<usize, Fault> {

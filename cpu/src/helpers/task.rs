@@ -8,7 +8,7 @@ use super::Flow;
 use super::descriptor::{Descriptor, is_null, rpl, selector_error, system};
 use super::interrupt::deliver_fault;
 use super::privilege::with_ext;
-use super::stack_frame::{Stack, stack_view};
+use super::stack_frame::{Frame, Stack, stack_view};
 use crate::fault::Fault;
 use crate::state::control::{cr0, cr4};
 use crate::state::slots::RSP;
@@ -334,9 +334,9 @@ fn load_data(cpu: &mut Vcpu, seg: Seg, selector: u16) -> Result<(), Fault> {
 fn push_error_code(cpu: &mut Vcpu, width: Width, code: u32, ext: u32) -> Result<(), Fault> {
     let sp = cpu.state.gpr(RSP);
     let ss = *cpu.state.segment(Seg::Ss);
-    let mut stack = Stack::segmented(ss, sp, stack_view(cpu.state.cpl), ext);
-    stack.push(width, u64::from(code))?;
-    stack.commit(cpu)?;
-    cpu.state.set_gpr(RSP, stack.new_rsp(sp));
+    let mut frame = Frame::on(Stack::segmented(ss, sp, stack_view(cpu.state.cpl), ext), width);
+    frame.push(u64::from(code))?;
+    frame.commit(cpu)?;
+    cpu.state.set_gpr(RSP, frame.stack.new_rsp(sp));
     Ok(())
 }

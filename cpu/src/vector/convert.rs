@@ -1,6 +1,7 @@
 //! Conversions between integers and floating-point numbers, and between formats (SDM vol. 1, 11.4.1.6; vol. 2, CVT*).
 
 use super::lanes::{high, join, low, map, pair, split, with_low32, with_low64};
+use super::native;
 use super::{env, finish, float_forms, general_or_temporary, set_xmm, set_xmm_zeroing, xmm, ymm};
 use crate::helpers::{Flow, Helper};
 use crate::softfloat::{self as soft, Env, F32, F64, Rounding};
@@ -8,11 +9,11 @@ use crate::uop::Width;
 
 float_forms! {
     /// CVTDQ2PS.
-    CVTDQ2PS = |_, b, _, env| map(b, |x: u32| soft::from_i32::<F32>(x as i32, env).0);
+    CVTDQ2PS = |_, b, _, env| map(b, |x: u32| native::single_of(x as i32, env).0);
     /// CVTPS2DQ.
-    CVTPS2DQ = |_, b, _, env| map(b, |x: i32| soft::to_i32(F32(x as u32), env));
+    CVTPS2DQ = |_, b, _, env| map(b, |x: i32| dword_of_single(F32(x as u32), env));
     /// CVTTPS2DQ.
-    CVTTPS2DQ = |_, b, _, env| truncating(env, |env| map(b, |x: i32| soft::to_i32(F32(x as u32), env)));
+    CVTTPS2DQ = |_, b, _, env| truncating(env, |env| map(b, |x: i32| dword_of_single(F32(x as u32), env)));
     /// CVTDQ2PD.
     CVTDQ2PD = |_, b, _, _env| pair(double(b as i32), double((b >> 32) as i32));
     /// CVTPD2DQ, CVTPD2PI.
@@ -47,16 +48,26 @@ fn double(x: i32) -> u64 {
 }
 
 fn widen(x: u32, env: &mut Env) -> u64 {
-    soft::convert::<F32, F64>(F32(x), env).0
+    native::widen(F32(x), env).0
 }
 
 fn narrow(x: u64, env: &mut Env) -> u32 {
-    soft::convert::<F64, F32>(F64(x), env).0
+    native::narrow(F64(x), env).0
+}
+
+/// A single as a 32-bit integer.
+fn dword_of_single(x: F32, env: &mut Env) -> i32 {
+    native::dword_of(f64::from(f32::from_bits(x.0)), env).unwrap_or_else(|| soft::to_i32(x, env))
+}
+
+/// A double as a 32-bit integer.
+fn dword_of_double(x: F64, env: &mut Env) -> i32 {
+    native::dword_of(f64::from_bits(x.0), env).unwrap_or_else(|| soft::to_i32(x, env))
 }
 
 fn doubles_to_dwords(x: u128, env: &mut Env) -> u128 {
-    let first = soft::to_i32(F64(low(x)), env);
-    let second = soft::to_i32(F64(high(x)), env);
+    let first = dword_of_double(F64(low(x)), env);
+    let second = dword_of_double(F64(high(x)), env);
     join::<i32>([first, second, 0, 0])
 }
 
@@ -68,8 +79,8 @@ fn doubles_to_singles(x: u128, env: &mut Env) -> u128 {
 
 fn singles_to_dwords(x: u128, env: &mut Env) -> u128 {
     let x = split::<u32>(x);
-    let first = soft::to_i32(F32(x[0]), env);
-    let second = soft::to_i32(F32(x[1]), env);
+    let first = dword_of_single(F32(x[0]), env);
+    let second = dword_of_single(F32(x[1]), env);
     join::<i32>([first, second, 0, 0])
 }
 
@@ -95,6 +106,10 @@ macro_rules! to_integer {
                 let mut env = env(cpu);
                 if $truncate {
                     env.rounding = Rounding::Zero;
+                }
+                if let Some(integer) = native::dword_of($host, &env) {
+                    cpu.state.set_gpr(args.a, i64::from(integer) as u64 & args.width.mask());
+                    return Ok(Flow::Next);
                 }
                 let result = match args.width {
                     Width::B8 => soft::to_i64($number, &mut env) as u64,

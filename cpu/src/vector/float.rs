@@ -6,44 +6,45 @@
 
 use super::integer::horizontal;
 use super::lanes::{join, low, map, split, with_low32, with_low64, zip};
+use super::native::{self, Host};
 use super::{env, finish, float_forms, integer_forms, set_status, xmm};
 use crate::helpers::{Flow, Helper};
-use crate::softfloat::{self as soft, Comparison, Env, F32, F64, Flags, Format, Relation, Rounding};
+use crate::softfloat::{Comparison, Env, F32, F64, Flags, Format, Relation, Rounding};
 use crate::state::flags;
 
 /// Declares packed and scalar forms of two-operand arithmetic.
 macro_rules! arithmetic {
-    ($($function:ident: $ps:ident $pd:ident $ss:ident $sd:ident;)*) => {
+    ($($function:ident $packed:ident: $ps:ident $pd:ident $ss:ident $sd:ident;)*) => {
         float_forms! {$(
             #[doc = concat!("Packed single ", stringify!($function), ".")]
-            $ps = |a, b, _, env| zip(a, b, |x: F32, y| soft::$function(x, y, env));
+            $ps = |a, b, _, env| native::$packed::<F32>(a, b, env);
             #[doc = concat!("Packed double ", stringify!($function), ".")]
-            $pd = |a, b, _, env| zip(a, b, |x: F64, y| soft::$function(x, y, env));
+            $pd = |a, b, _, env| native::$packed::<F64>(a, b, env);
             #[doc = concat!("Scalar single ", stringify!($function), ".")]
-            $ss = |a, b, _, env| with_low32(a, soft::$function(F32(a as u32), F32(b as u32), env).0);
+            $ss = |a, b, _, env| with_low32(a, native::$function(F32(a as u32), F32(b as u32), env).0);
             #[doc = concat!("Scalar double ", stringify!($function), ".")]
-            $sd = |a, b, _, env| with_low64(a, soft::$function(F64(low(a)), F64(low(b)), env).0);
+            $sd = |a, b, _, env| with_low64(a, native::$function(F64(low(a)), F64(low(b)), env).0);
         )*}
     };
 }
 arithmetic! {
-    add: ADDPS ADDPD ADDSS ADDSD;
-    sub: SUBPS SUBPD SUBSS SUBSD;
-    mul: MULPS MULPD MULSS MULSD;
-    div: DIVPS DIVPD DIVSS DIVSD;
-    min: MINPS MINPD MINSS MINSD;
-    max: MAXPS MAXPD MAXSS MAXSD;
+    add add_packed: ADDPS ADDPD ADDSS ADDSD;
+    sub sub_packed: SUBPS SUBPD SUBSS SUBSD;
+    mul mul_packed: MULPS MULPD MULSS MULSD;
+    div div_packed: DIVPS DIVPD DIVSS DIVSD;
+    min min_packed: MINPS MINPD MINSS MINSD;
+    max max_packed: MAXPS MAXPD MAXSS MAXSD;
 }
 
 float_forms! {
     /// SQRTPS.
-    SQRTPS = |_, b, _, env| map(b, |x: F32| soft::sqrt(x, env));
+    SQRTPS = |_, b, _, env| map(b, |x: F32| native::sqrt(x, env));
     /// SQRTPD.
-    SQRTPD = |_, b, _, env| map(b, |x: F64| soft::sqrt(x, env));
+    SQRTPD = |_, b, _, env| map(b, |x: F64| native::sqrt(x, env));
     /// SQRTSS.
-    SQRTSS = |a, b, _, env| with_low32(a, soft::sqrt(F32(b as u32), env).0);
+    SQRTSS = |a, b, _, env| with_low32(a, native::sqrt(F32(b as u32), env).0);
     /// SQRTSD.
-    SQRTSD = |a, b, _, env| with_low64(a, soft::sqrt(F64(low(b)), env).0);
+    SQRTSD = |a, b, _, env| with_low64(a, native::sqrt(F64(low(b)), env).0);
     /// CMPPS.
     CMPPS = |a, b, imm, env| zip(a, b, |x: F32, y| F32(if holds(x, y, imm, env) { u32::MAX } else { 0 }));
     /// CMPPD.
@@ -65,19 +66,19 @@ float_forms! {
     /// ROUNDSD.
     ROUNDSD = |a, b, imm, env| with_low64(a, round(F64(low(b)), imm, env).0);
     /// HADDPS.
-    HADDPS = |a, b, _, env| horizontal(a, b, |x: F32, y| soft::add(x, y, env));
+    HADDPS = |a, b, _, env| horizontal(a, b, |x: F32, y| native::add(x, y, env));
     /// HADDPD.
-    HADDPD = |a, b, _, env| horizontal(a, b, |x: F64, y| soft::add(x, y, env));
+    HADDPD = |a, b, _, env| horizontal(a, b, |x: F64, y| native::add(x, y, env));
     /// HSUBPS.
-    HSUBPS = |a, b, _, env| horizontal(a, b, |x: F32, y| soft::sub(x, y, env));
+    HSUBPS = |a, b, _, env| horizontal(a, b, |x: F32, y| native::sub(x, y, env));
     /// HSUBPD.
-    HSUBPD = |a, b, _, env| horizontal(a, b, |x: F64, y| soft::sub(x, y, env));
+    HSUBPD = |a, b, _, env| horizontal(a, b, |x: F64, y| native::sub(x, y, env));
     /// ADDSUBPS: subtracts in even lanes, adds in odd ones.
     ADDSUBPS = |a, b, _, env| {
         let mut odd = true;
         zip(a, b, |x: F32, y| {
             odd = !odd;
-            if odd { soft::add(x, y, env) } else { soft::sub(x, y, env) }
+            if odd { native::add(x, y, env) } else { native::sub(x, y, env) }
         })
     };
     /// ADDSUBPD.
@@ -85,24 +86,24 @@ float_forms! {
         let mut odd = true;
         zip(a, b, |x: F64, y| {
             odd = !odd;
-            if odd { soft::add(x, y, env) } else { soft::sub(x, y, env) }
+            if odd { native::add(x, y, env) } else { native::sub(x, y, env) }
         })
     };
     /// DPPS.
     DPPS = |a, b, imm, env| {
         let (x, y) = (split::<F32>(a), split::<F32>(b));
-        let mut product = |i: usize| if imm >> (4 + i) & 1 != 0 { soft::mul(x[i], y[i], env) } else { F32(0) };
+        let mut product = |i: usize| if imm >> (4 + i) & 1 != 0 { native::mul(x[i], y[i], env) } else { F32(0) };
         let p = [product(0), product(1), product(2), product(3)];
-        let (first, second) = (soft::add(p[0], p[1], env), soft::add(p[2], p[3], env));
-        let sum = soft::add(first, second, env);
+        let (first, second) = (native::add(p[0], p[1], env), native::add(p[2], p[3], env));
+        let sum = native::add(first, second, env);
         join::<F32>(std::array::from_fn(|i| if imm >> i & 1 != 0 { sum } else { F32(0) }))
     };
     /// DPPD.
     DPPD = |a, b, imm, env| {
         let (x, y) = (split::<F64>(a), split::<F64>(b));
-        let mut product = |i: usize| if imm >> (4 + i) & 1 != 0 { soft::mul(x[i], y[i], env) } else { F64(0) };
+        let mut product = |i: usize| if imm >> (4 + i) & 1 != 0 { native::mul(x[i], y[i], env) } else { F64(0) };
         let (first, second) = (product(0), product(1));
-        let sum = soft::add(first, second, env);
+        let sum = native::add(first, second, env);
         join::<F64>(std::array::from_fn(|i| if imm >> i & 1 != 0 { sum } else { F64(0) }))
     };
 }
@@ -122,10 +123,10 @@ integer_forms! {
 const PREDICATES: [u8; 16] = [2, 1, 3, 8, 13, 14, 12, 7, 10, 9, 11, 0, 5, 6, 4, 15];
 
 /// Whether predicate `imm` (0–31) holds.
-fn holds<F: Format>(a: F, b: F, imm: u8, env: &mut Env) -> bool {
+fn holds<F: Host>(a: F, b: F, imm: u8, env: &mut Env) -> bool {
     let signaling = 0x6666u16 >> (imm & 15) & 1 != u16::from(imm >> 4 & 1);
     let comparison = if signaling { Comparison::Signaling } else { Comparison::Quiet };
-    let bit = match soft::compare(a, b, comparison, env) {
+    let bit = match native::compare(a, b, comparison, env) {
         Relation::Less => 0,
         Relation::Equal => 1,
         Relation::Greater => 2,
@@ -135,12 +136,13 @@ fn holds<F: Format>(a: F, b: F, imm: u8, env: &mut Env) -> bool {
 }
 
 /// ROUNDPS and its kin: rounding mode in bits 1–0 or (bit 2) from MXCSR; bit 3 hides the precision exception.
-fn round<F: Format>(x: F, imm: u8, env: &mut Env) -> F {
+fn round<F: Host>(x: F, imm: u8, env: &mut Env) -> F {
     let mut inner = *env;
     if imm & 4 == 0 {
         inner.rounding = Rounding::from_field(u32::from(imm));
     }
-    let result = soft::round_to_integer(x, &mut inner);
+    inner.inexact_known |= imm & 8 != 0;
+    let result = native::round_to_integer(x, &mut inner);
     env.raise(if imm & 8 != 0 { inner.flags.without(Flags::PRECISION).or(env.flags) } else { inner.flags });
     result
 }
@@ -188,7 +190,7 @@ macro_rules! comparisons {
             run: |cpu, args| {
                 let number = |$x: u128| $number;
                 let mut env = env(cpu);
-                let relation = soft::compare(number(xmm(cpu, args.a)), number(xmm(cpu, args.b)), Comparison::$comparison, &mut env);
+                let relation = native::compare(number(xmm(cpu, args.a)), number(xmm(cpu, args.b)), Comparison::$comparison, &mut env);
                 finish(cpu, &env)?;
                 set_status(cpu, match relation {
                     Relation::Less => flags::CF,

@@ -25,6 +25,7 @@ pub mod integer;
 pub mod lanes;
 pub mod mmx;
 pub mod moves;
+mod native;
 pub mod sha;
 pub mod shift;
 pub mod shuffle;

@@ -9,7 +9,7 @@
 //! up is reused only after each vCPU has seen the drop (I7). Left out: 5-level paging.
 
 use crate::addr::PhysPage;
-use crate::drain::VcpuShare;
+use crate::drain::{VcpuShare, all_have_seen};
 use crate::fault::{Access, View};
 use crate::phys_map::NONE;
 use crate::pte::{Rules, rule};
@@ -207,7 +207,7 @@ impl Tables {
     /// An empty table, reusing one that nobody can still see. `Registers` tables are not found by key.
     pub(crate) fn make(&mut self, key: TableKey, vcpus: &[Arc<VcpuShare>]) -> TableId {
         while let Some((posted, id)) = self.limbo.front().copied() {
-            if !vcpus.iter().all(|vcpu| vcpu.has_seen(posted)) {
+            if !all_have_seen(vcpus, posted) {
                 break;
             }
             self.limbo.pop_front();

@@ -132,6 +132,30 @@ const DIFFERENT_8086: &[Rule] = &[
     rule((0xd6, 0xd6), ANY, Always, LeaveOut, "D6h is not defined"),
 ];
 
+/// Forms that a 286 gives another meaning than a 386 or later.
+#[rustfmt::skip]
+const DIFFERENT_286: &[Rule] = &[
+    rule((0x8c, 0x8c), 0b0011_0000, Always, LeaveOut, "MOV from FS or GS: #UD on a 286, they exist from the 386 on"),
+    rule((0x8e, 0x8e), 0b0011_0000, Always, LeaveOut, "MOV to FS or GS: #UD on a 286, they exist from the 386 on"),
+];
+
+/// IP of an 8086 or 286, and its reason.
+pub const IP_WIDTH: (u64, &str) = (
+    0xffff,
+    "IP has 16 bits on an 8086 or 286; after an instruction that ends at FFFFh a later EIP is 10000h (SDM vol. 1, 3.5)",
+);
+/// Stack accesses beyond the limit.
+pub const STACK_VECTOR: &str = "a stack operand beyond FFFFh raises interrupt 13 on a 286, #SS (12) later (compatibility, vol. 3 23.30): #SS is expected";
+/// Operands of two words.
+pub const TWO_WORDS: &str = "an operand of two words that runs over FFFFh wraps between them on a 286; later it is beyond the limit (compatibility, vol. 3 23.30): #GP or #SS is expected";
+/// POP to memory.
+pub const POP_FAULT: &str =
+    "POP to memory that faults has moved SP on a 286; later it is restartable and has not (SDM vol. 3, 6.6)";
+/// IDIV.
+pub const IDIV: &str = "IDIV with a quotient that does not fit: a 286 misses some and gives 80h or 8000h, the manual says #DE (SDM vol. 2, IDIV): #DE is expected";
+/// String instructions that fault.
+pub const STRING_FAULT: &str = "a string instruction that faults has moved SI, DI (and CX) on a 286; later it is restartable and has not (SDM vol. 3, 6.6)";
+
 /// LOCK where later processors refuse it, and its reason.
 pub const LOCK: &str = "LOCK: an 8086 or 286 takes it before any instruction; later only before a read-modify-write of memory, else #UD (SDM vol. 2, LOCK)";
 /// A word that straddles the end of a segment.
@@ -142,14 +166,13 @@ pub const LENGTH: &str =
 
 /// All reasons for which a profile compares less than a recording holds, for the README and `--list`.
 pub fn reasons(recorded: Recorded) -> Vec<&'static str> {
-    let different: &[Rule] = if recorded == Recorded::I8086 { DIFFERENT_8086 } else { &[] };
-    let mut all = vec![HIGH_FLAGS.1, LOCK];
+    let mut all = vec![HIGH_FLAGS.1, IP_WIDTH.1, LOCK];
     match recorded {
         Recorded::I8086 => all.push(WRAPS),
-        Recorded::I80286 => all.push(LENGTH),
+        Recorded::I80286 => all.extend([LENGTH, STACK_VECTOR, STRING_FAULT, TWO_WORDS, POP_FAULT, IDIV]),
         Recorded::I80386 => all = Vec::new(),
     }
-    all.extend(UNDEFINED.iter().chain(different).map(|r| r.reason));
+    all.extend(UNDEFINED.iter().chain(different(recorded)).map(|r| r.reason));
     all.dedup();
     all
 }
@@ -158,8 +181,7 @@ pub fn reasons(recorded: Recorded) -> Vec<&'static str> {
 pub fn adapt(test: &mut MooTest, recorded: Recorded) -> Result<(), &'static str> {
     let shape = Shape::of(&test.case);
     let mut undefined = if recorded == Recorded::I80386 { 0 } else { HIGH_FLAGS.0 };
-    let different: &[Rule] = if recorded == Recorded::I8086 { DIFFERENT_8086 } else { &[] };
-    for rule in UNDEFINED.iter().chain(different).filter(|r| r.applies(&shape, test)) {
+    for rule in UNDEFINED.iter().chain(different(recorded)).filter(|r| r.applies(&shape, test)) {
         match rule.effect {
             Undefined(flags) => undefined |= flags,
             LeaveOut => return Err(rule.reason),
@@ -170,17 +192,89 @@ pub fn adapt(test: &mut MooTest, recorded: Recorded) -> Result<(), &'static str>
         Recorded::I80286 if shape.length > 10 => return Err(LENGTH),
         _ => {}
     }
-    if shape.lock && !shape.lockable() && recorded != Recorded::I80386 {
-        refuse(&mut test.case);
+    if recorded == Recorded::I80386 {
+        mask_flags(test, &shape, undefined);
         return Ok(());
+    }
+    if let Some(ip) = test.case.expected_mut(Register::Rip) {
+        ip.mask &= IP_WIDTH.0;
+    }
+    if shape.lock && !shape.lockable() {
+        refuse(&mut test.case, 6);
+        return Ok(());
+    }
+    if recorded == Recorded::I80286
+        && let Some(vector) = exception_instead(test, &shape)?
+    {
+        refuse(&mut test.case, vector);
+        if shape.string() && shape.repeated {
+            unmoved(&mut test.case, true);
+        }
+        return Ok(());
+    }
+    if shape.string() && test.exception.is_some_and(|e| e.vector == 13) {
+        unmoved(&mut test.case, shape.repeated);
     }
     mask_flags(test, &shape, undefined);
     Ok(())
 }
 
-/// Expects #UD at the instruction and nothing changed.
-fn refuse(case: &mut Case) {
-    case.expect.end = End::Fault { vector: 6, error_code: None, cr2: None };
+/// The exception that later processors raise where a 286 raised another one, or none.
+fn exception_instead(test: &MooTest, shape: &Shape) -> Result<Option<u8>, &'static str> {
+    let case = &test.case;
+    let by_stack = |yes: bool| if yes { 12 } else { 13 };
+    match test.exception.map(|e| e.vector) {
+        Some(13) if shape.stack_operand_beyond(case) => Ok(Some(12)),
+        Some(13) if shape.opcode == 0x8f => Ok(Some(13)),
+        Some(13) if matches!(shape.opcode, 0xc6 | 0xc7) && shape.digit() != 0 => Err(LENGTH),
+        None if shape.two_words() && shape.offset(case) > 0xfffc => Ok(Some(by_stack(shape.by_stack_segment()))),
+        None if matches!(shape.opcode, 0xf6 | 0xf7) && shape.digit() == 7 && missed_overflow(case, shape) => {
+            Ok(Some(0))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// IDIV that gave the most negative quotient where no divisor gives it.
+fn missed_overflow(case: &Case, shape: &Shape) -> bool {
+    let before = |n| case.initial(Register::Gpr(n)).map_or(0, |v| v.low()) as u16;
+    let after = |n| {
+        let expected = case.expect.registers.iter().find(|e| e.register == Register::Gpr(n));
+        expected.map_or(0, |e| e.value.low()) as u16
+    };
+    let (dividend, quotient, remainder, lowest) = if shape.opcode == 0xf6 {
+        (i64::from(before(0) as i16), i64::from(after(0) as i8), i64::from((after(0) >> 8) as i8), -0x80)
+    } else {
+        let dividend = u32::from(before(2)) << 16 | u32::from(before(0));
+        (i64::from(dividend as i32), i64::from(after(0) as i16), i64::from(after(2) as i16), -0x8000)
+    };
+    let divisor = (dividend - remainder) / lowest;
+    let fits = (lowest..-lowest).contains(&divisor) && divisor * lowest + remainder == dividend;
+    quotient == lowest && !(fits && remainder.abs() < divisor.abs())
+}
+
+fn different(recorded: Recorded) -> &'static [Rule] {
+    match recorded {
+        Recorded::I8086 => DIFFERENT_8086,
+        Recorded::I80286 => DIFFERENT_286,
+        Recorded::I80386 => &[],
+    }
+}
+
+/// SI, DI and CX as they were; after some elements of a REP they are not compared.
+fn unmoved(case: &mut Case, repeated: bool) {
+    for register in [Register::Gpr(1), Register::Gpr(6), Register::Gpr(7)] {
+        let before = case.initial(register);
+        if let (Some(expected), Some(before)) = (case.expected_mut(register), before) {
+            expected.value = before;
+            expected.mask = if repeated { 0 } else { u64::MAX };
+        }
+    }
+}
+
+/// Expects an exception at the instruction and nothing changed.
+fn refuse(case: &mut Case, vector: u8) {
+    case.expect.end = End::Fault { vector, error_code: None, cr2: None };
     case.expect.memory = case.load.clone();
     let initial = case.registers.clone();
     for expected in &mut case.expect.registers {
@@ -200,13 +294,11 @@ fn mask_flags(test: &mut MooTest, shape: &Shape, undefined: u64) {
         flags.mask &= !undefined;
     }
     let mut images = Vec::new();
-    if let Some(exception) = test.exception {
-        images.push(exception.flags_at);
-    }
-    match shape.opcode {
-        0x9c => images.push(stack_at(case, 0)),
-        0xcc..=0xce => images.push(stack_at(case, 4)),
-        _ => {}
+    // The recorded address of the image is the bus cycle's and misses odd stacks: the frame is found by SS:SP instead.
+    if test.exception.is_some() || matches!(shape.opcode, 0xcc..=0xce) {
+        images.push(stack_at(case, 4));
+    } else if shape.opcode == 0x9c {
+        images.push(stack_at(case, 0));
     }
     for at in images {
         case.mask_memory(at, !undefined as u8);
@@ -219,7 +311,7 @@ fn stack_at(case: &mut Case, offset: u64) -> u64 {
     let low = |e: Option<&mut crate::case::Expected>| e.map_or(0, |e| e.value.low());
     let sp = low(case.expected_mut(Register::Gpr(4)));
     let ss = low(case.expected_mut(Register::Segment(2)));
-    (ss << 4) + ((sp + offset) & 0xffff)
+    (ss << 4) + (sp.wrapping_add(offset) & 0xffff)
 }
 
 /// Whether the case touches both ends of a segment, or its code runs over the end.
@@ -239,8 +331,11 @@ fn wraps(case: &Case) -> bool {
 struct Shape {
     lock: bool,
     repeated: bool,
+    /// The last segment override.
+    segment: Option<u8>,
     opcode: u8,
     modrm: u8,
+    displacement: u16,
     last: u8,
     length: usize,
 }
@@ -252,12 +347,21 @@ impl Shape {
             // The recording appends the HLT that ends the test.
             code = code.strip_suffix(&[0xf4]).filter(|c| !c.is_empty()).unwrap_or(code);
         }
-        let mut shape = Shape { lock: false, repeated: false, opcode: 0, modrm: 0, last: 0, length: code.len() };
+        let mut shape = Shape {
+            lock: false,
+            repeated: false,
+            segment: None,
+            opcode: 0,
+            modrm: 0,
+            displacement: 0,
+            last: 0,
+            length: code.len(),
+        };
         shape.last = code.last().copied().unwrap_or(0);
         let mut bytes = code.iter();
         for &byte in bytes.by_ref() {
             match byte {
-                0x26 | 0x2e | 0x36 | 0x3e => {}
+                0x26 | 0x2e | 0x36 | 0x3e => shape.segment = Some(byte),
                 0xf0 => shape.lock = true,
                 0xf2 | 0xf3 => shape.repeated = true,
                 _ => {
@@ -267,10 +371,82 @@ impl Shape {
             }
         }
         shape.modrm = bytes.next().copied().unwrap_or(0);
+        let low = bytes.next().copied().unwrap_or(0);
+        let high = bytes.next().copied().unwrap_or(0);
+        shape.displacement = match (shape.modrm >> 6, shape.modrm & 7) {
+            (0, 6) | (2, _) => u16::from_le_bytes([low, high]),
+            (1, _) => low as i8 as u16,
+            _ => 0,
+        };
         shape
     }
     fn digit(&self) -> u8 {
         self.modrm >> 3 & 7
+    }
+    /// Whether what lies beyond FFFFh is an operand on the stack: popped, or addressed through SS.
+    fn stack_operand_beyond(&self, case: &Case) -> bool {
+        let low = |register| case.initial(register).map_or(0, |v| v.low()) & 0xffff;
+        let words = match self.opcode {
+            0x07 | 0x17 | 0x1f | 0x58..=0x5f | 0x8f | 0x9d | 0xc2 | 0xc3 | 0xc9 => 1,
+            0xca | 0xcb => 2,
+            0xcf => 3,
+            0x61 => 8,
+            _ => 0,
+        };
+        let from = low(Register::Gpr(if self.opcode == 0xc9 { 5 } else { 4 }));
+        if words > 0 && from & 1 == 1 && from + 2 * words > 0x1_0000 {
+            return true;
+        }
+        self.has_modrm() && self.modrm < 0xc0 && self.by_stack_segment()
+            || matches!(self.opcode, 0xa0..=0xa7 | 0xac | 0xad | 0xd7 | 0x6e | 0x6f)
+                && self.segment == Some(0x36)
+                && !self.es_beyond(case)
+    }
+    /// Whether the ModRM operand goes through SS.
+    fn by_stack_segment(&self) -> bool {
+        let by_bp = matches!((self.modrm >> 6, self.modrm & 7), (0..=2, 2 | 3) | (1 | 2, 6));
+        self.segment.map_or(by_bp, |s| s == 0x36)
+    }
+    /// A memory operand of two words: BOUND, LES, LDS, far CALL and JMP, and x87 instructions, whose operand a 286 without a
+    /// coprocessor does not check.
+    fn two_words(&self) -> bool {
+        let far = self.opcode == 0xff && matches!(self.digit(), 3 | 5);
+        self.modrm < 0xc0 && (far || matches!(self.opcode, 0x62 | 0xc4 | 0xc5 | 0xd8))
+    }
+    fn string(&self) -> bool {
+        matches!(self.opcode, 0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf)
+    }
+    /// The offset of the ModRM operand, with 16-bit addressing (SDM vol. 2, table 2-1).
+    fn offset(&self, case: &Case) -> u16 {
+        let get = |n| case.initial(Register::Gpr(n)).map_or(0, |v| v.low()) as u16;
+        let (bx, bp, si, di) = (get(3), get(5), get(6), get(7));
+        let base = match self.modrm & 7 {
+            0 => bx.wrapping_add(si),
+            1 => bx.wrapping_add(di),
+            2 => bp.wrapping_add(si),
+            3 => bp.wrapping_add(di),
+            4 => si,
+            5 => di,
+            6 if self.modrm < 0x40 => 0,
+            6 => bp,
+            _ => bx,
+        };
+        base.wrapping_add(self.displacement)
+    }
+    /// String instructions: whether ES:DI is what lies beyond.
+    fn es_beyond(&self, case: &Case) -> bool {
+        let di = case.initial(Register::Gpr(7)).map_or(0, |v| v.low()) & 0xffff;
+        let si = case.initial(Register::Gpr(6)).map_or(0, |v| v.low()) & 0xffff;
+        matches!(self.opcode, 0xa4..=0xa7) && (si != 0xffff || self.repeated && di == 0xffff)
+    }
+    /// Whether the opcode is followed by a ModRM byte.
+    fn has_modrm(&self) -> bool {
+        match self.opcode {
+            0x00..=0x3f => self.opcode & 7 < 4,
+            0x62 | 0x63 | 0x69 | 0x6b | 0x80..=0x8f | 0xc0 | 0xc1 | 0xc4..=0xc7 => true,
+            0xd0..=0xd3 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff => true,
+            _ => false,
+        }
     }
     /// The forms that LOCK may stand before on every processor (SDM vol. 2, LOCK).
     fn lockable(&self) -> bool {

@@ -121,6 +121,7 @@ impl Runner {
         self.watchdog.start();
         let ended = self.execute(case);
         self.watchdog.end();
+        self.cpu.materialise_flags();
         self.cpu.link.attention.clear(bits::STOP);
         self.retired += self.cpu.state.retired.wrapping_sub(before);
         let mut out = String::new();

@@ -1,0 +1,339 @@
+//! Host arithmetic where it cannot be told from `softfloat`: no exception but an inexact result, which MXCSR already
+//! records, and rounding to nearest. `f32` and `f64` follow IEEE 754 on every host, so results do not depend on it.
+//!
+//! Operands may be zeros and normal numbers. A result of the smallest normal exponent is left to `softfloat`, since it
+//! may have been tiny before rounding. Called by `float` and `convert`.
+
+use super::lanes::Lane;
+use crate::softfloat::{self as soft, Comparison, Env, F32, F64, Format, Relation, Rounding};
+use std::cmp::Ordering;
+
+/// What may be said of a zero result.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub enum Zero {
+    /// It is exact: sums and differences.
+    Exact,
+    /// It is exact if an operand is zero: products and quotients.
+    FromZero,
+}
+
+/// A format that the host computes with.
+pub trait Host: Format + Lane {
+    /// The host's type.
+    type Float: PartialOrd + Copy;
+    /// The number in the host's type.
+    fn host(self) -> Self::Float;
+    /// From the host's type.
+    fn of(x: Self::Float) -> Self;
+    /// Zero or normal.
+    fn is_plain(self) -> bool;
+    /// Whether `self` is the result of an operation on `x` and `y` that raised nothing but perhaps inexact.
+    fn is_quiet_result(self, x: Self, y: Self, zero: Zero) -> bool;
+    /// Sum.
+    fn sum(x: Self::Float, y: Self::Float) -> Self::Float;
+    /// Difference.
+    fn difference(x: Self::Float, y: Self::Float) -> Self::Float;
+    /// Product.
+    fn product(x: Self::Float, y: Self::Float) -> Self::Float;
+    /// Quotient.
+    fn quotient(x: Self::Float, y: Self::Float) -> Self::Float;
+    /// Square root.
+    fn root(x: Self::Float) -> Self::Float;
+    /// Rounded to an integral value; `None` if that is not known to be exact in the format.
+    fn integral(self, rounding: Rounding) -> Option<Self>;
+}
+
+macro_rules! host {
+    ($format:ident, $float:ty, $bits:ty, $fraction:literal) => {
+        impl Host for $format {
+            type Float = $float;
+            #[inline(always)]
+            fn host(self) -> $float {
+                <$float>::from_bits(self.0)
+            }
+            #[inline(always)]
+            fn of(x: $float) -> $format {
+                $format(x.to_bits())
+            }
+            #[inline(always)]
+            fn is_plain(self) -> bool {
+                let exponent = self.0 << 1 >> ($fraction + 1);
+                (exponent.wrapping_sub(1) < (1 << (<$bits>::BITS - 1 - $fraction)) - 2) | (self.0 << 1 == 0)
+            }
+            #[inline(always)]
+            fn is_quiet_result(self, x: $format, y: $format, zero: Zero) -> bool {
+                let exponent = self.0 << 1 >> ($fraction + 1);
+                let from_zero = (x.0 << 1 == 0) | (y.0 << 1 == 0) | (zero == Zero::Exact);
+                (exponent.wrapping_sub(2) < (1 << (<$bits>::BITS - 1 - $fraction)) - 3) | (self.0 << 1 == 0) & from_zero
+            }
+            #[inline(always)]
+            fn sum(x: $float, y: $float) -> $float {
+                x + y
+            }
+            #[inline(always)]
+            fn difference(x: $float, y: $float) -> $float {
+                x - y
+            }
+            #[inline(always)]
+            fn product(x: $float, y: $float) -> $float {
+                x * y
+            }
+            #[inline(always)]
+            fn quotient(x: $float, y: $float) -> $float {
+                x / y
+            }
+            #[inline(always)]
+            fn root(x: $float) -> $float {
+                x.sqrt()
+            }
+            #[inline(always)]
+            fn integral(self, rounding: Rounding) -> Option<$format> {
+                let x = self.host();
+                if !self.is_plain() {
+                    return None;
+                }
+                Some($format::of(match rounding {
+                    Rounding::Nearest => x.round_ties_even(),
+                    Rounding::Down => x.floor(),
+                    Rounding::Up => x.ceil(),
+                    Rounding::Zero => x.trunc(),
+                }))
+            }
+        }
+    };
+}
+host!(F32, f32, u32, 23);
+host!(F64, f64, u64, 52);
+
+/// Whether an inexact result needs no attention and is rounded as the host rounds.
+#[inline(always)]
+pub fn allowed(env: &Env) -> bool {
+    env.inexact_known && matches!(env.rounding, Rounding::Nearest)
+}
+
+/// Declares an operation on one number and on all lanes, by the host if that is allowed.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident, $packed:ident = $host:ident, $zero:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name<F: Host>(x: F, y: F, env: &mut Env) -> F {
+            if allowed(env) {
+                let result = F::of(F::$host(x.host(), y.host()));
+                if x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero) {
+                    return result;
+                }
+            }
+            #[cold]
+            #[inline(never)]
+            fn exactly<F: Host>(x: F, y: F, env: &mut Env) -> F {
+                soft::$name(x, y, env)
+            }
+            exactly(x, y, env)
+        }
+
+        $(#[$doc])*
+        /// Packed.
+        #[inline(always)]
+        pub fn $packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
+            if allowed(env) {
+                let mut quiet = true;
+                let result = F::zip(a, b, |x, y| {
+                    let result = F::of(F::$host(x.host(), y.host()));
+                    quiet &= x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero);
+                    result
+                });
+                if quiet {
+                    return result;
+                }
+            }
+            #[cold]
+            #[inline(never)]
+            fn exactly<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
+                F::zip(a, b, |x, y| soft::$name(x, y, env))
+            }
+            exactly::<F>(a, b, env)
+        }
+    )*};
+}
+operations! {
+    /// Addition.
+    add, add_packed = sum, Exact;
+    /// Subtraction.
+    sub, sub_packed = difference, Exact;
+    /// Multiplication.
+    mul, mul_packed = product, FromZero;
+    /// Division.
+    div, div_packed = quotient, FromZero;
+}
+
+/// MINPS of one pair.
+#[inline(always)]
+pub fn min<F: Host>(x: F, y: F, env: &mut Env) -> F {
+    if x.is_plain() & y.is_plain() {
+        return if x.host() < y.host() { x } else { y };
+    }
+    soft::min(x, y, env)
+}
+
+/// MINPS.
+#[inline(always)]
+pub fn min_packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
+    F::zip(a, b, |x, y| min(x, y, env))
+}
+
+/// MAXPS of one pair.
+#[inline(always)]
+pub fn max<F: Host>(x: F, y: F, env: &mut Env) -> F {
+    if x.is_plain() & y.is_plain() {
+        return if x.host() > y.host() { x } else { y };
+    }
+    soft::max(x, y, env)
+}
+
+/// MAXPS.
+#[inline(always)]
+pub fn max_packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
+    F::zip(a, b, |x, y| max(x, y, env))
+}
+
+/// Square root.
+#[inline(always)]
+pub fn sqrt<F: Host>(x: F, env: &mut Env) -> F {
+    if allowed(env) && x.is_plain() && !x.sign() {
+        return F::of(F::root(x.host()));
+    }
+    soft::sqrt(x, env)
+}
+
+/// Comparison.
+#[inline(always)]
+pub fn compare<F: Host>(x: F, y: F, comparison: Comparison, env: &mut Env) -> Relation {
+    if x.is_plain() & y.is_plain() {
+        return match x.host().partial_cmp(&y.host()) {
+            Some(Ordering::Less) => Relation::Less,
+            Some(Ordering::Equal) => Relation::Equal,
+            Some(Ordering::Greater) => Relation::Greater,
+            None => Relation::Unordered,
+        };
+    }
+    soft::compare(x, y, comparison, env)
+}
+
+/// Rounding to an integral value in the mode of `env`.
+#[inline(always)]
+pub fn round_to_integer<F: Host>(x: F, env: &mut Env) -> F {
+    match x.integral(env.rounding) {
+        Some(result) if env.inexact_known || result == x => result,
+        _ => soft::round_to_integer(x, env),
+    }
+}
+
+/// A single as a double: exact.
+#[inline(always)]
+pub fn widen(x: F32, env: &mut Env) -> F64 {
+    if x.is_plain() { F64::of(f64::from(x.host())) } else { soft::convert(x, env) }
+}
+
+/// A double as a single.
+#[inline(always)]
+pub fn narrow(x: F64, env: &mut Env) -> F32 {
+    if allowed(env) && x.is_plain() {
+        let result = F32::of(x.host() as f32);
+        if result.is_quiet_result(result, result, Zero::Exact) && (!result.is_zero() || x.is_zero()) {
+            return result;
+        }
+    }
+    soft::convert(x, env)
+}
+
+/// A 32-bit integer as a single.
+#[inline(always)]
+pub fn single_of(x: i32, env: &mut Env) -> F32 {
+    let result = x as f32;
+    if allowed(env) || x.unsigned_abs() <= 1 << 24 { F32::of(result) } else { soft::from_i32(x, env) }
+}
+
+/// A number as a 32-bit integer, in the rounding mode of `env`.
+#[inline(always)]
+pub fn dword_of(x: f64, env: &Env) -> Option<i32> {
+    let result = match env.rounding {
+        Rounding::Zero => x as i32,
+        Rounding::Nearest => x.round_ties_even() as i32,
+        _ => return None,
+    };
+    let fits = x.abs() < 2_147_483_647.0 && (f64::from(result) == x || env.inexact_known);
+    fits.then_some(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is interesting, and some that is not.
+    fn numbers() -> Vec<u32> {
+        let mut all = vec![0, 1, 0x007f_ffff, 0x0080_0000, 0x0080_0001, 0x0100_0000, 0x3f80_0000, 0x3f80_0001];
+        all.extend([
+            0x4b80_0000,
+            0x4b80_0001,
+            0x7f7f_ffff,
+            0x7f00_0000,
+            0x7f80_0000,
+            0x7f80_0001,
+            0x7fc0_0000,
+            0x1f80_0003,
+        ]);
+        let mut seed = 12345u32;
+        for _ in 0..40 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            all.push(seed);
+        }
+        all.iter().flat_map(|x| [*x, *x ^ 0x8000_0000]).collect()
+    }
+
+    #[test]
+    fn the_host_gives_what_softfloat_gives() {
+        for mxcsr in [0x1f80, 0x1fa0, 0x1fe0, 0x9fa0, 0x3fa0, 0x5fa0, 0x7fa0] {
+            for x in numbers() {
+                for y in numbers() {
+                    let (x, y) = (F32(x), F32(y));
+                    let mut pairs: Vec<(F32, F32, Env, Env)> = Vec::new();
+                    macro_rules! both {
+                        ($($name:ident)*) => {$({
+                            let (mut ours, mut theirs) = (Env::sse(mxcsr), Env::sse(mxcsr));
+                            let (a, b) = ($name(x, y, &mut ours), soft::$name(x, y, &mut theirs));
+                            pairs.push((a, b, ours, theirs));
+                        })*};
+                    }
+                    both!(add sub mul div min max);
+                    for (n, (a, b, ours, theirs)) in pairs.iter().enumerate() {
+                        let recorded = |env: &Env| u32::from(env.flags.0) | mxcsr;
+                        assert_eq!((a, recorded(ours)), (b, recorded(theirs)), "{n} {x:x?} {y:x?} {mxcsr:x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn conversions_agree() {
+        for mxcsr in [0x1f80, 0x1fa0, 0x3fa0, 0x7fa0, 0x9fe0] {
+            for x in numbers() {
+                let wide = F64(u64::from(x) << 32 | u64::from(x).rotate_left(7) & 0xffff_ffff);
+                let (mut ours, mut theirs) = (Env::sse(mxcsr), Env::sse(mxcsr));
+                assert_eq!(widen(F32(x), &mut ours), soft::convert::<F32, F64>(F32(x), &mut theirs));
+                assert_eq!(
+                    narrow(wide, &mut ours),
+                    soft::convert::<F64, F32>(wide, &mut theirs),
+                    "{wide:x?} {mxcsr:x}"
+                );
+                assert_eq!(single_of(x as i32, &mut ours), soft::from_i32::<F32>(x as i32, &mut theirs));
+                assert_eq!(round_to_integer(F32(x), &mut ours), soft::round_to_integer(F32(x), &mut theirs), "{x:x}");
+                assert_eq!(sqrt(F32(x), &mut ours), soft::sqrt(F32(x), &mut theirs), "{x:x}");
+                if let Some(integer) = dword_of(f64::from(f32::from_bits(x)), &ours) {
+                    assert_eq!(integer, soft::to_i32(F32(x), &mut theirs), "{x:x}");
+                }
+                assert_eq!(u32::from(ours.flags.0) | mxcsr, u32::from(theirs.flags.0) | mxcsr, "{x:x} {mxcsr:x}");
+            }
+        }
+    }
+}
