@@ -1,3 +1,49 @@
-//! The `umbra` command.
+//! The `umbra` command: reads the command line, calls the verb, prints one sentence if it failed, and sets the exit status.
 
-fn main() {}
+mod cli;
+mod console;
+mod crash;
+mod ctrl_a;
+mod exit_status;
+mod gdb;
+mod host;
+mod input;
+mod inspect;
+mod logs;
+mod options;
+mod output;
+mod run;
+mod script;
+mod session;
+mod summary;
+mod until;
+
+use cli::{Asked, Cli, Verb};
+use exit_status::{ExitStatus, Failure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let done = match cli::parse(std::env::args_os()) {
+        Ok(Asked::Show(text)) => {
+            print!("{text}");
+            Ok(ExitStatus::GOOD)
+        }
+        Ok(Asked::Do(cli)) => perform(*cli),
+        Err(failure) => Err(failure),
+    };
+    match done {
+        Ok(status) => status.into(),
+        Err(failure) => {
+            eprintln!("umbra: {failure}");
+            failure.status.into()
+        }
+    }
+}
+
+fn perform(cli: Cli) -> Result<ExitStatus, Failure> {
+    match cli.verb {
+        None => run::demo(),
+        Some(Verb::Run(args)) => run::run(&args),
+        Some(_) => Err(Failure::not_yet("this verb", "umbra run")),
+    }
+}

@@ -26,3 +26,6 @@ pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
 pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
+
+/// The crates that a machine is made of, for those who look into one.
+pub use {umbra_cpu as cpu, umbra_mmu as mmu};

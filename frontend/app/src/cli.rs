@@ -1,0 +1,508 @@
+//! The command line as types: verbs, options and their values. What they mean is in the files named after the verbs.
+
+use crate::exit_status::{Failure, TABLE};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
+use umbra_machine::config::{
+    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, SerialTarget, Size, Span,
+};
+
+/// Umbra, a PC emulator. Without a verb it boots the demo guest.
+#[derive(Debug, Parser)]
+#[command(name = "umbra", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a machine: a kernel, a disk, a CD-ROM, a floppy or a machine file
+    #[command(after_help = TABLE)]
+    Run(Box<RunArgs>),
+    /// Fetch a small guest and boot it
+    Try {
+        /// Which guest
+        #[command(subcommand)]
+        guest: TryGuest,
+    },
+    /// Run conformance suites
+    Test(TestArgs),
+    /// Run machines headless, each in a process of its own, and report
+    Batch(BatchArgs),
+    /// Run the guest benchmarks
+    Bench(BenchArgs),
+    /// Run a machine and look at it: guest, monitor and host side by side
+    Inspect(Box<InspectArgs>),
+    /// Work with reports of suites
+    Report {
+        /// What to do with them
+        #[command(subcommand)]
+        verb: ReportVerb,
+    },
+}
+
+/// The guests of `umbra try`.
+#[derive(Debug, Subcommand)]
+pub enum TryGuest {
+    /// A Debian kernel with a busybox shell, fetched with apt-get download
+    Linux(TryLinuxArgs),
+}
+
+/// `umbra try linux`.
+#[derive(Debug, Args)]
+pub struct TryLinuxArgs {
+    /// Which kernel
+    #[arg(long, default_value = "cloud", value_parser = PossibleValuesParser::new(["cloud", "amd64"]))]
+    pub kernel: String,
+    /// Where fetched files are kept (default: a folder in the user's cache)
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Fetch and build, print the command that boots it, and stop
+    #[arg(long)]
+    pub fetch_only: bool,
+    /// Guest memory
+    #[arg(short = 'm', long = "memory", value_name = "SIZE", default_value = "256M")]
+    pub memory: Size,
+}
+
+/// A value with a fixed set of names.
+fn choice<T: Copy + Send + Sync + 'static>(choices: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(choices.iter().map(|(name, _)| *name)).try_map(move |name: String| {
+        choices.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or("no such choice")
+    })
+}
+
+#[rustfmt::skip]
+mod choices {
+    use super::*;
+    pub const ENGINES: &[(&str, Engine)] = &[("interp", Engine::Interp), ("jit", Engine::Jit), ("both", Engine::Both)];
+    pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
+    pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
+    pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
+    pub const POLICIES: &[(&str, MemoryPolicy)] = &[("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
+}
+
+/// What describes a machine and its run.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// A kernel, disk, CD-ROM or floppy image, or a machine file (.toml): Umbra looks at it and says what it is
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A kernel: Linux bzImage, multiboot 1, PVH or plain ELF
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// An initrd or a module; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Vec<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub append: Option<String>,
+    /// A system firmware image
+    #[arg(long, value_name = "FILE")]
+    pub bios: Option<PathBuf>,
+    /// A disk: FILE[,if=ide|ahci|virtio][,format=raw|qcow2][,snapshot][,ro]; may be repeated
+    #[arg(long, value_name = "FILE[,…]")]
+    pub disk: Vec<DiskConfig>,
+    /// A CD-ROM image
+    #[arg(long, value_name = "FILE")]
+    pub cdrom: Option<PathBuf>,
+    /// A floppy disk image
+    #[arg(long, value_name = "FILE")]
+    pub floppy: Option<PathBuf>,
+    /// Guest memory, such as 512M [default: 256M]
+    #[arg(short = 'm', long = "memory", value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Processors, 1–64 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// The processor's model, such as max, x86-64-v2, pentium3, 486 [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// What executes guest code [default: interp]
+    #[arg(long, value_parser = choice(choices::ENGINES))]
+    pub engine: Option<Engine>,
+    /// Whose time the guest sees [default: real]
+    #[arg(long, value_parser = choice(choices::CLOCKS))]
+    pub clock: Option<Clock>,
+    /// Where all that is random comes from [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// The date at power-on, such as 2026-01-01T12:30:00
+    #[arg(long, value_name = "DATE")]
+    pub rtc: Option<RtcDate>,
+    /// No window and no screen: the serial port is the console
+    #[arg(long, conflicts_with = "display")]
+    pub headless: bool,
+    /// Where the screen is shown [default: none]
+    #[arg(long, value_parser = choice(choices::DISPLAYS))]
+    pub display: Option<Display>,
+    /// Where a serial port leads: stdio, file:PATH, pty or none; the first is COM1, the second COM2
+    #[arg(long, value_name = "TARGET")]
+    pub serial: Vec<SerialTarget>,
+    /// Save the screen as a picture at the end
+    #[arg(long, value_name = "FILE.png")]
+    pub screenshot: Option<PathBuf>,
+    /// Print the text screen at the end
+    #[arg(long)]
+    pub screen_text: bool,
+    /// The most host memory that guest RAM may occupy
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Size>,
+    /// Whether guest RAM may leave host memory [default: pinned]
+    #[arg(long, value_parser = choice(choices::POLICIES))]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// End well when the serial output matches this regular expression
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// End with status 102 when the serial output matches this regular expression
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    pub fail_on: Option<String>,
+    /// End with status 124 after this much host time, such as 60s
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// What a reset does [default: reboot]
+    #[arg(long, value_parser = choice(choices::RESETS))]
+    pub on_reset: Option<OnReset>,
+    /// Type this at the serial console (\n is Enter); after the --wait-text before it
+    #[arg(long = "type", value_name = "TEXT", allow_hyphen_values = true)]
+    pub type_text: Vec<String>,
+    /// Wait for this text on the serial console before the next --type
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub wait_text: Vec<String>,
+    /// Wait for gdb there before the first instruction: [HOST]:PORT[,x86-64|i386|i8086]
+    #[arg(long, value_name = "ADDRESS")]
+    pub gdb: Option<String>,
+    /// Write these categories to standard error (--trace help lists them)
+    #[arg(long, value_name = "CAT", value_delimiter = ',')]
+    pub trace: Vec<String>,
+    /// Internals to dump: uops, host
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub dump: Vec<String>,
+    /// Optimisations to switch off
+    #[arg(long, value_name = "OPT", value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Print a summary as one line of JSON at the end: on standard output, or on standard error if that is a serial port
+    #[arg(long)]
+    pub json: bool,
+    /// Write the machine as a machine file, and do not run it
+    #[arg(long, value_name = "FILE.toml")]
+    pub save_config: Option<PathBuf>,
+    /// `--type` and `--wait-text` in the order in which they were given.
+    #[arg(skip)]
+    pub script: Vec<Step>,
+}
+
+/// A step of what is done at the serial console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Wait for this text.
+    Wait(String),
+    /// Type this text.
+    Type(String),
+}
+
+/// `umbra test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Suites by name, or folders and files of test vectors or test ROMs
+    #[arg(value_name = "SUITE|DIR", required = true)]
+    pub what: Vec<PathBuf>,
+    /// Write a JUnit report
+    #[arg(long, value_name = "FILE.xml")]
+    pub junit: Option<PathBuf>,
+    /// Run the i-th of n parts, such as 1/4
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// What executes guest code [default: interp]
+    #[arg(long, value_parser = choice(choices::ENGINES))]
+    pub engine: Option<Engine>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The i-th of n parts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, from 1.
+    pub index: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let bad = || format!("\"{text}\" is not a part; try 1/4 for the first of four");
+        let (index, of) = text.split_once('/').ok_or_else(bad)?;
+        let shard = Shard { index: index.parse().map_err(|_| bad())?, of: of.parse().map_err(|_| bad())? };
+        if shard.index == 0 || shard.index > shard.of { Err(bad()) } else { Ok(shard) }
+    }
+}
+
+/// `umbra batch`.
+#[derive(Debug, Args)]
+pub struct BatchArgs {
+    /// Machine files
+    #[arg(value_name = "FILE.toml", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How many run at once [default: the host's processors]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `umbra bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Run the same in another emulator, and print ratios
+    #[arg(long, value_name = "EMULATOR", value_parser = PossibleValuesParser::new(["qemu"]))]
+    pub against: Option<String>,
+    /// The folder with the guests: kernels/vmlinuz-NAME, img/initrd64.cpio.gz, img/initrd32.cpio.gz
+    #[arg(long, value_name = "DIR", default_value = "guests")]
+    pub guests: PathBuf,
+    /// Which kernel of the folder
+    #[arg(long, default_value = "cloud", value_parser = PossibleValuesParser::new(["amd64", "cloud", "686", "pae"]))]
+    pub kernel: String,
+    /// What guestbench is to run: its arguments, such as "-s 0.05 mem."; "none" boots only
+    #[arg(long, value_name = "ARGS", default_value = "-s 0.05", allow_hyphen_values = true)]
+    pub select: String,
+    /// How often each is run, in turns; the median counts
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub repeat: std::num::NonZeroUsize,
+    /// What executes guest code [default: interp]
+    #[arg(long, value_parser = choice(choices::ENGINES))]
+    pub engine: Option<Engine>,
+    /// Give up on a run after this much time
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub timeout: Span,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `umbra inspect` looks at.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum InspectWhat {
+    /// Every monitor entry against the guest's tables.
+    Audit,
+    /// How slow accesses were classified.
+    Fault,
+    /// Host memory.
+    Reclaim,
+    /// Registers of all vCPUs.
+    Registers,
+    /// TLBs.
+    Tlb,
+    /// Monitor roots.
+    Roots,
+}
+
+const INSPECTIONS: &[(&str, InspectWhat)] = &[
+    ("audit", InspectWhat::Audit),
+    ("fault", InspectWhat::Fault),
+    ("reclaim", InspectWhat::Reclaim),
+    ("registers", InspectWhat::Registers),
+    ("tlb", InspectWhat::Tlb),
+    ("roots", InspectWhat::Roots),
+];
+
+/// `umbra inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// What to look at when the run has ended (by --until, --timeout or by itself)
+    #[arg(value_parser = choice(INSPECTIONS))]
+    pub what: InspectWhat,
+    /// Explain these linear addresses
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
+    pub at: Vec<u64>,
+    /// The machine.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What is done with reports.
+#[derive(Debug, Subcommand)]
+pub enum ReportVerb {
+    /// Put the reports of several parts together
+    Merge {
+        /// Reports in JUnit's format
+        #[arg(value_name = "FILE.xml", required = true)]
+        files: Vec<PathBuf>,
+        /// Where the whole goes (default: standard output)
+        #[arg(long, short, value_name = "FILE.xml")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// Something to do.
+    Do(Box<Cli>),
+    /// Only a text: help or version.
+    Show(String),
+}
+
+/// Reads a command line.
+pub fn parse(words: impl Iterator<Item = std::ffi::OsString>) -> Result<Asked, Failure> {
+    let parsed = Cli::command().try_get_matches_from(words).and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        match (&mut cli.verb, matches.subcommand()) {
+            (Some(Verb::Run(args)), Some((_, matches))) => args.script = script(matches),
+            (Some(Verb::Inspect(args)), Some((_, matches))) => args.run.script = script(matches),
+            _ => {}
+        }
+        Ok(cli)
+    });
+    match parsed {
+        Ok(cli) => Ok(Asked::Do(Box::new(cli))),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                let colour = !plain && std::io::IsTerminal::is_terminal(&std::io::stdout());
+                let text = error.render();
+                Ok(Asked::Show(if colour { text.ansi().to_string() } else { text.to_string() }))
+            }
+            _ => Err(Failure::input(sentence(&error.render().to_string()))),
+        },
+    }
+}
+
+/// `--type` and `--wait-text` in their order.
+fn script(matches: &clap::ArgMatches) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (id, make) in [("type_text", Step::Type as fn(String) -> Step), ("wait_text", Step::Wait)] {
+        let texts = matches.get_many::<String>(id).into_iter().flatten();
+        steps.extend(matches.indices_of(id).into_iter().flatten().zip(texts.map(|text| make(text.clone()))));
+    }
+    steps.sort_by_key(|(index, _)| *index);
+    steps.into_iter().map(|(_, step)| step).collect()
+}
+
+/// One sentence of what the option parser says in several lines.
+fn sentence(text: &str) -> String {
+    let mut parts = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        let line = line.trim_start_matches("error: ").trim_start_matches("tip: ").trim();
+        if !line.is_empty() {
+            parts.push(line.to_owned());
+        }
+    }
+    let said = parts.join("; ").replace(":;", ":");
+    if said.contains("; try ") || said.contains("a similar") { said } else { format!("{said}; try --help") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str]) -> RunArgs {
+        let words = ["umbra", "run"].iter().chain(words).map(std::ffi::OsString::from);
+        match parse(words) {
+            Ok(Asked::Do(cli)) => match cli.verb {
+                Some(Verb::Run(args)) => *args,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_of_run_is_taken() {
+        let args = run(&[
+            "x.img",
+            "--kernel",
+            "k",
+            "--initrd",
+            "i",
+            "--append",
+            "-a b",
+            "-m",
+            "1G",
+            "--cpus",
+            "2",
+            "--cpu",
+            "486",
+            "--disk",
+            "d.img,if=virtio,ro",
+            "--cdrom",
+            "c",
+            "--floppy",
+            "f",
+            "--bios",
+            "b",
+            "--headless",
+            "--serial",
+            "stdio",
+            "--serial",
+            "file:x",
+            "--screenshot",
+            "o.png",
+            "--screen-text",
+            "--engine",
+            "both",
+            "--clock",
+            "virtual",
+            "--seed",
+            "3",
+            "--rtc",
+            "2000-02-29",
+            "--memory-limit",
+            "1M",
+            "--memory-policy",
+            "paged",
+            "--until",
+            "^x",
+            "--fail-on",
+            "-y",
+            "--timeout",
+            "5m",
+            "--on-reset",
+            "exit",
+            "--gdb",
+            ":1234",
+            "--trace",
+            "boot,exit",
+            "--dump",
+            "uops,host",
+            "--disable",
+            "chains",
+            "--json",
+            "--save-config",
+            "m.toml",
+        ]);
+        assert_eq!((args.memory, args.cpus, args.engine), (Some(Size(1 << 30)), Some(2), Some(Engine::Both)));
+        assert_eq!((args.trace.len(), args.serial.len(), args.append.as_deref()), (2, 2, Some("-a b")));
+    }
+
+    #[test]
+    fn the_script_keeps_its_order() {
+        let args = run(&["--wait-text", "login:", "--type", "root\\n", "--wait-text", "#", "--type", "ls\\n"]);
+        let steps: Vec<String> = args.script.iter().map(|step| format!("{step:?}")).collect();
+        assert_eq!(steps, [r#"Wait("login:")"#, r#"Type("root\\n")"#, r##"Wait("#")"##, r#"Type("ls\\n")"#]);
+    }
+
+    #[test]
+    fn shards() {
+        assert_eq!("2/4".parse(), Ok(Shard { index: 2, of: 4 }));
+        for text in ["", "1", "0/4", "5/4", "a/b", "1/"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+}

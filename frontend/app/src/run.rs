@@ -1,0 +1,120 @@
+//! `umbra run` and `umbra` alone: builds the machine, runs it to its end, and says how it ended.
+
+use crate::cli::RunArgs;
+use crate::exit_status::{ExitStatus, Failure};
+use crate::session::{Extras, Session};
+use crate::summary::{End, Summary};
+use crate::{crash, gdb, logs, options};
+use std::io::Write;
+use std::time::Duration;
+use umbra_machine::config::{MachineConfig, SerialTarget};
+use umbra_machine::load::Screen;
+use umbra_machine::{Machine, MachineBuilder};
+
+/// A machine that has ended, and how.
+pub struct Ended {
+    /// The machine as it stands.
+    pub machine: Machine,
+    /// Why.
+    pub end: End,
+    /// Host time from power-on.
+    pub wall: Duration,
+    /// Resets by the guest.
+    pub resets: u64,
+    /// Bytes that the guest sent.
+    pub output_bytes: u64,
+}
+
+/// `umbra run`.
+pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
+    let config = options::config(args)?;
+    if let Some(path) = &args.save_config {
+        options::save(&config, path)?;
+        return Ok(ExitStatus::GOOD);
+    }
+    let ended = to_the_end(args, &config)?;
+    Ok(report(args, &config, ended))
+}
+
+/// `umbra` alone: the demo guest.
+pub fn demo() -> Result<ExitStatus, Failure> {
+    let config = MachineConfig::default();
+    let _ = config;
+    Err(Failure::not_yet("the demo guest", "umbra run --kernel vmlinuz --initrd initrd.img"))
+}
+
+/// Runs the machine that the options describe to its end.
+pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
+    logs::start(&config.trace.categories)?;
+    let mut builder = MachineBuilder::from_config(config);
+    if args.screen_text {
+        builder = builder.screen(Screen::VgaText);
+    }
+    let machine = builder.build()?;
+    tracing::info!(
+        target: "boot",
+        "{} with {} of memory, {} × {}, {:?} clock",
+        config.boot.kernel.as_deref().map_or("no kernel".into(), |kernel| kernel.display().to_string()),
+        config.memory,
+        config.cpus,
+        config.cpu,
+        config.clock,
+    );
+    execute(machine, args, config)
+}
+
+fn execute(machine: Machine, args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
+    let extras = Extras { script: args.script.clone(), no_input: false };
+    let mut session = Session::new(machine, config, &extras)?;
+    let end = match &config.trace.gdb {
+        Some(address) => gdb::serve(&mut session, address)?,
+        None => session.run(),
+    };
+    let (wall, resets, output_bytes) = (session.started.elapsed(), session.resets, session.sightings.bytes());
+    let machine = session.close();
+    Ok(Ended { machine, end, wall, resets, output_bytes })
+}
+
+/// Says how it ended: the screen, a crash's story, the summary, one sentence.
+fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
+    let Ended { mut machine, end, wall, resets, output_bytes } = ended;
+    if args.screen_text {
+        for line in machine.screen_text() {
+            println!("{line}");
+        }
+    }
+    if let End::Crashed(vcpu) = end {
+        eprint!("\n{}\n", crash::story(&machine, vcpu));
+    }
+    if let Some(sentence) = end.sentence() {
+        eprintln!("umbra: {sentence}");
+    }
+    name_what_is_missing(&machine);
+    if args.json {
+        let line = Summary::new(&mut machine, &end, wall, resets, output_bytes).line();
+        if umbra_machine::builder::serial_targets(config).contains(&SerialTarget::Stdio) {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+    let _ = std::io::stdout().flush();
+    end.status()
+}
+
+/// Names instructions and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`).
+fn name_what_is_missing(machine: &Machine) {
+    let unimplemented: u64 = machine.vcpus().iter().map(|vcpu| vcpu.link.counters.unimplemented).sum();
+    if unimplemented != 0 {
+        eprintln!("umbra: {unimplemented} times the guest met an instruction that is not there yet (each became #UD)");
+    }
+    for (at, count) in crate::summary::unclaimed(machine) {
+        tracing::info!(target: "io", "nobody answered {at}: {count} accesses");
+    }
+    for (number, vcpu) in machine.vcpus().iter().enumerate() {
+        for (vector, count) in vcpu.link.counters.exceptions.iter().enumerate().filter(|(_, count)| **count != 0) {
+            tracing::info!(target: "cpu", "vCPU {number}: exception {vector}: {count} times");
+        }
+    }
+    tracing::info!(target: "mmu", "{}", crate::inspect::counters(&machine.memory().counters()).replace('\n', ";"));
+}

@@ -1,0 +1,297 @@
+//! A machine while it runs: its streams, the person at the terminal, and the loop that starts it again after each stop.
+//!
+//! The main thread runs the machine. Other threads read the terminal, a pseudo-terminal or gdb's connection; they give bytes
+//! to the guest directly, and everything else as an [`Event`], after which they stop the machine so that the event is seen.
+
+use crate::console::{self, After};
+use crate::exit_status::Failure;
+use crate::output::{Output, Seen, Sightings, Watch};
+use crate::summary::End;
+use crate::until::Matcher;
+use crate::{host, input, script};
+use crossbeam::channel::{Receiver, Sender};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+use umbra_machine::config::{MachineConfig, OnReset, SerialTarget};
+use umbra_machine::{Machine, RunEnd, RunLimits, StopHandle, WhenAsleep};
+
+/// What other threads tell the one that runs the machine.
+pub enum Event {
+    /// Ctrl-A x.
+    End,
+    /// A line for the console, and where to say what follows.
+    Command(String, Sender<After>),
+    /// The console opens.
+    ConsoleOpened,
+    /// Standard input is over.
+    InputOver,
+    /// gdb has come.
+    GdbCame(TcpStream),
+    /// gdb says this.
+    GdbSays(Vec<u8>),
+    /// gdb has gone.
+    GdbGone,
+}
+
+/// What gdb has sent and what has become of its connection.
+#[derive(Default)]
+pub struct GdbInbox {
+    /// A new connection.
+    pub came: Option<TcpStream>,
+    /// Bytes to read.
+    pub bytes: VecDeque<u8>,
+    /// The connection is over.
+    pub gone: bool,
+}
+
+impl GdbInbox {
+    fn has_news(&self) -> bool {
+        self.came.is_some() || !self.bytes.is_empty() || self.gone
+    }
+}
+
+/// Why the machine stands still.
+#[derive(Debug)]
+pub enum Pause {
+    /// It is over.
+    Over(End),
+    /// A breakpoint on this vCPU.
+    Debug(usize),
+    /// gdb has news.
+    Gdb,
+}
+
+/// A running machine.
+pub struct Session {
+    /// The machine.
+    pub machine: Machine,
+    /// Stops it from other threads.
+    pub stop: StopHandle,
+    /// For other threads.
+    pub events_to: Sender<Event>,
+    /// The console's `pause`.
+    pub paused: bool,
+    /// gdb's news.
+    pub gdb: GdbInbox,
+    /// What the guest's output has shown.
+    pub sightings: Sightings,
+    /// Resets by the guest.
+    pub resets: u64,
+    /// Power-on, by the host's clock.
+    pub started: Instant,
+    events: Receiver<Event>,
+    outputs: Vec<Output>,
+    limits: RunLimits,
+    on_reset: OnReset,
+    terminal: Option<host::terminal::RawTerminal>,
+}
+
+/// What a run may do beside running.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// `--wait-text` and `--type`.
+    pub script: Vec<crate::cli::Step>,
+    /// Standard input is left alone.
+    pub no_input: bool,
+}
+
+impl Session {
+    /// Connects a machine's streams as its configuration says.
+    pub fn new(machine: Machine, config: &MachineConfig, extras: &Extras) -> Result<Session, Failure> {
+        let stop = machine.stop_handle();
+        let (events_to, events) = crossbeam::channel::unbounded();
+        let sightings = Sightings::default();
+        let mut outputs = Vec::new();
+        let mut uses_stdin = false;
+        let mut can_wake = !extras.script.is_empty();
+        let mut tap = script::start(&extras.script, machine.input());
+        for (port, target) in umbra_machine::builder::serial_targets(config).into_iter().enumerate() {
+            tracing::debug!(target: "serial", "COM{} is {target}", port + 1);
+            let name = format!("--serial {target}");
+            let to: Box<dyn Write + Send> = match target {
+                SerialTarget::Stdio => {
+                    uses_stdin = !extras.no_input;
+                    Box::new(std::io::stdout())
+                }
+                SerialTarget::File(path) => Box::new(
+                    File::create(&path)
+                        .map_err(|error| Failure::input(format!("{name}: {error}; try a path that can be written")))?,
+                ),
+                SerialTarget::Pty => {
+                    let (file, path) = host::pty::open()
+                        .map_err(|error| Failure::host(format!("{name}: {error}; try --serial stdio")))?;
+                    eprintln!("umbra: COM{} is {path}", port + 1);
+                    let reader = file
+                        .try_clone()
+                        .map_err(|error| Failure::host(format!("{name}: {error}; try --serial stdio")))?;
+                    input::from_file(reader, port, machine.input());
+                    can_wake = true;
+                    Box::new(file)
+                }
+                SerialTarget::None => continue,
+            };
+            let watch = Watch { tap: if port == 0 { tap.take() } else { None }, ..watch(config)? };
+            let (output, sink) = Output::new(to, watch, sightings.clone(), stop.clone());
+            machine.connect_serial(port, sink);
+            outputs.push(output);
+        }
+        let (output, sink) = Output::new(Box::new(std::io::stdout()), watch(config)?, sightings.clone(), stop.clone());
+        machine.connect_console(sink);
+        outputs.push(output);
+        let terminal = if uses_stdin { host::terminal::RawTerminal::enter() } else { None };
+        if uses_stdin {
+            input::from_terminal(machine.input(), events_to.clone(), stop.clone());
+            can_wake = true;
+        }
+        let started = Instant::now();
+        let limits = RunLimits {
+            deadline: config.run.timeout.and_then(|span| started.checked_add(span.0)),
+            until: None,
+            when_asleep: if can_wake { WhenAsleep::Wait } else { WhenAsleep::End },
+        };
+        Ok(Session {
+            machine,
+            stop,
+            events_to,
+            paused: false,
+            gdb: GdbInbox::default(),
+            sightings,
+            resets: 0,
+            started,
+            events,
+            outputs,
+            limits,
+            on_reset: config.run.on_reset,
+            terminal,
+        })
+    }
+
+    /// Runs to the end.
+    pub fn run(&mut self) -> End {
+        loop {
+            match self.advance() {
+                Pause::Over(end) => return end,
+                // Without a debugger nobody sets breakpoints.
+                Pause::Debug(_) | Pause::Gdb => {}
+            }
+        }
+    }
+
+    /// Runs until something that the caller must know.
+    pub fn advance(&mut self) -> Pause {
+        loop {
+            if let Some(end) = self.take_events(false) {
+                return Pause::Over(end);
+            }
+            if self.gdb.has_news() {
+                return Pause::Gdb;
+            }
+            if let Some(end) = self.seen() {
+                return Pause::Over(end);
+            }
+            if self.paused {
+                if let Some(end) = self.take_events(true) {
+                    return Pause::Over(end);
+                }
+                continue;
+            }
+            let end = self.machine.run(self.limits);
+            tracing::debug!(target: "run", "stopped: {end:?} after {} instructions", self.machine.retired());
+            if let Some(pause) = self.judge(end) {
+                return pause;
+            }
+        }
+    }
+
+    /// Runs for a short guest time, so that a sleeping vCPU may wake. `None`: nothing has ended.
+    pub fn nudge(&mut self) -> Option<Pause> {
+        let until = self.machine.now().after(1_000_000);
+        let end = self.machine.run(RunLimits { until: Some(until), ..self.limits });
+        self.judge(end)
+    }
+
+    fn judge(&mut self, end: RunEnd) -> Option<Pause> {
+        let over = match end {
+            RunEnd::Stopped | RunEnd::TickReached => return None,
+            RunEnd::Debug(vcpu) => return Some(Pause::Debug(vcpu)),
+            RunEnd::Reset if self.on_reset == OnReset::Reboot => {
+                self.resets += 1;
+                match self.machine.reset() {
+                    Ok(()) => return None,
+                    Err(error) => End::ResetFailed(error.to_string()),
+                }
+            }
+            RunEnd::Reset => End::Reset,
+            RunEnd::PoweredOff => End::PoweredOff,
+            RunEnd::GuestExit(status) => End::GuestExit(status),
+            RunEnd::Crashed(vcpu) => End::Crashed(vcpu),
+            RunEnd::TimedOut => End::TimedOut,
+            RunEnd::Asleep => End::Asleep,
+        };
+        // What the guest wrote before it ended counts first.
+        Some(Pause::Over(self.seen().unwrap_or(over)))
+    }
+
+    fn seen(&self) -> Option<End> {
+        match self.sightings.seen() {
+            Seen::Nothing => None,
+            Seen::Until => Some(End::Until),
+            Seen::FailOn => Some(End::FailOn),
+            Seen::OutputLost => Some(End::OutputLost),
+        }
+    }
+
+    /// Takes what other threads said; waits for something first if `wait`. Gives the end if that is what they said.
+    pub fn take_events(&mut self, wait: bool) -> Option<End> {
+        let mut first = if wait { self.events.recv_timeout(Duration::from_secs(1)).ok() } else { None };
+        while let Some(event) = first.take().or_else(|| self.events.try_recv().ok()) {
+            match event {
+                Event::End => return Some(End::Ended),
+                Event::ConsoleOpened => self.outputs.iter().for_each(Output::hold),
+                Event::Command(line, reply) => {
+                    let (text, after) = console::execute(self, &line);
+                    print!("{text}");
+                    let _ = std::io::stdout().flush();
+                    if after != After::Stay {
+                        self.outputs.iter().for_each(Output::release);
+                    }
+                    // Should the asker be gone, so is the console.
+                    let _ = reply.send(after);
+                    if after == After::End {
+                        return Some(End::Ended);
+                    }
+                }
+                Event::InputOver => {
+                    tracing::debug!(target: "serial", "standard input is over");
+                    self.limits.when_asleep = WhenAsleep::End;
+                }
+                Event::GdbCame(stream) => self.gdb.came = Some(stream),
+                Event::GdbSays(bytes) => self.gdb.bytes.extend(bytes),
+                Event::GdbGone => self.gdb.gone = true,
+            }
+        }
+        if wait && self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Some(End::TimedOut);
+        }
+        None
+    }
+
+    /// Writes out everything that the guest has sent, and gives the terminal back.
+    pub fn close(mut self) -> Machine {
+        self.outputs.clear();
+        drop(self.terminal.take());
+        self.machine
+    }
+}
+
+fn watch(config: &MachineConfig) -> Result<Watch, Failure> {
+    let matcher = |option, text: &Option<String>| text.as_ref().map(|text| Matcher::new(option, text)).transpose();
+    Ok(Watch {
+        until: matcher("--until", &config.run.until)?,
+        fail_on: matcher("--fail-on", &config.run.fail_on)?,
+        tap: None,
+    })
+}

@@ -1,0 +1,194 @@
+//! How a run ended, for people (a sentence) and for scripts (`--json`, one line).
+
+use crate::exit_status::ExitStatus;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use umbra_machine::Machine;
+use umbra_machine::mmu::{Counters, FaultClass};
+
+/// Why a run is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest switched the machine off.
+    PoweredOff,
+    /// `--until` matched.
+    Until,
+    /// `--fail-on` matched.
+    FailOn,
+    /// The person at the terminal, or a debugger, ended it.
+    Ended,
+    /// The guest's exit device; the status that it makes.
+    GuestExit(u8),
+    /// A vCPU shut down after a triple fault.
+    Crashed(usize),
+    /// A reset under `--on-reset exit`.
+    Reset,
+    /// `--timeout` passed.
+    TimedOut,
+    /// Every vCPU sleeps and nothing can wake one.
+    Asleep,
+    /// Our output goes nowhere any more.
+    OutputLost,
+    /// A reset failed to load the guest again.
+    ResetFailed(String),
+}
+
+impl End {
+    /// The process's exit status.
+    pub fn status(&self) -> ExitStatus {
+        match self {
+            End::PoweredOff | End::Until | End::Ended => ExitStatus::GOOD,
+            End::FailOn => ExitStatus::FAIL_ON,
+            End::GuestExit(status) => ExitStatus(*status),
+            End::Crashed(_) => ExitStatus::CRASH,
+            End::Reset => ExitStatus::RESET,
+            End::TimedOut | End::Asleep => ExitStatus::TIMED_OUT,
+            End::OutputLost | End::ResetFailed(_) => ExitStatus::HOST,
+        }
+    }
+    /// What is said on standard error; nothing when all is as asked for.
+    pub fn sentence(&self) -> Option<String> {
+        let text = match self {
+            End::PoweredOff | End::Until | End::Ended | End::GuestExit(_) => return None,
+            End::FailOn => "the output matched --fail-on".to_owned(),
+            End::Crashed(vcpu) => format!("the guest crashed (triple fault on vCPU {vcpu}); its story is above"),
+            End::Reset => "the guest reset the machine; try --on-reset reboot to let it".to_owned(),
+            End::TimedOut => "timed out; try a longer --timeout".to_owned(),
+            End::Asleep => {
+                "the guest sleeps and nothing can wake it (HLT with interrupts off); try a guest that powers off"
+                    .to_owned()
+            }
+            End::OutputLost => "nobody reads the guest's output any more; try --serial file:PATH".to_owned(),
+            End::ResetFailed(why) => format!("the guest reset, but cannot start again: {why}"),
+        };
+        Some(text)
+    }
+    /// The name in the summary.
+    pub fn name(&self) -> &'static str {
+        match self {
+            End::PoweredOff => "powered-off",
+            End::Until => "until",
+            End::FailOn => "fail-on",
+            End::Ended => "ended",
+            End::GuestExit(_) => "guest-exit",
+            End::Crashed(_) => "crashed",
+            End::Reset => "reset",
+            End::TimedOut => "timed-out",
+            End::Asleep => "asleep",
+            End::OutputLost => "output-lost",
+            End::ResetFailed(_) => "reset-failed",
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The exit status.
+    pub status: u8,
+    /// Why the run is over.
+    pub end: &'static str,
+    /// Host time from power-on.
+    pub wall_seconds: f64,
+    /// Guest time from power-on.
+    pub guest_seconds: f64,
+    /// Instructions retired by all vCPUs.
+    pub retired: u64,
+    /// Resets by the guest.
+    pub resets: u64,
+    /// Bytes that the guest sent on serial ports and the console port.
+    pub output_bytes: u64,
+    /// The hash of the final state, hexadecimal.
+    pub state_hash: String,
+    /// Frames of guest RAM that the host holds.
+    pub touched_frames: u64,
+    /// External interrupts delivered.
+    pub interrupts: u64,
+    /// Exceptions delivered, by vector, those that occurred.
+    pub exceptions: BTreeMap<usize, u64>,
+    /// Instructions that Umbra does not have (each became #UD).
+    pub unimplemented_instructions: u64,
+    /// Uops per lifted instruction.
+    pub uops_per_instruction: f64,
+    /// Slow accesses by class.
+    pub fault_classes: BTreeMap<&'static str, u64>,
+    /// All counters of the mmu.
+    pub mmu: Counters,
+    /// Accesses that no device answered: port (hexadecimal) or "memory", and how often.
+    pub unclaimed: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    /// The summary of a machine that has ended.
+    pub fn new(machine: &mut Machine, end: &End, wall: Duration, resets: u64, output_bytes: u64) -> Summary {
+        // The hash reads all memory, which the host may count as touching it.
+        let touched_frames = machine.memory().touched_frames();
+        let state_hash = format!("{:016x}", machine.state_hash());
+        let mmu = machine.memory().counters();
+        let mut exceptions = BTreeMap::new();
+        let [mut interrupts, mut unimplemented, mut uops, mut insns] = [0; 4];
+        for vcpu in machine.vcpus() {
+            let counters = &vcpu.link.counters;
+            for (vector, &count) in counters.exceptions.iter().enumerate().filter(|(_, count)| **count != 0) {
+                *exceptions.entry(vector).or_insert(0) += count;
+            }
+            interrupts += counters.interrupts;
+            unimplemented += counters.unimplemented;
+            uops += counters.lifted_uops;
+            insns += counters.lifted_insns;
+        }
+        let unclaimed = unclaimed(machine);
+        Summary {
+            status: end.status().0,
+            end: end.name(),
+            wall_seconds: wall.as_secs_f64(),
+            guest_seconds: machine.now().0 as f64 / 1e9,
+            retired: machine.retired(),
+            resets,
+            output_bytes,
+            state_hash,
+            touched_frames,
+            interrupts,
+            exceptions,
+            unimplemented_instructions: unimplemented,
+            uops_per_instruction: uops as f64 / (insns.max(1)) as f64,
+            fault_classes: FaultClass::ALL
+                .into_iter()
+                .map(|class| (crate::inspect::class_name(class), mmu.class(class)))
+                .collect(),
+            mmu,
+            unclaimed,
+        }
+    }
+    /// One line of JSON.
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+}
+
+/// Accesses that no device answered.
+pub fn unclaimed(machine: &Machine) -> BTreeMap<String, u64> {
+    let board = machine.board();
+    let name = |port: u32| if port > 0xFFFF { "memory".to_owned() } else { format!("{port:#x}") };
+    board.counters().unclaimed.iter().map(|(&port, &count)| (name(port), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_of_the_ends() {
+        #[rustfmt::skip]
+        let cases = [
+            (End::PoweredOff, 0), (End::Until, 0), (End::Ended, 0), (End::GuestExit(0x21), 0x21), (End::Crashed(0), 100),
+            (End::FailOn, 102), (End::Reset, 104), (End::TimedOut, 124), (End::Asleep, 124), (End::OutputLost, 4),
+        ];
+        for (end, status) in cases {
+            assert_eq!(end.status().0, status, "{end:?}");
+            let quiet = matches!(end, End::PoweredOff | End::Until | End::Ended | End::GuestExit(_));
+            assert_eq!(end.sentence().is_none(), quiet);
+        }
+    }
+}
