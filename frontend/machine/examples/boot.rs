@@ -52,6 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprint!(" {:#x}", state.gpr(n));
         }
         eprintln!();
+        let mut code = [0; 16];
+        let read = vcpu.link.mmu.peek(umbra_mmu::Linear(vcpu.linear_rip()), &mut code);
+        eprintln!("[code {code:02x?} {read:?}]");
         if let RunEnd::Crashed(_) = end {
             for (rip, fault) in &vcpu.link.fault_chain {
                 eprintln!("  {rip:#x} {fault:?}");

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
-use umbra_cpu::model::CpuModel;
+use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
@@ -33,8 +33,8 @@ use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
 use umbra_mmu::{GuestPhys, PhysPage};
 
-/// Width of a guest-physical address in bits.
-const PHYSICAL_BITS: u8 = 40;
+/// The time-stamp counter counts guest time in nanoseconds.
+const TSC_KHZ: u32 = 1_000_000;
 /// Display memory: RAM, since there is no display adapter yet.
 const VGA_BYTES: u64 = 0x2_0000;
 
@@ -199,8 +199,8 @@ impl MachineBuilder {
         let config = &self.config;
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
-        let model = Arc::new(model);
-        let memory = build_memory(&map, self.order)?;
+        let model = Arc::new(model.with_processors(config.cpus).with_tsc_khz(TSC_KHZ));
+        let memory = build_memory(&map, self.order, model.physical_bits() as u8)?;
         let cpus = config.cpus as usize;
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
@@ -209,7 +209,7 @@ impl MachineBuilder {
             vcpus: (0..)
                 .zip(&attentions)
                 .map(|(id, attention)| VcpuParts {
-                    lapic: lapic::Config { physical_bits: PHYSICAL_BITS, ..lapic::Config::new(id) },
+                    lapic: lapic_config(&model, id),
                     attention: attention.clone(),
                     gate: Arc::default(),
                 })
@@ -265,9 +265,9 @@ pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
     [target(0, SerialTarget::Stdio), target(1, SerialTarget::None)]
 }
 
-fn build_memory(map: &MemoryMap, order: FrameOrder) -> Result<GuestMemory, BuildError> {
+fn build_memory(map: &MemoryMap, order: FrameOrder, physical_bits: u8) -> Result<GuestMemory, BuildError> {
     let pool = Pool::new(map.total() + VGA_BYTES)?;
-    let memory = GuestMemory::new(pool, order, PHYSICAL_BITS);
+    let memory = GuestMemory::new(pool, order, physical_bits);
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;
     }
@@ -286,6 +286,13 @@ fn civil(unix_seconds: u64) -> CivilTime {
         minute: minute as u8,
         second: second as u8,
     }
+}
+
+/// A local APIC as the model's CPUID promises it.
+fn lapic_config(model: &CpuModel, id: u32) -> lapic::Config {
+    let features =
+        lapic::Features { x2apic: model.has(Feature::X2apic), tsc_deadline: model.has(Feature::TscDeadline) };
+    lapic::Config { physical_bits: model.physical_bits() as u8, features, ..lapic::Config::new(id) }
 }
 
 fn processor_of(model: &CpuModel) -> Processor {

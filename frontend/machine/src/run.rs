@@ -1,8 +1,9 @@
 //! The run loop: vCPUs in turns on one thread (`--clock virtual`), or a thread each with a timekeeper (`--clock real`).
 //!
-//! **In turns.** A turn ends at the next event of the board, at the latest after a fixed span. Each vCPU that is awake runs
-//! up to there; an access that makes a nearer event cuts the turn. When all sleep, time jumps to the next event. Nothing
-//! depends on the host, so that two runs are equal.
+//! **In turns.** One vCPU at a time runs, and guest time is the count of instructions of all: a turn ends at the next event
+//! of the board, at the latest after a fixed span; an access that makes a nearer event cuts it. Then the next vCPU that is
+//! awake has its turn. When all sleep, time jumps to the next event. Nothing depends on the host, so that two runs are
+//! equal; no vCPU ever sees another's time-stamp counter ahead of its own.
 //!
 //! **Threads.** The calling thread keeps time: it sleeps until the board's next event (or until an access makes a nearer
 //! one), and advances the board. A vCPU without work sleeps at its gate.
@@ -25,6 +26,8 @@ const TURN_ALONE: u64 = 5_000_000;
 const TURN_TOGETHER: u64 = 10_000;
 /// Instructions that a vCPU thread runs before it looks around without having been told to.
 const THREAD_BUDGET: u64 = 1 << 40;
+/// How long a run on the virtual clock waits for input before it looks whether it should end.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long a sleeper sleeps at most before it looks whether it should.
 const LONG_SLEEP: Duration = Duration::from_secs(5);
 /// IF in RFLAGS.
@@ -144,8 +147,9 @@ impl Runner<'_> {
     /// Runs the vCPUs in turns.
     pub fn in_turns(mut self) -> RunEnd {
         self.vcpus.iter_mut().for_each(|vcpu| vcpu.link.mmu.unpark());
+        let mut last = 0;
         let end = loop {
-            if let Some(end) = self.turn() {
+            if let Some(end) = self.turn(&mut last) {
                 break end;
             }
         };
@@ -153,59 +157,45 @@ impl Runner<'_> {
         end
     }
 
-    fn turn(&mut self) -> Option<RunEnd> {
-        let span = if self.vcpus.len() > 1 { TURN_TOGETHER } else { TURN_ALONE };
-        let mut target = {
-            let mut board = self.board.board.lock();
-            let now = board.now();
-            let request = board.take_request();
-            if let Some(end) = self.end(request, now) {
-                return Some(end);
-            }
-            let mut target = now.after(span);
-            for limit in [board.next_event(), self.limits.until].into_iter().flatten() {
-                target = target.min(limit.max(now));
-            }
-            board.set_horizon(Some(target));
-            target
-        };
-        let mut anyone = false;
-        for number in 0..self.vcpus.len() {
-            if !is_awake(&self.vcpus[number]) {
-                continue;
-            }
-            anyone = true;
-            if let Some(end) = self.run_to(number, &mut target) {
-                return Some(end);
-            }
-        }
+    /// One turn of the next vCPU after `last` that is awake, or the jump to the next event if all sleep.
+    fn turn(&mut self, last: &mut usize) -> Option<RunEnd> {
+        let count = self.vcpus.len();
         let mut board = self.board.board.lock();
-        if anyone {
-            board.advance(target);
-            return None;
+        let now = board.now();
+        let request = board.take_request();
+        if let Some(end) = self.end(request, now) {
+            return Some(end);
         }
-        match board.next_event().into_iter().chain(self.limits.until).min() {
-            Some(next) => board.advance(next),
-            None if self.limits.when_asleep == WhenAsleep::End => return Some(RunEnd::Asleep),
-            None => {
-                self.board.changed.wait_for(&mut board, Duration::from_millis(100));
+        let next = (1..=count).map(|step| (*last + step) % count).find(|&number| is_awake(&self.vcpus[number]));
+        let Some(number) = next else {
+            match board.next_event().into_iter().chain(self.limits.until).min() {
+                Some(next) => board.advance(next),
+                None if self.limits.when_asleep == WhenAsleep::End => return Some(RunEnd::Asleep),
+                None => drop(self.board.changed.wait_for(&mut board, LOOK_AROUND)),
             }
+            return None;
+        };
+        *last = number;
+        let mut target = now.after(if count > 1 { TURN_TOGETHER } else { TURN_ALONE });
+        for limit in [board.next_event(), self.limits.until].into_iter().flatten() {
+            target = target.min(limit.max(now));
         }
-        None
+        board.set_horizon(Some(target));
+        drop(board);
+        let end = self.run_to(number, now, target);
+        let now = self.clock.now(number, Retired(self.vcpus[number].state.retired));
+        self.board.board.lock().advance(now);
+        end
     }
 
-    /// Runs one vCPU until `target`, which moves nearer when an event does.
-    fn run_to(&mut self, number: usize, target: &mut Tick) -> Option<RunEnd> {
+    /// Runs one vCPU from `now` until `target`, which moves nearer when an event does.
+    fn run_to(&mut self, number: usize, now: Tick, mut target: Tick) -> Option<RunEnd> {
         let vcpu = &mut self.vcpus[number];
-        let (board, clock) = (self.board, self.clock);
-        if vcpu.state.activity != Activity::Running {
-            // It slept until now.
-            let now = board.board.lock().now();
-            clock.set(number, Retired(vcpu.state.retired), now);
-        }
+        let clock = self.clock;
+        clock.set(number, Retired(vcpu.state.retired), now);
         loop {
             let now = clock.now(number, Retired(vcpu.state.retired));
-            if now >= *target {
+            if now >= target {
                 return None;
             }
             match vcpu.run(target.0 - now.0) {
@@ -214,16 +204,14 @@ impl Runner<'_> {
                 Exit::Shutdown => return Some(RunEnd::Crashed(number)),
                 Exit::Debug => return Some(RunEnd::Debug(number)),
                 Exit::Stopped => {
-                    let mut board = board.board.lock();
+                    let mut board = self.board.board.lock();
                     if board.has_request() || self.stop.load(Ordering::SeqCst) {
                         // The turn ends here; the next one sees why.
-                        *target = (*target).min(clock.now(number, Retired(vcpu.state.retired)));
                         return None;
                     }
                     if let Some(event) = board.next_event() {
-                        let now = clock.now(number, Retired(vcpu.state.retired));
-                        *target = (*target).min(event.max(now));
-                        board.set_horizon(Some(*target));
+                        target = target.min(event);
+                        board.set_horizon(Some(target));
                     }
                 }
             }

@@ -31,7 +31,7 @@ impl VcpuBus {
         let mut board: MutexGuard<'_, Board> = self.board.board.lock();
         board.advance(self.now(at));
         let result = call(&mut board);
-        if board.horizon_is_late() {
+        if board.horizon_is_late() || board.has_request() {
             if self.clock.is_virtual() {
                 board.alert(self.vcpu, bits::STOP);
             } else {
