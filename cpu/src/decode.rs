@@ -96,9 +96,23 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeErro
             _ => DecodeError::Invalid,
         });
     }
+    if bitness != 64 && is_wide_element_move(raw.code()) && vex_w(given) {
+        return Err(DecodeError::Invalid);
+    }
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
     let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
     Ok(Insn { raw, has_67, bitness, x87_opcode })
+}
+
+/// VPEXTRD and VPINSRD: with VEX.W set they are VPEXTRQ and VPINSRQ, which are invalid outside 64-bit mode (SDM vol. 2).
+fn is_wide_element_move(code: Code) -> bool {
+    matches!(code, Code::VEX_Vpextrd_rm32_xmm_imm8 | Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8)
+}
+
+/// VEX.W of an instruction with a three-byte VEX prefix.
+fn vex_w(bytes: &[u8]) -> bool {
+    let mut rest = bytes.iter().skip_while(|byte| is_prefix(**byte));
+    rest.next() == Some(&0xc4) && rest.nth(1).is_some_and(|byte| byte & 0x80 != 0)
 }
 
 /// The 11 bits that the FPU remembers of an x87 instruction; meaningless for any other.

@@ -7,6 +7,7 @@
 use crate::cache::{Handler, Leave, Step};
 use crate::fault::Fault;
 use crate::memory::Int;
+use crate::mode::ModeBits;
 use crate::vcpu::Vcpu;
 use umbra_mmu::addr::Linear;
 
@@ -143,12 +144,15 @@ fn store_cold<T: Int>(cpu: &mut Vcpu, s: &Step, linear: u64, value: u64) -> bool
     stored.map_err(|f| fault(cpu, s, f)).is_ok()
 }
 
-/// A flat 64-bit address that is not canonical never hits the TLB, so it is found here: #SS(0) when the operand is based on
-/// the stack segment (RSP or RBP without an override), else #GP(0).
+/// A flat operand that is not canonical in 64-bit mode, or runs over 4 GiB outside it, never hits the TLB, so it is found
+/// here: #SS(0) when it is based on the stack segment (RSP or RBP without an override), else #GP(0).
 pub fn canonical(cpu: &Vcpu, s: &Step, linear: u64, len: u32) -> Result<(), Fault> {
-    let address = Linear(linear);
-    let fine = !cpu.state.long_mode()
-        || address.is_canonical_48() && address.wrapping_add(u64::from(len) - 1).is_canonical_48();
+    let last = Linear(linear).wrapping_add(u64::from(len) - 1);
+    let fine = if cpu.link.mode.has(ModeBits::L) {
+        Linear(linear).is_canonical_48() && last.is_canonical_48()
+    } else {
+        last.0 <= u64::from(u32::MAX)
+    };
     match fine {
         true => Ok(()),
         false if s.segment() == crate::state::Seg::Ss as u8 => Err(Fault::ss(0)),

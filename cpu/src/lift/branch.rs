@@ -97,7 +97,7 @@ fn call_direct(l: &mut Lifter<'_>, target: u64) -> Lifted {
     l.ends = true;
     if flat_stack(l) && !checked_targets(l) {
         let cond = sp_width(l);
-        l.emit(Uop { width, cond, target, ..Uop::new(Op::CallNear) });
+        l.emit(Uop { width, cond, target, seg: Seg::Ss, ..Uop::new(Op::CallNear) });
     } else {
         let args = Args { width, imm: target, ..l.args() };
         l.call(&stack::CALL_NEAR, args);
@@ -130,7 +130,7 @@ fn ret(l: &mut Lifter<'_>) -> Lifted {
     l.ends = true;
     if flat_stack(l) {
         let cond = sp_width(l);
-        l.emit(Uop { width, cond, imm: imm as i64, ..Uop::new(Op::Ret) });
+        l.emit(Uop { width, cond, imm: imm as i64, seg: Seg::Ss, ..Uop::new(Op::Ret) });
     } else {
         let args = Args { width, imm, ..l.args() };
         l.call(&stack::RET_NEAR, args);

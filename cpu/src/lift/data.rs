@@ -1,7 +1,7 @@
 //! Data transfer (SDM vol. 1, 5.1.1): MOV, MOVZX, MOVSX, LEA, XCHG, BSWAP, CMOVcc, CBW and their like, XLAT, BCD.
 
 use super::{Lifted, Lifter, Rights};
-use crate::decode::{Mnemonic as M, Operand};
+use crate::decode::{Code, Mnemonic as M, Operand};
 use crate::helpers::bcd;
 use crate::state::slots::{RAX, RDX, T0, T1, T2, ZERO};
 use crate::uop::{AddrKind, Form, Mem, Op, Uop, Width};
@@ -15,7 +15,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Movsxd => extend(l, Op::Movsx32, Op::Movsx32),
         M::Lea => lea(l),
         M::Xchg => xchg(l),
-        M::Bswap => one(l, Op::Bswap),
+        M::Bswap => bswap(l),
         M::Cbw => convert(l, Op::Movsx8, Width::B2),
         M::Cwde => convert(l, Op::Movsx16, Width::B4),
         M::Cdqe => convert(l, Op::Movsx32, Width::B8),
@@ -23,6 +23,10 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Cdq => spread(l, Width::B4),
         M::Cqo => spread(l, Width::B8),
         M::Xlatb => xlat(l),
+        M::Reservednop if undefined_prefetch(l) => {
+            l.raise_ud();
+            Lifted::Yes
+        }
         M::Nop | M::Reservednop | M::Pause | M::Endbr32 | M::Endbr64 => {
             l.emit(Uop::new(Op::Nop));
             Lifted::Yes
@@ -63,6 +67,25 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
             },
         },
     }
+}
+
+/// BSWAP of a 16-bit register is undefined (SDM vol. 2, BSWAP): it clears the register, as AMD's processors do.
+fn bswap(l: &mut Lifter<'_>) -> Lifted {
+    if let Operand::Gpr(dst, width @ Width::B2) = l.insn.op(0) {
+        l.emit(Uop { dst, width, imm: 0, form: Form::RI, ..Uop::new(Op::Mov) });
+        return Lifted::Yes;
+    }
+    one(l, Op::Bswap)
+}
+
+/// PREFETCH and PREFETCHW (0F 0D) with a register operand: #UD (AMD APM vol. 3, PREFETCH).
+fn undefined_prefetch(l: &Lifter<'_>) -> bool {
+    let code = l.insn.code();
+    let prefetch = matches!(
+        code,
+        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+    );
+    prefetch && matches!(l.insn.op(0), Operand::Gpr(..))
 }
 
 fn one(l: &mut Lifter<'_>, op: Op) -> Lifted {

@@ -58,10 +58,10 @@ fn push(l: &mut Lifter<'_>) -> Lifted {
     let (width, cond) = (operand_width(l), sp_width(l));
     match l.insn.op(0) {
         Operand::Gpr(src, _) if flat_stack(l) => {
-            l.emit(Uop { src, width, cond, form: Form::R, ..Uop::new(Op::Push) });
+            l.emit(Uop { src, width, cond, form: Form::R, seg: Seg::Ss, ..Uop::new(Op::Push) });
         }
         Operand::Imm(imm) if flat_stack(l) => {
-            l.emit(Uop { width, cond, imm: imm as i64, form: Form::RI, ..Uop::new(Op::Push) });
+            l.emit(Uop { width, cond, imm: imm as i64, form: Form::RI, seg: Seg::Ss, ..Uop::new(Op::Push) });
         }
         Operand::Mem if flat_stack(l) => {
             let mem = l.mem(width.bytes(), Rights::Read);
@@ -83,7 +83,7 @@ fn push(l: &mut Lifter<'_>) -> Lifted {
 fn pop(l: &mut Lifter<'_>) -> Lifted {
     let (width, cond) = (operand_width(l), sp_width(l));
     match l.insn.op(0) {
-        Operand::Gpr(dst, _) if flat_stack(l) => l.emit(Uop { dst, width, cond, ..Uop::new(Op::Pop) }),
+        Operand::Gpr(dst, _) if flat_stack(l) => l.emit(Uop { dst, width, cond, seg: Seg::Ss, ..Uop::new(Op::Pop) }),
         operand @ Operand::Gpr(..) => {
             let args = Args { width, ..l.rm_args(operand) };
             l.call(&stack::POP, args);
@@ -121,7 +121,7 @@ fn leave(l: &mut Lifter<'_>) -> Lifted {
     };
     if flat_stack(l) {
         let cond = sp_width(l);
-        l.emit(Uop { width, cond, ..Uop::new(Op::Leave) });
+        l.emit(Uop { width, cond, seg: Seg::Ss, ..Uop::new(Op::Leave) });
         return Lifted::Yes;
     }
     call(l, &stack::LEAVE, width)

@@ -220,6 +220,18 @@ pub struct Span {
     pub bytes: Vec<u8>,
 }
 
+/// How far a result may be from the recorded one.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tolerance {
+    /// Not at all.
+    #[default]
+    Exact,
+    /// Each single-precision element by 1.5 × 2⁻¹² of its value, twice (both sides are approximations).
+    Reciprocal,
+    /// x87 results by this many units in the last place; C1 is not compared.
+    LastPlaces(u64),
+}
+
 /// A register that must hold a value at the end, in the bits of `mask` (of its low eight bytes).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -288,6 +300,8 @@ pub struct Case {
     /// Only the memory that the expectation names is compared. Otherwise every page that the case loads, or expects
     /// something in, must be unchanged elsewhere.
     pub named_memory_only: bool,
+    /// How exactly registers are compared.
+    pub tolerance: Tolerance,
 }
 
 impl Case {

@@ -1,6 +1,6 @@
 //! What a case left behind against what it should have: one line for each difference.
 
-use crate::case::{Case, Environment, Expected, Register, Value};
+use crate::case::{Case, Environment, Expected, Register, Tolerance, Value};
 use std::fmt::Write as _;
 use umbra_cpu::state::State;
 
@@ -95,7 +95,7 @@ fn byte(bytes: &[u8], at: usize) -> u8 {
 pub fn registers(case: &Case, state: &State, out: &mut String) {
     for expected in &case.expect.registers {
         let found = register(state, expected.register);
-        if !equal(expected, &found) {
+        if !equal(expected, &found) && !near(case.tolerance, expected, &found) {
             let cut = Value::bytes(&found.as_bytes()[..expected.value.as_bytes().len().min(found.as_bytes().len())]);
             let _ = write!(out, "{}: {cut}, should be {}", expected.register, expected.value);
             if let Some(before) = case.initial(expected.register) {
@@ -123,6 +123,30 @@ fn equal(expected: &Expected, found: &Value) -> bool {
     let wanted = expected.value.as_bytes();
     let low_equal = (expected.value.low() ^ found.low()) & expected.mask == 0;
     low_equal && (wanted.len() <= 8 || found.as_bytes().get(8..wanted.len()) == wanted.get(8..))
+}
+
+/// Whether a difference is within the case's tolerance.
+fn near(tolerance: Tolerance, expected: &Expected, found: &Value) -> bool {
+    let (wanted, found) = (expected.value.as_bytes(), found.as_bytes());
+    match (tolerance, expected.register) {
+        (Tolerance::Reciprocal, Register::Vector(_)) => {
+            let element = |bytes: &[u8]| bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
+            wanted.chunks(4).zip(found.chunks(4)).all(|(wanted, found)| {
+                let (w, f) = (element(wanted), element(found));
+                wanted == found || ((w - f) / w).abs() <= 3.0 / 4096.0
+            })
+        }
+        (Tolerance::LastPlaces(places), Register::St(_)) => {
+            let significand = |bytes: &[u8]| Value::bytes(bytes).low();
+            let same_exponent = wanted.get(8..10) == found.get(8..10);
+            same_exponent && significand(wanted).abs_diff(significand(found)) <= places
+        }
+        (Tolerance::LastPlaces(_), Register::FpuStatus) => {
+            // C1 tells in which direction the last place was rounded.
+            (expected.value.low() ^ Value::bytes(found).low()) & !0x200 & expected.mask == 0
+        }
+        _ => false,
+    }
 }
 
 /// The names of RFLAGS bits.

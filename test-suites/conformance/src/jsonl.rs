@@ -8,7 +8,9 @@
 //! Integers are JSON numbers or strings of hexadecimal digits. Unknown keys are errors: a name that is spelt wrongly
 //! must not turn a comparison off.
 
-use crate::case::{Case, End, Environment, Expectation, Expected, Mapping, Register, Rights, Span, Value, Width};
+use crate::case::{
+    Case, End, Environment, Expectation, Expected, Mapping, Register, Rights, Span, Tolerance, Value, Width,
+};
 use crate::error::{FormatError, Position};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -77,6 +79,7 @@ fn case(json: &Json, line: u64) -> Parsed<Case> {
         expect: Expectation { end: End::OnHalt, registers: Vec::new(), memory: Vec::new(), memory_masks: Vec::new() },
         max: optional(object, "max")?.unwrap_or(if free { MAX_FREE } else { MAX_FIXED }),
         named_memory_only: free,
+        tolerance: Tolerance::Exact,
     };
     let entry = if free { free_layout(&mut case, object)? } else { fixed_layout(&mut case)? };
     let inputs = match object.get("i") {

@@ -18,4 +18,5 @@ pub mod report;
 pub mod run;
 pub mod source;
 pub mod suite;
+pub mod vendor;
 pub mod watchdog;

@@ -4,7 +4,7 @@
 //! as the format demands. Bus cycles (`CYCL`), prefetch queues (`QUEU`) and effective addresses (`EA32`) are left out:
 //! Umbra does not model them. Called by the runner; what a processor does differently from ours is in `profile`.
 
-use crate::case::{Case, End, Environment, Expectation, Expected, Register, Span, Value};
+use crate::case::{Case, End, Environment, Expectation, Expected, Register, Span, Tolerance, Value};
 use crate::error::{FormatError, Position};
 use std::path::Path;
 
@@ -180,6 +180,7 @@ fn test(body: &mut Cursor<'_>, recorded: Recorded, masks: &[(Register, u64)]) ->
         expect,
         max: MAX_INSTRUCTIONS,
         named_memory_only: false,
+        tolerance: Tolerance::Exact,
     };
     Ok(MooTest { case, exception })
 }

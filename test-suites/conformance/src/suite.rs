@@ -6,7 +6,7 @@ use crate::expected::{ExpectedFailures, glob};
 use crate::moo::{self, Recorded};
 use crate::report::{CaseReport, Detail, Outcome, Suite};
 use crate::run::{A20, Difference, Runner};
-use crate::{jsonl, profile, source};
+use crate::{jsonl, profile, source, vendor};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -128,7 +128,11 @@ fn load(file: &Path) -> Result<(Vec<Prepared>, A20), FormatError> {
     let format = format_of(file).unwrap_or(if data.starts_with(b"MOO ") { Format::Moo } else { Format::JsonLines });
     if format == Format::JsonLines {
         let cases = jsonl::parse(file, &data)?;
-        return Ok((cases.into_iter().map(|case| Prepared { case, left_out: None }).collect(), A20::Open));
+        let prepare = |mut case: Case| {
+            let left_out = if case.named_memory_only { None } else { vendor::adapt(&mut case).err() };
+            Prepared { case, left_out }
+        };
+        return Ok((cases.into_iter().map(prepare).collect(), A20::Open));
     }
     let parsed = moo::parse(file, &data)?;
     let a20 = if parsed.recorded == Recorded::I8086 { A20::Masked } else { A20::Open };
