@@ -1,6 +1,62 @@
-//! A debugger outside the guest: breakpoints by linear address; and the trail of blocks that a crash report shows.
+//! Debugging: the guest's own breakpoints in DR0–DR3 (SDM vol. 3, 18.2), a debugger outside the guest, and the trail of blocks
+//! that a crash report shows.
+//!
+//! Not modelled: I/O breakpoints (DR7.R/W = 2).
 
+use crate::state::State;
 use std::collections::BTreeSet;
+use umbra_mmu::addr::Linear;
+use umbra_mmu::fault::Access;
+
+/// An enabled breakpoint of the guest.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Breakpoint {
+    /// DR0–DR3: the bit of DR6 that reports it.
+    pub number: u8,
+    /// The linear address.
+    pub linear: u64,
+    /// Bytes that it covers.
+    pub len: u64,
+    /// What it breaks on.
+    pub kind: BreakKind,
+}
+
+/// What a breakpoint breaks on (DR7.R/Wn).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BreakKind {
+    /// Execution of the instruction that starts at the address.
+    Execute,
+    /// Data writes.
+    Write,
+    /// I/O (with CR4.DE).
+    Io,
+    /// Data reads and writes.
+    ReadWrite,
+}
+
+impl Breakpoint {
+    /// Whether a data access of `len` bytes at `linear` hits it.
+    pub fn hit_by(&self, linear: Linear, len: u64, access: Access) -> bool {
+        let kind = match self.kind {
+            BreakKind::Write => access == Access::Write,
+            BreakKind::ReadWrite => access != Access::Fetch,
+            BreakKind::Execute | BreakKind::Io => false,
+        };
+        kind && linear.0 < self.linear.wrapping_add(self.len) && self.linear < linear.0.wrapping_add(len)
+    }
+}
+
+/// The breakpoints that DR7 enables.
+pub fn breakpoints(state: &State) -> impl Iterator<Item = Breakpoint> + '_ {
+    let dr7 = state.dr[7];
+    (0..4u8).filter(move |n| dr7 >> (2 * n) & 3 != 0).map(move |number| {
+        let control = dr7 >> (16 + 4 * number) & 15;
+        let len = [1, 2, 8, 4][(control >> 2) as usize];
+        let kind = [BreakKind::Execute, BreakKind::Write, BreakKind::Io, BreakKind::ReadWrite][(control & 3) as usize];
+        let linear = state.dr[usize::from(number)] & !(len - 1);
+        Breakpoint { number, linear, len, kind }
+    })
+}
 
 /// What a debugger asked for.
 #[derive(Clone, Debug, Default)]

@@ -172,6 +172,7 @@ impl Vcpu {
         if let Some(place) = second {
             self.read_piece(&place, &mut into[cut..]);
         }
+        self.note_data_breakpoints(linear, into.len() as u64, Access::Read);
         Ok(())
     }
 
@@ -184,6 +185,7 @@ impl Vcpu {
         if let Some(place) = second {
             self.write_piece(&place, &from[cut..]);
         }
+        self.note_data_breakpoints(linear, from.len() as u64, Access::Write);
         Ok(())
     }
 
@@ -256,6 +258,7 @@ impl Vcpu {
         if second.is_none() && !matches!(first.0.kind(), PlaceKind::Mmio { .. }) {
             let (old, note) = self.link.mmu.rmw_place(&first.0, len, update);
             self.link.leave |= note.code_written;
+            self.note_data_breakpoints(linear, len as u64, Access::Write);
             return Ok(old);
         }
         // A straddling or device access: the mmu's bus lock is held for RAM pieces one by one only.

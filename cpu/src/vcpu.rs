@@ -3,7 +3,7 @@
 use crate::bus::{Bus, Retired};
 use crate::cache::BlockCache;
 use crate::counters::CpuCounters;
-use crate::debug::{Debugger, Trail};
+use crate::debug::{self, BreakKind, Debugger, Trail};
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
@@ -11,8 +11,9 @@ use crate::state::control::{cr0, cr4};
 use crate::state::flags::{self, Lazy, LazyOp};
 use crate::state::{Seg, State};
 use std::sync::Arc;
+use umbra_mmu::addr::Linear;
 use umbra_mmu::attention::Attention;
-use umbra_mmu::fault::View;
+use umbra_mmu::fault::{Access, View};
 use umbra_mmu::memory::GuestMemory;
 use umbra_mmu::{PagingRegs, VcpuMmu};
 
@@ -45,6 +46,8 @@ pub struct Link {
     pub cache: BlockCache,
     /// The block must be left after the current instruction (a device was accessed, code was written).
     pub leave: bool,
+    /// DR7 enables a breakpoint on data.
+    pub data_breakpoints: bool,
     /// The value that the executor's cold load left here.
     pub loaded: u64,
     /// The running block holds one instruction only, so that a device access may be made (see `memory`).
@@ -87,6 +90,7 @@ impl Vcpu {
                 model,
                 cache: BlockCache::default(),
                 leave: false,
+                data_breakpoints: false,
                 loaded: 0,
                 alone: false,
                 end: 0,
@@ -124,6 +128,30 @@ impl Vcpu {
     pub fn update_mode(&mut self) {
         self.link.mode = ModeBits::of(&self.state);
         self.link.mmu.set_view(self.view());
+        if self.state.dr[7] & 0xff != 0 || self.link.data_breakpoints {
+            self.update_breakpoints();
+        }
+    }
+
+    /// Tells the mmu which pages hold data breakpoints. Called by [`Self::update_mode`].
+    fn update_breakpoints(&mut self) {
+        let mut pages = [None; 4];
+        for b in debug::breakpoints(&self.state) {
+            if matches!(b.kind, BreakKind::Write | BreakKind::ReadWrite) {
+                pages[usize::from(b.number) & 3] = Some(Linear(b.linear));
+            }
+        }
+        self.link.data_breakpoints = pages.iter().any(Option::is_some);
+        self.link.mmu.set_slow_pages(pages);
+    }
+
+    /// Notes the data breakpoints that an access has hit: they trap after the instruction.
+    pub(crate) fn note_data_breakpoints(&mut self, linear: Linear, len: u64, access: Access) {
+        if self.link.data_breakpoints {
+            let hits = debug::breakpoints(&self.state).filter(|b| b.hit_by(linear, len, access));
+            let bits = hits.fold(0, |bits, b| bits | 1 << b.number);
+            self.state.pending_debug |= bits;
+        }
     }
 
     /// With whose rights explicit data accesses are made now.

@@ -88,3 +88,34 @@ fn two_functions_in_one_watched_grain_are_both_seen_when_patched() {
     cpu.run_until_fault(100).expect_err("ud2");
     assert_eq!((cpu.state.gpr(slots::RAX) & 0xff, cpu.state.gpr(slots::RBX) & 0xff), (2, 2));
 }
+
+#[test]
+fn breakpoints_on_data_trap_after_and_on_code_before() {
+    // mov eax, 1; mov [2002h], ax; nop; ud2
+    let code = [0xb8, 1, 0, 0, 0, 0x66, 0xa3, 2, 0x20, 0, 0, 0x90, 0x0f, 0x0b];
+    // (DR0, DR7, RIP at which #DB comes)
+    let cases = [
+        (0x2000, 1 | 1 << 16 | 3 << 18, Some(0x100b)), // a write within four bytes
+        (0x2000, 1 | 3 << 16 | 3 << 18, Some(0x100b)), // read or write
+        (0x2000, 1 | 1 << 16 | 1 << 18, None),         // two bytes before it
+        (0x2003, 1 | 1 << 16, Some(0x100b)),           // its last byte
+        (0x2000, 1 << 16 | 3 << 18, None),             // not enabled
+        (0x1005, 1, Some(0x1005)),                     // execution
+        (0x1006, 1, None),                             // not the first byte
+    ];
+    for (address, control, expected) in cases {
+        let mut cpu = flat32(&code);
+        let mut state = cpu.state.clone();
+        state.dr[0] = address;
+        state.dr[7] = 0x400 | control;
+        cpu.set_state(state);
+        let (rip, fault) = cpu.run_until_fault(100).expect_err("#DB or #UD");
+        match expected {
+            Some(at) => {
+                assert_eq!((rip, fault.vector), (at, 1), "{address:#x} {control:#x}");
+                assert_eq!(cpu.state.dr[6] & 0xf, 1);
+            }
+            None => assert_eq!(fault.vector, 6, "{address:#x} {control:#x}"),
+        }
+    }
+}

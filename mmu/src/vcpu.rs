@@ -38,6 +38,8 @@ pub struct VcpuMmu {
     clock: u64,
     /// The root must be looked up again.
     stale_root: bool,
+    /// Linear pages that never get a data entry: every access to them is resolved, and so seen (data breakpoints).
+    slow_pages: [u64; 4],
     pub(crate) shared: Arc<Shared>,
     pub(crate) share: Arc<VcpuShare>,
 }
@@ -68,8 +70,10 @@ impl VcpuMmu {
         };
         let (bytes, sets) = (set.bytes(), vec![set]);
         let view = View::Supervisor;
+        let slow_pages = [NO_TAG; 4];
+        let (current, clock, stale_root) = (0, 0, false);
         let mut vcpu =
-            VcpuMmu { hot, view, current: 0, sets, by_key, regs, bytes, clock: 0, stale_root: false, shared, share };
+            VcpuMmu { hot, view, current, sets, by_key, regs, bytes, clock, stale_root, slow_pages, shared, share };
         vcpu.install();
         vcpu
     }
@@ -209,6 +213,8 @@ impl VcpuMmu {
         let set = &mut self.sets[self.current];
         let crowded = if access == Access::Fetch {
             set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 })
+        } else if self.slow_pages.contains(&tag) {
+            false
         } else {
             let read = if word & right(view, Access::Read) != 0 { tag } else { NO_TAG };
             let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
@@ -226,6 +232,15 @@ impl VcpuMmu {
             self.fit(view);
         }
         place
+    }
+
+    /// Makes data accesses to these linear pages take the slow path from now on, in every root (`None`: fewer pages).
+    pub fn set_slow_pages(&mut self, pages: [Option<Linear>; 4]) {
+        let tags = pages.map(|page| page.map_or(NO_TAG, |linear| linear.page_base().0));
+        if tags != self.slow_pages {
+            self.slow_pages = tags;
+            self.sets.iter().flat_map(|set| set.data.iter().flatten()).for_each(|tlb| tlb.slots.clear());
+        }
     }
 
     /// Reads within the page of a place. Devices give FFh: ask the bus.

@@ -1,6 +1,7 @@
 //! What happens between instructions (SDM vol. 3, 6.9 and table 6-2): debug traps, INIT, SIPI, NMI, interrupts, HLT.
 
 use super::dispatch::RawFault;
+use crate::debug::{self, BreakKind};
 use crate::exit::{Activity, Exit};
 use crate::fault::Fault;
 use crate::helpers::interrupt;
@@ -32,6 +33,15 @@ impl Vcpu {
         }
         if self.state.retired >= end {
             return Ok(Some(Exit::BudgetSpent));
+        }
+        if self.state.dr[7] & 0xff != 0 && self.state.rflags & flags::RF == 0 {
+            let linear = self.linear_rip();
+            let hits = debug::breakpoints(&self.state).filter(|b| b.kind == BreakKind::Execute && b.linear == linear);
+            let bits = hits.fold(0, |bits, b| bits | 1 << b.number);
+            if bits != 0 {
+                self.state.dr[6] |= bits;
+                return Err((self.state.rip, Fault::db()));
+            }
         }
         if self.link.debugger.stops_at(self.linear_rip()) {
             return Ok(Some(Exit::Debug));

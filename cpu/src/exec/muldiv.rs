@@ -20,10 +20,17 @@ fn product_flags<T: Int>(cpu: &mut Vcpu, low: T, overflowed: bool) {
 
 #[inline(always)]
 fn signed_product<T: Int>(cpu: &mut Vcpu, dst: u8, a: T, b: T) {
-    let product = i128::from(a.widen_signed()) * i128::from(b.widen_signed());
-    let low = T::narrow(product as u64);
+    let (a, b) = (a.widen_signed(), b.widen_signed());
+    let (low, overflowed) = if T::BITS == 64 {
+        let (low, overflowed) = a.overflowing_mul(b);
+        (T::narrow(low as u64), overflowed)
+    } else {
+        let product = a.wrapping_mul(b);
+        let low = T::narrow(product as u64);
+        (low, low.widen_signed() != product)
+    };
     cpu.write_slot(dst, low);
-    product_flags(cpu, low, i128::from(low.widen_signed()) != product);
+    product_flags(cpu, low, overflowed);
 }
 
 pub fn imul<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
