@@ -1,0 +1,194 @@
+//! Whole machines through the builder's API: small guests in machine code, both clocks, every way in which a run ends.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use umbra_devices::clock::Tick;
+use umbra_machine::config::Clock;
+use umbra_machine::load::flat::FlatMode;
+use umbra_machine::{FlatStart, Machine, RunEnd, RunLimits, WhenAsleep};
+use umbra_mmu::GuestPhys;
+use umbra_mmu::frames::FrameOrder;
+
+const BOTH: [Clock; 2] = [Clock::Virtual, Clock::Real];
+
+/// A machine that starts `code` at 7C00h in real mode.
+fn machine(code: &[u8], clock: Clock) -> Machine {
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    Machine::builder().memory(4 << 20).clock(clock).flat("guest", code, start).build().expect("a machine")
+}
+
+/// Ends by itself after a while on the host, so that a broken machine does not hang the tests.
+fn limits() -> RunLimits {
+    RunLimits { deadline: Some(Instant::now() + Duration::from_secs(60)), ..RunLimits::default() }
+}
+
+/// `mov al, status; out F4h, al; hlt`.
+fn exit_with(status: u8) -> Vec<u8> {
+    vec![0xB0, status, 0xE6, 0xF4, 0xF4]
+}
+
+/// Takes the timer's interrupt at 100 Hz, halts five times, exits with status 0.
+#[rustfmt::skip]
+const FIVE_TICKS: &[u8] = &[
+    0x31, 0xC0,                         // xor ax, ax
+    0x8E, 0xD8,                         // mov ds, ax
+    0xC7, 0x06, 0x20, 0x00, 0x30, 0x7C, // mov word [20h], handler
+    0xC7, 0x06, 0x22, 0x00, 0x00, 0x00, // mov word [22h], 0
+    0xB0, 0x34, 0xE6, 0x43,             // mov al, 34h; out 43h, al
+    0xB0, 0x9C, 0xE6, 0x40,             // mov al, 9Ch; out 40h, al
+    0xB0, 0x2E, 0xE6, 0x40,             // mov al, 2Eh; out 40h, al
+    0xB0, 0xFE, 0xE6, 0x21,             // mov al, FEh; out 21h, al
+    0xB9, 0x05, 0x00,                   // mov cx, 5
+    0xFB,                               // sti
+    0xF4,                               // hlt
+    0xE2, 0xFD,                         // loop hlt
+    0xB0, 0x00, 0xE6, 0xF4,             // mov al, 0; out F4h, al
+    0xF4,                               // hlt
+    0x90, 0x90, 0x90, 0x90,             // (to 30h)
+    0x50,                               // handler: push ax
+    0xB0, 0x20, 0xE6, 0x20,             // mov al, 20h; out 20h, al
+    0x58,                               // pop ax
+    0xCF,                               // iret
+];
+
+#[test]
+fn runs_end_as_the_guest_says() {
+    #[rustfmt::skip]
+    let cases: [(&[u8], RunEnd); 5] = [
+        (&exit_with(0x10),                                             RunEnd::GuestExit(0x21)),
+        // mov dx, 604h; mov ax, 2001h; out dx, ax; hlt
+        (&[0xBA, 0x04, 0x06, 0xB8, 0x01, 0x20, 0xEF, 0xF4],            RunEnd::PoweredOff),
+        // mov dx, CF9h; mov al, 6; out dx, al; hlt
+        (&[0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE, 0xF4],                  RunEnd::Reset),
+        // mov al, FEh; out 64h, al; hlt
+        (&[0xB0, 0xFE, 0xE6, 0x64, 0xF4],                              RunEnd::Reset),
+        // xor ax, ax; mov ds, ax; lidt [500h]; int3
+        (&[0x31, 0xC0, 0x8E, 0xD8, 0x0F, 0x01, 0x1E, 0x00, 0x05, 0xCC], RunEnd::Crashed(0)),
+    ];
+    for clock in BOTH {
+        for (code, end) in cases {
+            let mut machine = machine(code, clock);
+            assert_eq!(machine.run(limits()), end, "{clock:?} {code:02x?}");
+        }
+    }
+}
+
+#[test]
+fn timer_interrupts_arrive_in_time() {
+    for clock in BOTH {
+        let mut machine = machine(FIVE_TICKS, clock);
+        let start = Instant::now();
+        assert_eq!(machine.run(limits()), RunEnd::GuestExit(1), "{clock:?}");
+        // The first request is the one that setting the mode makes; four more at 100 Hz follow.
+        let Tick(now) = machine.now();
+        assert!(now >= 39_000_000, "{clock:?}: {now}");
+        match clock {
+            Clock::Virtual => assert!(now < 51_000_000, "{now}"),
+            Clock::Real => assert!(start.elapsed() >= Duration::from_millis(39)),
+        }
+    }
+}
+
+#[test]
+fn virtual_time_makes_equal_runs() {
+    let run = |order| {
+        let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+        let builder = Machine::builder().memory(4 << 20).clock(Clock::Virtual).frame_order(order);
+        let mut machine = builder.flat("guest", FIVE_TICKS, start).build().expect("a machine");
+        let end = machine.run(limits());
+        (end, machine.now(), machine.retired(), machine.state_hash())
+    };
+    let first = run(FrameOrder::Identity);
+    assert_eq!(run(FrameOrder::Identity), first);
+    assert_eq!(run(FrameOrder::Permuted { seed: 7 }), first);
+}
+
+#[test]
+fn a_reset_machine_starts_again() {
+    for clock in BOTH {
+        // inc byte [600h]; mov dx, CF9h; mov al, 6; out dx, al; hlt
+        let mut machine = machine(&[0xFE, 0x06, 0x00, 0x06, 0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE, 0xF4], clock);
+        for round in 1..=3 {
+            assert_eq!(machine.run(limits()), RunEnd::Reset);
+            let mut count = [0];
+            machine.memory().read(GuestPhys(0x600), &mut count);
+            assert_eq!(count, [round], "memory keeps its contents over a reset");
+            machine.reset().expect("it loads again");
+        }
+    }
+}
+
+#[test]
+fn a_busy_machine_stops_when_asked() {
+    for clock in BOTH {
+        let mut machine = machine(&[0xEB, 0xFE], clock);
+        let handle = machine.stop_handle();
+        let asker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            handle.stop();
+        });
+        assert_eq!(machine.run(limits()), RunEnd::Stopped, "{clock:?}");
+        asker.join().expect("the asker ends");
+    }
+}
+
+#[test]
+fn limits_in_guest_time_are_exact_on_the_virtual_clock() {
+    let mut machine = machine(&[0xEB, 0xFE], Clock::Virtual);
+    for end in [1_000_000, 1_000_001, 3_000_000] {
+        assert_eq!(machine.run_until(Tick(end)), RunEnd::TickReached);
+        assert_eq!((machine.now(), machine.retired()), (Tick(end), end));
+    }
+}
+
+#[test]
+fn a_machine_that_sleeps_for_good_says_so_or_waits() {
+    // cli; hlt
+    let mut sleeper = machine(&[0xFA, 0xF4], Clock::Virtual);
+    assert_eq!(sleeper.run(limits()), RunEnd::Asleep);
+    for clock in BOTH {
+        let mut sleeper = machine(&[0xFA, 0xF4], clock);
+        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        let limits = RunLimits { deadline, when_asleep: WhenAsleep::Wait, ..RunLimits::default() };
+        assert_eq!(sleeper.run(limits), RunEnd::TimedOut, "{clock:?}");
+    }
+}
+
+#[test]
+fn serial_input_wakes_a_guest_that_polls() {
+    // mov dx, 3FDh; in al, dx; test al, 1; jz in; mov dx, 3F8h; in al, dx; out F4h, al; hlt
+    let code = [0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x01, 0x74, 0xFB, 0xBA, 0xF8, 0x03, 0xEC, 0xE6, 0xF4, 0xF4];
+    for clock in BOTH {
+        let mut machine = machine(&code, clock);
+        let input = machine.input();
+        let typist = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            input.serial(0, b"\x21");
+        });
+        assert_eq!(machine.run(limits()), RunEnd::GuestExit(0x43), "{clock:?}");
+        typist.join().expect("the typist ends");
+    }
+}
+
+#[test]
+fn two_machines_run_side_by_side() {
+    let run = |letter: u8, clock| {
+        // mov dx, 3F8h; mov al, letter; mov cx, 1000; out dx, al; loop out; then exit
+        let mut code = vec![0xBA, 0xF8, 0x03, 0xB0, letter, 0xB9, 0xE8, 0x03, 0xEE, 0xE2, 0xFD];
+        code.extend(exit_with(letter & 0x7F));
+        let mut machine = machine(&code, clock);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        machine.connect_serial(0, Box::new(move |bytes| log.lock().expect("no panic").extend_from_slice(bytes)));
+        assert_eq!(machine.run(limits()), RunEnd::GuestExit(letter << 1 | 1));
+        let seen = seen.lock().expect("no panic").clone();
+        assert_eq!(seen, vec![letter; 1000]);
+    };
+    for clock in BOTH {
+        std::thread::scope(|scope| {
+            for letter in *b"ABCD" {
+                scope.spawn(move || run(letter, clock));
+            }
+        });
+    }
+}
