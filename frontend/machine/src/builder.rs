@@ -19,6 +19,7 @@ use crate::memory_map::{MemoryMap, VGA_BASE};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use parking_lot::{Condvar, Mutex};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -74,14 +75,14 @@ enum Source {
 }
 
 impl Source {
-    fn read(&self) -> Result<(String, Arc<[u8]>), BuildError> {
+    /// Its name for messages, and its bytes. A file is read each time: it is not kept beside guest memory.
+    fn read(&self) -> Result<(String, Cow<'_, [u8]>), BuildError> {
         match self {
             Source::File(path) => {
                 let problem = |problem| BuildError::Read { file: path.clone(), problem };
-                let bytes = std::fs::read(path).map_err(problem)?;
-                Ok((path.display().to_string(), bytes.into()))
+                Ok((path.display().to_string(), Cow::Owned(std::fs::read(path).map_err(problem)?)))
             }
-            Source::Bytes(name, bytes) => Ok((name.clone(), bytes.clone())),
+            Source::Bytes(name, bytes) => Ok((name.clone(), Cow::Borrowed(bytes))),
         }
     }
 }
@@ -229,8 +230,8 @@ impl MachineBuilder {
         });
         let vcpus = vcpus.collect();
         let boot = BootSource {
-            kernel: self.kernel.as_ref().map(Source::read).transpose()?,
-            initrd: self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?,
+            kernel: self.kernel,
+            initrd: self.initrd,
             command_line: config.boot.append.clone(),
             flat: self.flat,
             entry: match config.boot.entry {
@@ -301,8 +302,8 @@ fn processor_of(model: &CpuModel) -> Processor {
 
 /// What a machine starts from, kept to start again after a reset.
 pub(crate) struct BootSource {
-    kernel: Option<(String, Arc<[u8]>)>,
-    initrd: Vec<(String, Arc<[u8]>)>,
+    kernel: Option<Source>,
+    initrd: Vec<Source>,
     command_line: String,
     flat: Option<FlatStart>,
     entry: EntryChoice,
@@ -320,16 +321,18 @@ impl BootSource {
         memory: &GuestMemory,
         board: &SharedBoard,
     ) -> Result<Option<EntryState>, BuildError> {
-        let Some((name, bytes)) = &self.kernel else { return Ok(None) };
+        let Some(kernel) = &self.kernel else { return Ok(None) };
+        let (name, bytes) = kernel.read()?;
+        let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
         board.board.lock().play_firmware(map);
         let tables = acpi::build(&AcpiBoard { map: *map, cpus: self.cpus, serial_ports: 2, hpet_id: Some(Hpet::ID) });
         for (at, bytes) in &tables.segments {
             memory.write(*at, bytes);
         }
         let modules: Vec<Module<'_>> =
-            self.initrd.iter().map(|(name, bytes)| Module { name, bytes, command_line: name }).collect();
+            initrd.iter().map(|(name, bytes)| Module { name, bytes, command_line: name }).collect();
         let options = LoadOptions {
-            name,
+            name: &name,
             command_line: &self.command_line,
             modules: &modules,
             rsdp: Some(tables.rsdp),
@@ -338,8 +341,8 @@ impl BootSource {
             screen: self.screen,
         };
         let plan = match self.flat {
-            Some(FlatStart { at, mode }) => load::flat::load(bytes, &options, at, mode, map)?,
-            None => load::load(bytes, &options, map)?,
+            Some(FlatStart { at, mode }) => load::flat::load(&bytes, &options, at, mode, map)?,
+            None => load::load(&bytes, &options, map)?,
         };
         carry_out(&plan, memory);
         Ok(Some(plan.entry))

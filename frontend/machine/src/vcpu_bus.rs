@@ -11,6 +11,7 @@ use umbra_cpu::bus::{Bus, MsrRefused, Retired};
 use umbra_devices::clock::Tick;
 use umbra_mmu::addr::RegionId;
 use umbra_mmu::attention::bits;
+use umbra_mmu::while_parked;
 
 /// One vCPU's bus.
 pub struct VcpuBus {
@@ -28,7 +29,9 @@ impl VcpuBus {
     }
     /// Runs `call` on the board at the time of the access.
     fn with<R>(&self, at: Retired, call: impl FnOnce(&mut Board) -> R) -> R {
-        let mut board: MutexGuard<'_, Board> = self.board.board.lock();
+        // While this vCPU waits for the board, whoever has it may wait for this vCPU: it is parked meanwhile.
+        let lock = &self.board.board;
+        let mut board: MutexGuard<'_, Board> = lock.try_lock().unwrap_or_else(|| while_parked(|| lock.lock()));
         board.advance(self.now(at));
         let result = call(&mut board);
         if board.horizon_is_late() || board.has_request() {
