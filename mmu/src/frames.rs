@@ -33,6 +33,18 @@ pub enum PoolError {
     },
 }
 
+/// Why the pool is not pinned. The machine runs on without: the host may then swap guest memory out by itself.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{bytes} bytes of guest memory cannot be locked ({source}): raise RLIMIT_MEMLOCK (ulimit -l) or use less memory"
+)]
+pub struct PinError {
+    /// What was to be locked.
+    pub bytes: u64,
+    /// The host's reason.
+    pub source: std::io::Error,
+}
+
 /// In which order a guest's pages get their frames.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum FrameOrder {
@@ -84,6 +96,11 @@ impl Pool {
             code: (0..frames).map(|_| AtomicU64::new(0)).collect(),
             watch: (0..frames).map(|_| AtomicU8::new(0)).collect(),
         }))
+    }
+    /// Commits and locks the whole pool (S2): the host will not use these frames for anything else.
+    pub fn pin(&self) -> Result<(), PinError> {
+        let bytes = u64::from(self.frames) * PAGE_SIZE;
+        self.memory.pin(bytes as usize).map_err(|source| PinError { bytes, source })
     }
     /// How many frames nobody has.
     pub fn free_frames(&self) -> u64 {
@@ -286,6 +303,14 @@ mod tests {
         pool.give_back(frames.into_iter());
         let again = pool.take(16).unwrap();
         assert!(again.iter().all(|f| pool.load::<u64>(*f, 4088) == 0));
+    }
+
+    #[test]
+    fn pinned_or_told_why_not() {
+        match Pool::new(64 * 4096).unwrap().pin() {
+            Ok(()) => {}
+            Err(error) => assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}"),
+        }
     }
 
     #[test]

@@ -37,6 +37,14 @@ impl Reservation {
         }
         Ok(Reservation { start: HostPtr(aligned), mapped: (start.expose_provenance(), length) })
     }
+    /// Commits and locks the first `bytes`: the host will not use them for anything else.
+    pub(crate) fn pin(&self, bytes: usize) -> std::io::Result<()> {
+        // SAFETY: the range is ours; locking changes no contents.
+        match unsafe { libc::mlock(self.start.0.cast(), bytes) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
     /// How many of the pages (4 KiB each, from `first` on) are resident.
     pub(crate) fn resident(&self, first: usize, pages: usize) -> usize {
         let mut resident = 0;
@@ -73,6 +81,10 @@ impl Reservation {
             return Err(std::io::ErrorKind::OutOfMemory.into());
         }
         Ok(Reservation { start: HostPtr(start), mapped: (start.expose_provenance(), bytes) })
+    }
+    /// Not possible here.
+    pub(crate) fn pin(&self, _bytes: usize) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
     }
     /// Unknown here: every page counts.
     pub(crate) fn resident(&self, _first: usize, pages: usize) -> usize {

@@ -38,7 +38,7 @@ pub use dma::Dma;
 pub use drain::{CodeWrite, while_parked};
 pub use explain::Explanation;
 pub use fault::{Access, PageFault, View};
-pub use frames::{FrameOrder, Pool, PoolError};
+pub use frames::{FrameOrder, PinError, Pool, PoolError};
 pub use memory::{GuestDma, GuestMemory, MapError};
 pub use monitor::audit::AuditReport;
 pub use phys_map::{Backing, ReadFrom, WriteTo};

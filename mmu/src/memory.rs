@@ -102,13 +102,15 @@ impl GuestMemory {
         let pages = self.pages(at, bytes)?;
         let mut monitor = self.shared.lock();
         let bare = |page: &u64| monitor.phys.get(PhysPage(*page)).is_none_or(|p| p.ram.is_none());
-        let fresh: Vec<_> = pages.clone().filter(bare).map(PhysPage).collect();
-        let mut frames = self.take(fresh.len())?.into_iter();
+        let missing = pages.clone().filter(bare).count();
+        let mut frames = self.take(missing)?.into_iter();
         let pool = Arc::clone(&self.shared.pool);
         let mut number = pages.start;
+        let mut fresh = Vec::with_capacity(missing);
         monitor.remap(pages.map(PhysPage), |page| {
             if page.ram.is_none() {
                 page.ram = frames.next();
+                fresh.push(PhysPage(number));
             }
             if let Some(frame) = page.ram {
                 pool.set_owner(frame, PhysPage(number));
@@ -116,7 +118,7 @@ impl GuestMemory {
             number += 1;
             (page.device, page.backing) = (None, Backing::RAM);
         });
-        monitor.ram_pages.extend(fresh);
+        monitor.ram_pages.append(&mut fresh);
         monitor.table_limit = 2048 + monitor.ram_pages.len() / 64;
         Ok(())
     }

@@ -251,3 +251,30 @@ pub(crate) fn monitor_word(table: *const AtomicU64, index: usize) -> u64 {
     // after every vCPU has dropped its pointers (`drain`). Callers mask the index to the table's length.
     unsafe { (*table.add(index)).load(Ordering::Acquire) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    /// Emitted code has these numbers in it.
+    #[test]
+    fn layout() {
+        assert_eq!((size_of::<DataEntry>(), size_of::<FetchEntry>(), size_of::<LeafEntry>()), (32, 32, 16));
+        let data = [offset_of!(DataEntry, read), offset_of!(DataEntry, write), offset_of!(DataEntry, addend)];
+        assert_eq!((data, offset_of!(DataEntry, phys)), ([0, 8, 16], 24));
+        let fetch = [offset_of!(FetchEntry, tag), offset_of!(FetchEntry, addend), offset_of!(FetchEntry, phys)];
+        assert_eq!(fetch, [0, 8, 16]);
+        let hot = [
+            offset_of!(HotTlbs, data),
+            offset_of!(HotTlbs, data_mask),
+            offset_of!(HotTlbs, fetch),
+            offset_of!(HotTlbs, fetch_mask),
+            offset_of!(HotTlbs, leaves),
+            offset_of!(HotTlbs, owners),
+            offset_of!(HotTlbs, pool),
+        ];
+        assert_eq!(hot, [0, 8, 16, 24, 32, 40, 48]);
+        assert_eq!(offset_of!(crate::vcpu::VcpuMmu, hot), 0);
+    }
+}

@@ -27,7 +27,7 @@ use std::sync::atomic::{Ordering, fence};
 #[derive(Debug)]
 #[repr(C)]
 pub struct VcpuMmu {
-    hot: HotTlbs,
+    pub(crate) hot: HotTlbs,
     view: View,
     current: usize,
     sets: Vec<TlbSet>,

@@ -18,8 +18,8 @@ use crate::addr::{GuestPhys, PhysPage};
 use crate::attention::bits;
 use crate::counters::MonitorCounts;
 use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, wait_until_seen};
-use crate::frames::{Frame, Pool, WATCH_TABLE};
-use crate::phys_map::{Page, PhysMap, Target};
+use crate::frames::{Pool, WATCH_TABLE};
+use crate::phys_map::{NONE, Page, PhysMap, Target};
 use root::{Root, RootKey};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -88,19 +88,25 @@ impl Monitor {
     /// Changes what lies behind pages: nobody uses the old frames any more when `change` runs.
     pub(crate) fn remap(&mut self, pages: impl Iterator<Item = PhysPage> + Clone, mut change: impl FnMut(&mut Page)) {
         for page in pages.clone() {
-            self.unmap_page(page);
-            self.zap_page(page);
+            if self.phys.get(page).is_some_and(|slot| slot.mappers != NONE || slot.tables != NONE) {
+                self.unmap_page(page);
+                self.zap_page(page);
+            }
         }
         // Translations of pages that had no slot are never kept; all others were dropped one by one.
         self.wait();
         for page in pages {
-            let frames = |slot: &Page| [slot.ram, slot.rom].into_iter().flatten();
-            let had_code = |frame: Frame| self.pool.code(frame).swap(0, Ordering::SeqCst) != 0;
-            // Every frame of the page, not only up to the first with code.
-            if self.phys.get(page).is_some_and(|slot| frames(slot).filter(|frame| had_code(*frame)).count() != 0) {
+            let slot = self.phys.entry(page);
+            let mut code = 0;
+            for frame in [slot.ram, slot.rom].into_iter().flatten() {
+                if self.pool.code(frame).load(Ordering::SeqCst) != 0 {
+                    code |= self.pool.code(frame).swap(0, Ordering::SeqCst);
+                }
+            }
+            change(slot);
+            if code != 0 {
                 self.note_code(CodeWrite { page, offset: 0, len: 4096 });
             }
-            change(self.phys.entry(page));
         }
     }
     /// Tells every vCPU that code was written.
