@@ -91,12 +91,13 @@ impl DropLog {
     }
 }
 
-/// Bytes of translated code that were written.
+/// Bytes of translated code that were written, rounded to whole grains of 64 bytes: drop every block that touches them,
+/// since none of these bytes is watched any more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CodeWrite {
     /// The page.
     pub page: PhysPage,
-    /// First byte written.
+    /// First byte.
     pub offset: u16,
     /// How many bytes.
     pub len: u16,

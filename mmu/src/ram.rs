@@ -430,15 +430,15 @@ pub(crate) unsafe fn copy_up(to: *mut u8, from: *const u8, bytes: usize) {
 /// # Safety
 /// `to` lies in frames for `count` elements.
 unsafe fn fill_up(to: *mut u8, width: usize, value: u64, count: usize) {
-    let pattern = match width {
-        1 => u64::from(value as u8) * 0x0101_0101_0101_0101,
-        2 => u64::from(value as u16) * 0x0001_0001_0001_0001,
-        4 => u64::from(value as u32) * 0x0000_0001_0000_0001,
-        _ => value,
-    };
-    let bytes = count * width;
     #[cfg(all(target_arch = "x86_64", not(portable)))]
-    if bytes >= 128 {
+    if count * width >= 128 {
+        let bytes = count * width;
+        let pattern = match width {
+            1 => u64::from(value as u8) * 0x0101_0101_0101_0101,
+            2 => u64::from(value as u16) * 0x0001_0001_0001_0001,
+            4 => u64::from(value as u32) * 0x0000_0001_0000_0001,
+            _ => value,
+        };
         // SAFETY: the caller's contract; whole words here, the rest below.
         unsafe {
             std::arch::asm!("rep stosq", inout("rcx") bytes / 8 => _, inout("rdi") to => _, in("rax") pattern,
@@ -462,7 +462,6 @@ unsafe fn fill_up(to: *mut u8, width: usize, value: u64, count: usize) {
             }
         }
     }
-    let _ = bytes;
 }
 
 #[cfg(test)]
