@@ -13,7 +13,7 @@ use gdbstub::stub::MultiThreadStopReason;
 use gdbstub::target::ext::base::BaseOps;
 use gdbstub::target::ext::base::multithread::{
     MultiThreadBase, MultiThreadRangeStepping, MultiThreadRangeSteppingOps, MultiThreadResume, MultiThreadResumeOps,
-    MultiThreadSingleStep, MultiThreadSingleStepOps,
+    MultiThreadSchedulerLocking, MultiThreadSchedulerLockingOps, MultiThreadSingleStep, MultiThreadSingleStepOps,
 };
 use gdbstub::target::ext::base::single_register_access::{SingleRegisterAccess, SingleRegisterAccessOps};
 use gdbstub::target::ext::breakpoints::{
@@ -314,6 +314,16 @@ impl MultiThreadResume for Debuggee<'_> {
     }
     fn support_range_step(&mut self) -> Option<MultiThreadRangeSteppingOps<'_, Self>> {
         Some(self)
+    }
+    fn support_scheduler_locking(&mut self) -> Option<MultiThreadSchedulerLockingOps<'_, Self>> {
+        Some(self)
+    }
+}
+
+impl MultiThreadSchedulerLocking for Debuggee<'_> {
+    /// Only the vCPU that steps moves, locked or not; to go on, all go on.
+    fn set_resume_action_scheduler_lock(&mut self) -> Result<(), &'static str> {
+        Ok(())
     }
 }
 
