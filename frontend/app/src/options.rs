@@ -221,7 +221,7 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
     if let Some(address) = &config.trace.gdb {
         crate::gdb::check(address)?;
     }
-    let boots = config.boot.kernel.is_some();
+    let boots = config.boot.kernel.is_some() || config.boot.bios.is_some();
     if !boots {
         return Err(Failure::input(
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",

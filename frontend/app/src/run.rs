@@ -39,8 +39,11 @@ pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
 /// `umbra` alone: the demo guest.
 pub fn demo() -> Result<ExitStatus, Failure> {
     let config = MachineConfig::default();
-    let _ = config;
-    Err(Failure::not_yet("the demo guest", "umbra run --kernel vmlinuz --initrd initrd.img"))
+    let rom = &umbra_machine::roms::DEMO;
+    let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
+    let args = RunArgs::default();
+    let ended = execute(machine, &args, &config)?;
+    Ok(report(&args, &config, ended))
 }
 
 /// Runs the machine that the options describe to its end.

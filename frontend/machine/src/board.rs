@@ -8,6 +8,7 @@
 mod chips;
 mod firmware;
 mod interrupts;
+mod monitor_file;
 mod pci_map;
 mod ports;
 
@@ -113,6 +114,8 @@ pub struct Board {
     horizon: Option<Tick>,
     sinks: [Option<Sink>; wiring::SERIAL_PORTS.len()],
     console: Option<Sink>,
+    /// The key of the fw_cfg file with the monitor's counters, if it is offered.
+    monitor_file: Option<u16>,
     counters: BoardCounters,
 }
 
@@ -152,6 +155,7 @@ impl Board {
             horizon: None,
             sinks: Default::default(),
             console: None,
+            monitor_file: None,
             counters: BoardCounters::default(),
         };
         for &(first, length, slot, range) in wiring::PORTS {

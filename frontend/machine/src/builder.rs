@@ -13,9 +13,11 @@ use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, VcpuParts};
 use crate::config::{Clock, ConfigError, Display, Entry, MachineConfig, SerialTarget, Size, Switch};
 use crate::load::flat::FlatMode;
-use crate::load::{self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, Module, Processor, Screen};
+use crate::load::{
+    self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
+};
 use crate::machine::Machine;
-use crate::memory_map::{MemoryMap, VGA_BASE};
+use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use parking_lot::{Condvar, Mutex};
@@ -38,6 +40,10 @@ use umbra_mmu::{GuestPhys, PhysPage};
 const TSC_KHZ: u32 = 1_000_000;
 /// Display memory: RAM, since there is no display adapter yet.
 const VGA_BYTES: u64 = 0x2_0000;
+/// How much of a firmware image is seen at the end of the first megabyte.
+const LOW_ROM_BYTES: u64 = 0x2_0000;
+/// The largest firmware image.
+const MAX_ROM_BYTES: u64 = 16 << 20;
 
 /// Why there is no machine.
 #[derive(Debug, Error)]
@@ -102,6 +108,7 @@ pub struct MachineBuilder {
     config: MachineConfig,
     kernel: Option<Source>,
     initrd: Vec<Source>,
+    rom: Option<Source>,
     flat: Option<FlatStart>,
     order: FrameOrder,
     screen: Screen,
@@ -120,6 +127,7 @@ impl MachineBuilder {
             config: config.clone(),
             kernel: config.boot.kernel.clone().map(Source::File),
             initrd: config.boot.initrd.iter().cloned().map(Source::File).collect(),
+            rom: config.boot.bios.clone().map(Source::File),
             flat: None,
             order: FrameOrder::Identity,
             screen: Screen::None,
@@ -159,6 +167,11 @@ impl MachineBuilder {
     pub fn flat(mut self, name: &str, bytes: impl Into<Arc<[u8]>>, start: FlatStart) -> Self {
         self.flat = Some(start);
         self.kernel(name, bytes)
+    }
+    /// A firmware image: the processor starts at its reset vector, unless there is a kernel.
+    pub fn rom(mut self, name: &str, image: impl Into<Arc<[u8]>>) -> Self {
+        self.rom = Some(Source::Bytes(name.to_owned(), image.into()));
+        self
     }
     /// One more initrd or module.
     pub fn initrd_file(mut self, path: impl AsRef<Path>) -> Self {
@@ -201,7 +214,8 @@ impl MachineBuilder {
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
         let model = Arc::new(model.with_processors(config.cpus).with_tsc_khz(TSC_KHZ));
-        let memory = build_memory(&map, self.order, model.physical_bits() as u8)?;
+        let rom = self.rom.as_ref().map(Source::read).transpose()?;
+        let memory = build_memory(&map, self.order, model.physical_bits() as u8, rom.as_ref())?;
         let cpus = config.cpus as usize;
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
@@ -219,7 +233,11 @@ impl MachineBuilder {
             serial: [Fit::Fitted; 2],
             exit_port: if config.exit_port == Switch::On { Fit::Fitted } else { Fit::Absent },
         };
-        let board = Arc::new(SharedBoard { board: Mutex::new(Board::new(parts)), changed: Condvar::new() });
+        let mut board = Board::new(parts);
+        if rom.is_some() {
+            board.offer_monitor_file();
+        }
+        let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         let clock = Arc::new(match config.clock {
             Clock::Real => GuestClock::real(),
             Clock::Virtual => GuestClock::of_instructions(cpus),
@@ -266,14 +284,45 @@ pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
     [target(0, SerialTarget::Stdio), target(1, SerialTarget::None)]
 }
 
-fn build_memory(map: &MemoryMap, order: FrameOrder, physical_bits: u8) -> Result<GuestMemory, BuildError> {
-    let pool = Pool::new(map.total() + VGA_BYTES)?;
+fn build_memory(
+    map: &MemoryMap,
+    order: FrameOrder,
+    physical_bits: u8,
+    rom: Option<&(String, Arc<[u8]>)>,
+) -> Result<GuestMemory, BuildError> {
+    let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
+    let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES))?;
     let memory = GuestMemory::new(pool, order, physical_bits);
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;
     }
     memory.map_ram(GuestPhys(VGA_BASE), VGA_BYTES)?;
+    if let Some((name, image)) = rom {
+        map_firmware(&memory, name, image)?;
+    }
     Ok(memory)
+}
+
+/// A firmware image ends at 4 GiB; its last 128 KiB are also the end of the first megabyte (PIIX3 data sheet, 3.4.1).
+fn map_firmware(memory: &GuestMemory, name: &str, image: &[u8]) -> Result<(), BuildError> {
+    let length = image.len() as u64;
+    let problem = match length {
+        0 => Some(LoadProblem::Empty),
+        1..=MAX_ROM_BYTES if length.is_multiple_of(umbra_mmu::addr::PAGE_SIZE) => None,
+        _ => Some(LoadProblem::BadField {
+            what: "the firmware image's length",
+            value: length,
+            why: "not a multiple of 4 KiB up to 16 MiB",
+        }),
+    };
+    if let Some(problem) = problem {
+        return Err(LoadError { file: name.to_owned(), problem }.into());
+    }
+    memory.map_rom(GuestPhys((1 << 32) - length), image)?;
+    let low = length.min(LOW_ROM_BYTES);
+    let tail = image.get((length - low) as usize..).unwrap_or(image);
+    memory.map_rom(GuestPhys(EXTENDED_BASE - low), tail)?;
+    Ok(())
 }
 
 fn civil(unix_seconds: u64) -> CivilTime {

@@ -329,7 +329,6 @@ impl MachineConfig {
             (!self.disks.is_empty(),                                 "a disk",                      "--kernel and --initrd"),
             (self.boot.cdrom.is_some(),                              "a CD-ROM drive",              "--kernel and --initrd"),
             (self.boot.floppy.is_some(),                             "a floppy drive",              "--kernel and --initrd"),
-            (self.boot.bios.is_some(),                               "a firmware image",            "--kernel"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];

@@ -28,4 +28,4 @@ pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
 
 /// The crates that a machine is made of, for those who look into one.
-pub use {umbra_cpu as cpu, umbra_mmu as mmu};
+pub use {umbra_cpu as cpu, umbra_mmu as mmu, umbra_roms as roms};

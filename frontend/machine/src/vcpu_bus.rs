@@ -50,7 +50,10 @@ impl Bus for VcpuBus {
         self.with(at, |board| board.port_read(port, width))
     }
     fn port_write(&mut self, at: Retired, port: u16, width: u8, value: u32) {
-        self.with(at, |board| board.port_write(port, width, value));
+        self.with(at, |board| {
+            board.before_port_write(port, at);
+            board.port_write(port, width, value);
+        });
     }
     fn mmio_read(&mut self, at: Retired, region: RegionId, offset: u64, width: u8) -> u64 {
         self.with(at, |board| board.mmio_read(self.vcpu, region, offset, width))
