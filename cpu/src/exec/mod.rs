@@ -24,12 +24,14 @@ use crate::state::flags::{Lazy, LazyOp};
 use crate::vcpu::Vcpu;
 pub use branch::{check_target, condition};
 pub use dispatch::RawFault;
+pub(crate) use memory::fault;
 pub use select::steps_of;
 pub use shift::sign_zero_parity;
+pub(crate) use vector::{register_args, run_step};
 
 /// Continues with the next step of the block.
 #[inline(always)]
-fn next(cpu: &mut Vcpu, s: &Step) -> Leave {
+pub(crate) fn next(cpu: &mut Vcpu, s: &Step) -> Leave {
     let n = s.next();
     (n.run)(cpu, n)
 }

@@ -351,7 +351,7 @@ fn handler(uop: &Uop) -> Handler {
         Op::Check => data::check,
         Op::VLoad => by_address(uop, vector::load::<Flat64>, vector::load::<Flat32>, vector::load::<Checked>),
         Op::VStore => by_address(uop, vector::store::<Flat64>, vector::store::<Flat32>, vector::store::<Checked>),
-        Op::VCall => vector::call_registers,
+        Op::VCall => uop.direct.unwrap_or(vector::call_registers),
         Op::Call => vector::call,
         Op::CallEnd => vector::call_end,
         Op::Raise => branch::raise,
@@ -401,6 +401,7 @@ fn step(uop: &Uop, start: u64, cache: &mut BlockCache) -> Step {
             (step.imm, step.disp) = (uop.target as i64, uop.next_rip as i64);
         }
         Op::CallInd | Op::End => step.imm = uop.next_rip as i64,
+        Op::VCall if uop.direct.is_some() => {}
         Op::Call | Op::CallEnd | Op::VCall => {
             let number = uop.helper.map_or(0, |helper| cache.helper_number(helper));
             let offset = uop.next_rip.wrapping_sub(start) & 0xffff;

@@ -2,7 +2,7 @@
 
 use super::memory::{Address, canonical, fault, left_early};
 use super::next;
-use crate::cache::{Leave, Step};
+use crate::cache::{Handler, Leave, Step};
 use crate::fault::Fault;
 use crate::helpers::{Args, Flow};
 use crate::mode::ModeBits;
@@ -139,6 +139,36 @@ fn run(cpu: &mut Vcpu, s: &Step) -> Result<Flow, Fault> {
         return Ok(Flow::Next);
     }
     Ok(Flow::Leave)
+}
+
+/// The arguments of a helper that works on registers only: it has no segment.
+#[inline(always)]
+pub fn register_args(s: &Step) -> Args {
+    const WIDTHS: [Width; 4] = [Width::B1, Width::B2, Width::B4, Width::B8];
+    let width = WIDTHS[(s.width_log2() & 3) as usize];
+    Args { a: s.dst, b: s.src, c: s.cond, width, seg: Seg::Ds, imm: s.imm as u64 }
+}
+
+/// Runs a step by itself, as a helper.
+pub fn run_step(cpu: &mut Vcpu, args: Args, step: Handler) -> Result<Flow, Fault> {
+    let first = Step {
+        run: step,
+        dst: args.a,
+        src: args.b,
+        base: 0,
+        index: 0,
+        scale: 0,
+        cond: args.c,
+        seg_width: args.seg as u8 | (args.width as u8) << 4,
+        insn: cpu.link.current,
+        imm: args.imm as i64,
+        disp: 0,
+    };
+    let steps = [first, Step { run: |_, _| Leave::NotTaken, ..first }];
+    match step(cpu, &steps[0]) {
+        Leave::Fault => Err(cpu.link.fault.take().unwrap_or(Fault::ud())),
+        _ => Ok(Flow::Next),
+    }
 }
 
 /// Calls a helper that works on registers only.

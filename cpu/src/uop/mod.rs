@@ -7,6 +7,7 @@ pub mod list;
 pub mod print;
 pub mod verify;
 
+use crate::cache::Handler;
 use crate::helpers::Helper;
 use crate::state::Seg;
 use crate::state::slots::ZERO;
@@ -138,8 +139,10 @@ pub struct Uop {
     pub target: u64,
     /// Offset of the next instruction in CS, for uops that need it (branches, helpers).
     pub next_rip: u64,
-    /// The helper of a [`Op::Call`].
+    /// The helper of a [`Op::Call`] or [`Op::VCall`].
     pub helper: Option<&'static Helper>,
+    /// The same as a step of the interpreter, where there is one ([`Op::VCall`]).
+    pub direct: Option<Handler>,
 }
 
 /// Whether a uop has to leave the status flags behind.
@@ -171,6 +174,7 @@ impl Uop {
             target: 0,
             next_rip: 0,
             helper: None,
+            direct: None,
         }
     }
 }

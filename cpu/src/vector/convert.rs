@@ -1,15 +1,15 @@
 //! Conversions between integers and floating-point numbers, and between formats (SDM vol. 1, 11.4.1.6; vol. 2, CVT*).
 
 use super::lanes::{high, join, low, map, pair, split, with_low32, with_low64};
-use super::native;
-use super::{env, finish, float_forms, general_or_temporary, set_xmm, set_xmm_zeroing, xmm, ymm};
-use crate::helpers::{Flow, Helper};
-use crate::softfloat::{self as soft, Env, F32, F64, Rounding};
+use super::native::{self, Unit};
+use super::{Direct, direct, finish, float_forms, general_or_temporary, set_xmm, set_xmm_zeroing, unit, xmm, ymm};
+use crate::helpers::Flow;
+use crate::softfloat::{self as soft, F32, F64, Rounding};
 use crate::uop::Width;
 
 float_forms! {
     /// CVTDQ2PS.
-    CVTDQ2PS = |_, b, _, env| map(b, |x: u32| native::single_of(x as i32, env).0);
+    CVTDQ2PS = |_, b, _, env| map(b, |x: u32| native::single_of(i64::from(x as i32), env).0);
     /// CVTPS2DQ.
     CVTPS2DQ = |_, b, _, env| map(b, |x: i32| dword_of_single(F32(x as u32), env));
     /// CVTTPS2DQ.
@@ -36,7 +36,7 @@ float_forms! {
 
 /// Runs `f` with rounding toward zero.
 #[inline(always)]
-fn truncating<R>(env: &mut Env, f: impl FnOnce(&mut Env) -> R) -> R {
+fn truncating<R>(env: &mut Unit, f: impl FnOnce(&mut Unit) -> R) -> R {
     let mut inner = env.with_rounding(Rounding::Zero);
     let result = f(&mut inner);
     env.raise(inner.flags);
@@ -47,37 +47,43 @@ fn double(x: i32) -> u64 {
     f64::from(x).to_bits()
 }
 
-fn widen(x: u32, env: &mut Env) -> u64 {
+fn widen(x: u32, env: &mut Unit) -> u64 {
     native::widen(F32(x), env).0
 }
 
-fn narrow(x: u64, env: &mut Env) -> u32 {
+fn narrow(x: u64, env: &mut Unit) -> u32 {
     native::narrow(F64(x), env).0
 }
 
 /// A single as a 32-bit integer.
-fn dword_of_single(x: F32, env: &mut Env) -> i32 {
-    native::dword_of(f64::from(f32::from_bits(x.0)), env).unwrap_or_else(|| soft::to_i32(x, env))
+fn dword_of_single(x: F32, env: &mut Unit) -> i32 {
+    match native::dword_of(f64::from(f32::from_bits(x.0)), env) {
+        Some(integer) => integer,
+        None => env.exactly(|env| soft::to_i32(x, env)),
+    }
 }
 
 /// A double as a 32-bit integer.
-fn dword_of_double(x: F64, env: &mut Env) -> i32 {
-    native::dword_of(f64::from_bits(x.0), env).unwrap_or_else(|| soft::to_i32(x, env))
+fn dword_of_double(x: F64, env: &mut Unit) -> i32 {
+    match native::dword_of(f64::from_bits(x.0), env) {
+        Some(integer) => integer,
+        None => env.exactly(|env| soft::to_i32(x, env)),
+    }
 }
 
-fn doubles_to_dwords(x: u128, env: &mut Env) -> u128 {
+fn doubles_to_dwords(x: u128, env: &mut Unit) -> u128 {
     let first = dword_of_double(F64(low(x)), env);
     let second = dword_of_double(F64(high(x)), env);
     join::<i32>([first, second, 0, 0])
 }
 
-fn doubles_to_singles(x: u128, env: &mut Env) -> u128 {
+fn doubles_to_singles(x: u128, env: &mut Unit) -> u128 {
     let first = narrow(low(x), env);
     let second = narrow(high(x), env);
     join::<u32>([first, second, 0, 0])
 }
 
-fn singles_to_dwords(x: u128, env: &mut Env) -> u128 {
+fn singles_to_dwords(x: u128, env: &mut Unit) -> u128 {
     let x = split::<u32>(x);
     let first = dword_of_single(F32(x[0]), env);
     let second = dword_of_single(F32(x[1]), env);
@@ -95,31 +101,28 @@ fn exact_i32(x: f64) -> Option<i32> {
 macro_rules! to_integer {
     ($($(#[$doc:meta])* $name:ident = |$x:ident| $number:expr, $host:expr, $truncate:literal;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
                 let $x = low(xmm(cpu, args.b));
                 if let Some(integer) = exact_i32($host) {
                     cpu.state.set_gpr(args.a, i64::from(integer) as u64 & args.width.mask());
                     return Ok(Flow::Next);
                 }
-                let mut env = env(cpu);
+                let mut unit = unit(cpu);
                 if $truncate {
-                    env.rounding = Rounding::Zero;
+                    unit = unit.with_rounding(Rounding::Zero);
                 }
-                if let Some(integer) = native::dword_of($host, &env) {
+                if let Some(integer) = native::dword_of($host, &unit) {
                     cpu.state.set_gpr(args.a, i64::from(integer) as u64 & args.width.mask());
                     return Ok(Flow::Next);
                 }
                 let result = match args.width {
-                    Width::B8 => soft::to_i64($number, &mut env) as u64,
-                    _ => u64::from(soft::to_i32($number, &mut env) as u32),
+                    Width::B8 => unit.exactly(|env| soft::to_i64($number, env)) as u64,
+                    _ => u64::from(unit.exactly(|env| soft::to_i32($number, env)) as u32),
                 };
-                finish(cpu, &env)?;
+                finish(cpu, &unit)?;
                 cpu.state.set_gpr(args.a, result);
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 to_integer! {
@@ -137,42 +140,33 @@ to_integer! {
 macro_rules! from_integer {
     ($($(#[$doc:meta])* $name:ident, $vex:ident = |$old:ident, $value:ident, $env:ident| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
-                let mut env = env(cpu);
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
+                let mut unit = unit(cpu);
                 let $value = integer(general_or_temporary(cpu, args.b), args.width);
-                let ($old, $env) = (xmm(cpu, args.a), &mut env);
+                let ($old, $env) = (xmm(cpu, args.a), &mut unit);
                 let result = $body;
-                finish(cpu, &env)?;
+                finish(cpu, &unit)?;
                 set_xmm(cpu, args.a, result);
                 Ok(Flow::Next)
-            },
-        };
+            });
         $(#[$doc])*
         /// VEX form: the rest of the register comes from `b`, the integer from `c`.
-        pub static $vex: Helper = Helper {
-            name: stringify!($vex),
-            run: |cpu, args| {
-                let mut env = env(cpu);
+        pub static $vex: Direct = direct!(stringify!($vex), |cpu, args| {
+                let mut unit = unit(cpu);
                 let $value = integer(general_or_temporary(cpu, args.c), args.width);
-                let ($old, $env) = (xmm(cpu, args.b), &mut env);
+                let ($old, $env) = (xmm(cpu, args.b), &mut unit);
                 let result = $body;
-                finish(cpu, &env)?;
+                finish(cpu, &unit)?;
                 set_xmm_zeroing(cpu, args.a, result);
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 from_integer! {
     /// CVTSI2SS.
-    CVTSI2SS, VCVTSI2SS = |old, value, env| with_low32(old, soft::from_i64::<F32>(value, env).0);
+    CVTSI2SS, VCVTSI2SS = |old, value, env| with_low32(old, native::single_of(value, env).0);
     /// CVTSI2SD.
-    CVTSI2SD, VCVTSI2SD = |old, value, env| {
-        let small = value as i32;
-        with_low64(old, if i64::from(small) == value { double(small) } else { soft::from_i64::<F64>(value, env).0 })
-    };
+    CVTSI2SD, VCVTSI2SD = |old, value, env| with_low64(old, native::double_of(value, env).0);
 }
 
 /// The signed integer in the low `width` of `x`.
@@ -187,18 +181,15 @@ fn integer(x: u64, width: Width) -> i64 {
 macro_rules! wide {
     ($($(#[$doc:meta])* $name:ident = |$x:ident, $env:ident| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
-                let mut env = env(cpu);
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
+                let mut unit = unit(cpu);
                 let $x = ymm(cpu, args.b);
-                let $env = &mut env;
+                let $env = &mut unit;
                 let result: [u128; 2] = $body;
-                finish(cpu, &env)?;
+                finish(cpu, &unit)?;
                 super::set_ymm(cpu, args.a, result);
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 wide! {

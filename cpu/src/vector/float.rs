@@ -6,10 +6,10 @@
 
 use super::integer::horizontal;
 use super::lanes::{join, low, map, split, with_low32, with_low64, zip};
-use super::native::{self, Host};
-use super::{env, finish, float_forms, integer_forms, set_status, xmm};
-use crate::helpers::{Flow, Helper};
-use crate::softfloat::{Comparison, Env, F32, F64, Flags, Format, Relation, Rounding};
+use super::native::{self, Host, Unit};
+use super::{Direct, direct, finish, float_forms, integer_forms, set_status, unit, xmm};
+use crate::helpers::Flow;
+use crate::softfloat::{Comparison, F32, F64, Flags, Format, Relation, Rounding};
 use crate::state::flags;
 
 /// Declares packed and scalar forms of two-operand arithmetic.
@@ -123,7 +123,7 @@ integer_forms! {
 const PREDICATES: [u8; 16] = [2, 1, 3, 8, 13, 14, 12, 7, 10, 9, 11, 0, 5, 6, 4, 15];
 
 /// Whether predicate `imm` (0–31) holds.
-fn holds<F: Host>(a: F, b: F, imm: u8, env: &mut Env) -> bool {
+fn holds<F: Host>(a: F, b: F, imm: u8, env: &mut Unit) -> bool {
     let signaling = 0x6666u16 >> (imm & 15) & 1 != u16::from(imm >> 4 & 1);
     let comparison = if signaling { Comparison::Signaling } else { Comparison::Quiet };
     let bit = match native::compare(a, b, comparison, env) {
@@ -136,12 +136,11 @@ fn holds<F: Host>(a: F, b: F, imm: u8, env: &mut Env) -> bool {
 }
 
 /// ROUNDPS and its kin: rounding mode in bits 1–0 or (bit 2) from MXCSR; bit 3 hides the precision exception.
-fn round<F: Host>(x: F, imm: u8, env: &mut Env) -> F {
-    let mut inner = *env;
-    if imm & 4 == 0 {
-        inner.rounding = Rounding::from_field(u32::from(imm));
+fn round<F: Host>(x: F, imm: u8, env: &mut Unit) -> F {
+    let mut inner = if imm & 4 == 0 { env.with_rounding(Rounding::from_field(u32::from(imm))) } else { *env };
+    if imm & 8 != 0 {
+        inner = inner.with_inexact_known();
     }
-    inner.inexact_known |= imm & 8 != 0;
     let result = native::round_to_integer(x, &mut inner);
     env.raise(if imm & 8 != 0 { inner.flags.without(Flags::PRECISION).or(env.flags) } else { inner.flags });
     result
@@ -185,13 +184,11 @@ fn reciprocal_root(x: F32) -> F32 {
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $name:ident = $comparison:ident, |$x:ident| $number:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
                 let number = |$x: u128| $number;
-                let mut env = env(cpu);
-                let relation = native::compare(number(xmm(cpu, args.a)), number(xmm(cpu, args.b)), Comparison::$comparison, &mut env);
-                finish(cpu, &env)?;
+                let mut unit = unit(cpu);
+                let relation = native::compare(number(xmm(cpu, args.a)), number(xmm(cpu, args.b)), Comparison::$comparison, &mut unit);
+                finish(cpu, &unit)?;
                 set_status(cpu, match relation {
                     Relation::Less => flags::CF,
                     Relation::Equal => flags::ZF,
@@ -199,8 +196,7 @@ macro_rules! comparisons {
                     Relation::Unordered => flags::CF | flags::PF | flags::ZF,
                 });
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 comparisons! {
@@ -247,7 +243,7 @@ mod tests {
             (0x1f, true, true, true, true, true),
         ];
         for (imm, less, equal, greater, unordered, invalid) in rows {
-            let mut env = Env::sse(0x1f80);
+            let mut env = Unit::new(0x1f80);
             assert_eq!(holds(one, two, imm, &mut env), less, "{imm:#x}");
             assert_eq!(holds(one, one, imm, &mut env), equal, "{imm:#x}");
             assert_eq!(holds(two, one, imm, &mut env), greater, "{imm:#x}");

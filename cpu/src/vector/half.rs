@@ -1,8 +1,8 @@
 //! F16C: VCVTPH2PS and VCVTPS2PH (SDM vol. 1, 14.4).
 
 use super::lanes::{join, split};
-use super::{env, finish, set_ymm, ymm};
-use crate::helpers::{Flow, Helper};
+use super::{Direct, direct, finish, set_ymm, unit, ymm};
+use crate::helpers::Flow;
 use crate::softfloat::{self as soft, Env, F16, F32, Rounding};
 use crate::uop::Width;
 
@@ -20,32 +20,32 @@ fn narrow(x: u128, env: &mut Env) -> u128 {
 }
 
 /// VCVTPH2PS: vector `a` from the halves of `b`; `width` of 8 bytes means eight of them.
-pub static CVTPH2PS: Helper = Helper {
-    name: "vcvtph2ps",
-    run: |cpu, args| {
-        let mut env = env(cpu);
-        let h = split::<u16>(ymm(cpu, args.b)[0]);
-        let first = widen([h[0], h[1], h[2], h[3]], &mut env);
-        let second = if args.width == Width::B8 { widen([h[4], h[5], h[6], h[7]], &mut env) } else { 0 };
-        finish(cpu, &env)?;
-        set_ymm(cpu, args.a, [first, second]);
-        Ok(Flow::Next)
-    },
-};
+pub static CVTPH2PS: Direct = direct!("vcvtph2ps", |cpu, args| {
+    let mut unit = unit(cpu);
+    let h = split::<u16>(ymm(cpu, args.b)[0]);
+    let wide = args.width == Width::B8;
+    let (first, second) = unit.exactly(|env| {
+        let first = widen([h[0], h[1], h[2], h[3]], env);
+        (first, if wide { widen([h[4], h[5], h[6], h[7]], env) } else { 0 })
+    });
+    finish(cpu, &unit)?;
+    set_ymm(cpu, args.a, [first, second]);
+    Ok(Flow::Next)
+});
 
 /// VCVTPS2PH: vector `a` from the singles of `b`; `imm` selects the rounding mode as ROUNDPS's does.
-pub static CVTPS2PH: Helper = Helper {
-    name: "vcvtps2ph",
-    run: |cpu, args| {
-        let mut env = env(cpu);
-        if args.imm & 4 == 0 {
-            env.rounding = Rounding::from_field(args.imm as u32);
-        }
-        let x = ymm(cpu, args.b);
-        let first = narrow(x[0], &mut env);
-        let second = if args.width == Width::B8 { narrow(x[1], &mut env) } else { 0 };
-        finish(cpu, &env)?;
-        set_ymm(cpu, args.a, [first | second << 64, 0]);
-        Ok(Flow::Next)
-    },
-};
+pub static CVTPS2PH: Direct = direct!("vcvtps2ph", |cpu, args| {
+    let mut unit = unit(cpu);
+    if args.imm & 4 == 0 {
+        unit = unit.with_rounding(Rounding::from_field(args.imm as u32));
+    }
+    let x = ymm(cpu, args.b);
+    let wide = args.width == Width::B8;
+    let (first, second) = unit.exactly(|env| {
+        let first = narrow(x[0], env);
+        (first, if wide { narrow(x[1], env) } else { 0 })
+    });
+    finish(cpu, &unit)?;
+    set_ymm(cpu, args.a, [first | second << 64, 0]);
+    Ok(Flow::Next)
+});

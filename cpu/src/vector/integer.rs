@@ -2,8 +2,8 @@
 
 use super::lanes::{Lane, high, join, low, map, pair, split, zip};
 use super::swar::{self, H8, H16};
-use super::{integer_forms, set_status, xmm, ymm};
-use crate::helpers::{Flow, Helper};
+use super::{Direct, direct, integer_forms, set_status, xmm, ymm};
+use crate::helpers::Flow;
 use crate::state::flags;
 
 integer_forms! {
@@ -254,25 +254,19 @@ fn test_flags(and: u128, andn: u128) -> u64 {
 macro_rules! tests {
     ($($(#[$doc:meta])* $name:ident, $name_ymm:ident = $mask:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
                 let (x, y) = (xmm(cpu, args.a), xmm(cpu, args.b));
                 set_status(cpu, test_flags(x & y & $mask, !x & y & $mask));
                 Ok(Flow::Next)
-            },
-        };
+            });
         $(#[$doc])*
-        pub static $name_ymm: Helper = Helper {
-            name: stringify!($name_ymm),
-            run: |cpu, args| {
+        pub static $name_ymm: Direct = direct!(stringify!($name_ymm), |cpu, args| {
                 let (x, y) = (ymm(cpu, args.a), ymm(cpu, args.b));
                 let and = x[0] & y[0] | x[1] & y[1];
                 let andn = !x[0] & y[0] | !x[1] & y[1];
                 set_status(cpu, test_flags(and & $mask, andn & $mask));
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 tests! {

@@ -5,7 +5,7 @@
 //! (SDM vol. 1, 9.5). A pending x87 exception is raised first (#MF).
 
 use super::lanes::{Lane, high, join, low, pair, split};
-use super::{finish, integer, set_xmm, shuffle, xmm};
+use super::{Direct, direct, finish, integer, set_xmm, shuffle, xmm};
 use crate::fault::Fault;
 use crate::helpers::{Args, Flow, Helper};
 use crate::state::fpu::{St, V0};
@@ -46,33 +46,27 @@ pub fn enter(cpu: &mut Vcpu) -> Result<(), Fault> {
 }
 
 /// EMMS: all registers empty.
-pub static EMMS: Helper = Helper {
-    name: "emms",
-    run: |cpu, _| {
-        check(cpu)?;
-        cpu.state.fpu.sw &= !TOP;
-        cpu.state.fpu.tags = 0;
-        Ok(Flow::Next)
-    },
-};
+pub static EMMS: Direct = direct!("emms", |cpu, _| {
+    check(cpu)?;
+    cpu.state.fpu.sw &= !TOP;
+    cpu.state.fpu.tags = 0;
+    Ok(Flow::Next)
+});
 
 /// Declares MMX helpers from pure functions of two quadwords and an immediate.
 macro_rules! mmx_forms {
     ($($(#[$doc:meta])* $name:ident = |$a:pat_param, $b:pat_param, $imm:pat_param| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = {
+        pub static $name: Direct = {
             fn lane($a: u64, $b: u64, $imm: u8) -> u64 {
                 $body
             }
-            Helper {
-                name: stringify!($name),
-                run: |cpu, args| {
+            direct!(stringify!($name), |cpu, args| {
                     let (x, y) = (read(cpu, args.a), read(cpu, args.b));
                     enter(cpu)?;
                     write(cpu, args.a, lane(x, y, args.imm as u8));
                     Ok(Flow::Next)
-                },
-            }
+                })
         };
     )*};
 }
@@ -130,48 +124,36 @@ mmx_forms! {
 }
 
 /// MOVQ2DQ and the register forms of CVTPI2PD's kind need a plain copy: XMM `a` = zero-extended MMX `b`.
-pub static MOVQ2DQ: Helper = Helper {
-    name: "movq2dq",
-    run: |cpu, args| {
-        let value = read(cpu, args.b);
-        enter(cpu)?;
-        set_xmm(cpu, args.a, u128::from(value));
-        Ok(Flow::Next)
-    },
-};
+pub static MOVQ2DQ: Direct = direct!("movq2dq", |cpu, args| {
+    let value = read(cpu, args.b);
+    enter(cpu)?;
+    set_xmm(cpu, args.a, u128::from(value));
+    Ok(Flow::Next)
+});
 
 /// MOVDQ2Q: MMX `a` = low quadword of XMM `b`.
-pub static MOVDQ2Q: Helper = Helper {
-    name: "movdq2q",
-    run: |cpu, args| {
-        let value = low(xmm(cpu, args.b));
-        enter(cpu)?;
-        write(cpu, args.a, value);
-        Ok(Flow::Next)
-    },
-};
+pub static MOVDQ2Q: Direct = direct!("movdq2q", |cpu, args| {
+    let value = low(xmm(cpu, args.b));
+    enter(cpu)?;
+    write(cpu, args.a, value);
+    Ok(Flow::Next)
+});
 
 /// MOVD/MOVQ mm, r: MMX `a` = general register `b` of `width`, zero-extended.
-pub static FROM_GENERAL: Helper = Helper {
-    name: "movd_mm_r",
-    run: |cpu, args| {
-        let value = super::general_or_temporary(cpu, args.b) & args.width.mask();
-        enter(cpu)?;
-        write(cpu, args.a, value);
-        Ok(Flow::Next)
-    },
-};
+pub static FROM_GENERAL: Direct = direct!("movd_mm_r", |cpu, args| {
+    let value = super::general_or_temporary(cpu, args.b) & args.width.mask();
+    enter(cpu)?;
+    write(cpu, args.a, value);
+    Ok(Flow::Next)
+});
 
 /// MOVD/MOVQ r, mm: general register `a` = MMX `b` of `width`.
-pub static TO_GENERAL: Helper = Helper {
-    name: "movd_r_mm",
-    run: |cpu, args| {
-        enter(cpu)?;
-        let value = read(cpu, args.b) & args.width.mask();
-        cpu.state.set_gpr(args.a, value);
-        Ok(Flow::Next)
-    },
-};
+pub static TO_GENERAL: Direct = direct!("movd_r_mm", |cpu, args| {
+    enter(cpu)?;
+    let value = read(cpu, args.b) & args.width.mask();
+    cpu.state.set_gpr(args.a, value);
+    Ok(Flow::Next)
+});
 
 /// MOVD/MOVQ/MOVNTQ to memory: `width` bytes of MMX `a` to the offset in T0.
 pub static STORE: Helper = Helper {
@@ -189,74 +171,59 @@ pub static STORE: Helper = Helper {
 };
 
 /// PMOVMSKB r, mm.
-pub static PMOVMSKB: Helper = Helper {
-    name: "pmovmskb_mm",
-    run: |cpu, args| {
-        enter(cpu)?;
-        let mask = integer::byte_signs(u128::from(read(cpu, args.b)));
-        cpu.state.set_gpr(args.a, u64::from(mask));
-        Ok(Flow::Next)
-    },
-};
+pub static PMOVMSKB: Direct = direct!("pmovmskb_mm", |cpu, args| {
+    enter(cpu)?;
+    let mask = integer::byte_signs(u128::from(read(cpu, args.b)));
+    cpu.state.set_gpr(args.a, u64::from(mask));
+    Ok(Flow::Next)
+});
 
 /// PEXTRW r, mm, imm8.
-pub static PEXTRW: Helper = Helper {
-    name: "pextrw_mm",
-    run: |cpu, args| {
-        enter(cpu)?;
-        let word = read(cpu, args.b) >> (16 * (args.imm & 3)) & 0xffff;
-        cpu.state.set_gpr(args.a, word);
-        Ok(Flow::Next)
-    },
-};
+pub static PEXTRW: Direct = direct!("pextrw_mm", |cpu, args| {
+    enter(cpu)?;
+    let word = read(cpu, args.b) >> (16 * (args.imm & 3)) & 0xffff;
+    cpu.state.set_gpr(args.a, word);
+    Ok(Flow::Next)
+});
 
 /// PINSRW mm, r or m16, imm8.
-pub static PINSRW: Helper = Helper {
-    name: "pinsrw_mm",
-    run: |cpu, args| {
-        let word = super::general_or_temporary(cpu, args.b) & 0xffff;
-        enter(cpu)?;
-        let shift = 16 * (args.imm & 3);
-        let old = read(cpu, args.a);
-        write(cpu, args.a, old & !(0xffff << shift) | word << shift);
-        Ok(Flow::Next)
-    },
-};
+pub static PINSRW: Direct = direct!("pinsrw_mm", |cpu, args| {
+    let word = super::general_or_temporary(cpu, args.b) & 0xffff;
+    enter(cpu)?;
+    let shift = 16 * (args.imm & 3);
+    let old = read(cpu, args.a);
+    write(cpu, args.a, old & !(0xffff << shift) | word << shift);
+    Ok(Flow::Next)
+});
 
 /// CVTPI2PS xmm, mm or m64: the low two singles of XMM `a` from the doublewords of `b`.
-pub static CVTPI2PS: Helper = Helper {
-    name: "cvtpi2ps",
-    run: |cpu, args| {
-        let source = read(cpu, args.b);
-        check(cpu)?;
-        let mut env = super::env(cpu);
-        let x = i32::split(u128::from(source));
-        let single = |v: i32, env: &mut _| crate::softfloat::from_i32::<crate::softfloat::F32>(v, env).0;
-        let result = u64::from(single(x[0], &mut env)) | u64::from(single(x[1], &mut env)) << 32;
-        finish(cpu, &env)?;
-        if args.b < V0 {
-            enter(cpu)?;
-        }
-        let old = xmm(cpu, args.a);
-        set_xmm(cpu, args.a, pair(result, high(old)));
-        Ok(Flow::Next)
-    },
-};
+pub static CVTPI2PS: Direct = direct!("cvtpi2ps", |cpu, args| {
+    let source = read(cpu, args.b);
+    check(cpu)?;
+    let mut unit = super::unit(cpu);
+    let x = i32::split(u128::from(source));
+    let mut single = |v: i32| u64::from(super::native::single_of(i64::from(v), &mut unit).0);
+    let result = single(x[0]) | single(x[1]) << 32;
+    finish(cpu, &unit)?;
+    if args.b < V0 {
+        enter(cpu)?;
+    }
+    let old = xmm(cpu, args.a);
+    set_xmm(cpu, args.a, pair(result, high(old)));
+    Ok(Flow::Next)
+});
 
 /// CVTPI2PD xmm, mm or m64: two doubles of XMM `a` from the doublewords of `b`; always exact.
-pub static CVTPI2PD: Helper = Helper {
-    name: "cvtpi2pd",
-    run: |cpu, args| {
-        let source = read(cpu, args.b);
-        check(cpu)?;
-        if args.b < V0 {
-            enter(cpu)?;
-        }
-        let double = |v: u32| f64::from(v as i32).to_bits();
-        set_xmm(cpu, args.a, pair(double(source as u32), double((source >> 32) as u32)));
-        Ok(Flow::Next)
-    },
-};
+pub static CVTPI2PD: Direct = direct!("cvtpi2pd", |cpu, args| {
+    let source = read(cpu, args.b);
+    check(cpu)?;
+    if args.b < V0 {
+        enter(cpu)?;
+    }
+    let double = |v: u32| f64::from(v as i32).to_bits();
+    set_xmm(cpu, args.a, pair(double(source as u32), double((source >> 32) as u32)));
+    Ok(Flow::Next)
+});
 
 /// MASKMOVQ: the bytes of MMX `a` whose mask byte in MMX `b` has its sign set, to \[rDI\]; `width` is the address width.
 pub static MASKMOVQ: Helper = Helper {

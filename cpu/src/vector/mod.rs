@@ -33,26 +33,61 @@ pub mod string42;
 mod swar;
 pub mod wide;
 
+use crate::cache::Handler;
 use crate::fault::Fault;
 use crate::helpers::{Args, Flow, Helper};
-use crate::softfloat::{Env, Flags};
+use crate::softfloat::Flags;
 use crate::state::control::cr4;
 use crate::state::flags::{self, Lazy};
 use crate::state::fpu::V0;
 use crate::vcpu::Vcpu;
 use lanes::{high, low, pair};
+use native::Unit;
+
+/// A helper that works on registers only, and the same as a step of the interpreter.
+#[derive(Debug)]
+pub struct Direct {
+    /// The helper.
+    pub helper: Helper,
+    /// The step, which goes on with the next one.
+    pub step: Handler,
+}
+
+/// Makes a [`Direct`] of a function `|cpu, args| -> Result<Flow, Fault>` that always goes on with the next step.
+macro_rules! direct {
+    ($name:expr, |$cpu:ident, $args:pat_param| $body:expr) => {{
+        #[inline(always)]
+        fn body($cpu: &mut crate::vcpu::Vcpu, $args: crate::helpers::Args) -> crate::vector::Outcome {
+            $body
+        }
+        fn step(cpu: &mut crate::vcpu::Vcpu, s: &crate::cache::Step) -> crate::cache::Leave {
+            match body(cpu, crate::exec::register_args(s)) {
+                Ok(_) => crate::exec::next(cpu, s),
+                Err(fault) => crate::exec::fault(cpu, s, fault),
+            }
+        }
+        crate::vector::Direct {
+            helper: crate::helpers::Helper { name: $name, run: |cpu, args| crate::exec::run_step(cpu, args, step) },
+            step,
+        }
+    }};
+}
+pub(crate) use direct;
+
+/// What the body of a helper gives.
+pub type Outcome = Result<Flow, Fault>;
 
 /// The helpers of one instruction, by encoding.
 #[derive(Debug)]
 pub struct Forms {
     /// Legacy SSE: `a = f(a, b)`, bits 255–128 kept.
-    pub sse: Helper,
+    pub sse: Direct,
     /// VEX.128: `a = f(b, c)`, bits 255–128 cleared.
-    pub vex: Helper,
+    pub vex: Direct,
     /// VEX.256: `a = f(b, c)` on each half.
-    pub ymm: Helper,
+    pub ymm: Direct,
     /// MMX: the low 64 bits of `f(a, b)`; right only for instructions whose lanes do not mix.
-    pub mmx: Helper,
+    pub mmx: Direct,
 }
 
 /// Declares [`Forms`] from pure functions `|a, b, imm| -> u128`.
@@ -65,10 +100,10 @@ macro_rules! integer_forms {
                 $body
             }
             crate::vector::Forms {
-                sse: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_sse(cpu, args, lane) },
-                vex: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_vex(cpu, args, lane) },
-                ymm: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_ymm(cpu, args, lane) },
-                mmx: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::run_mmx(cpu, args, lane) },
+                sse: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::run_sse(cpu, args, lane)),
+                vex: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::run_vex(cpu, args, lane)),
+                ymm: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::run_ymm(cpu, args, lane)),
+                mmx: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::run_mmx(cpu, args, lane)),
             }
         };
     )*};
@@ -80,14 +115,15 @@ macro_rules! float_forms {
     ($($(#[$doc:meta])* $name:ident = |$a:pat_param, $b:pat_param, $imm:pat_param, $env:ident| $body:expr;)*) => {$(
         $(#[$doc])*
         pub static $name: crate::vector::Forms = {
-            fn lane($a: u128, $b: u128, $imm: u8, $env: &mut crate::softfloat::Env) -> u128 {
+            #[inline(always)]
+            fn lane($a: u128, $b: u128, $imm: u8, $env: &mut crate::vector::native::Unit) -> u128 {
                 $body
             }
             crate::vector::Forms {
-                sse: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_sse(cpu, args, lane) },
-                vex: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_vex(cpu, args, lane) },
-                ymm: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_ymm(cpu, args, lane) },
-                mmx: crate::helpers::Helper { name: stringify!($name), run: |cpu, args| crate::vector::float_mmx(cpu, args, lane) },
+                sse: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_sse(cpu, args, lane)),
+                vex: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_vex(cpu, args, lane)),
+                ymm: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_ymm(cpu, args, lane)),
+                mmx: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_mmx(cpu, args, lane)),
             }
         };
     )*};
@@ -169,65 +205,66 @@ pub fn run_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8) -> u128
 
 /// Records the exceptions of an instruction in MXCSR: #XM (or #UD without CR4.OSXMMEXCPT) if one is unmasked.
 #[inline(always)]
-pub fn finish(cpu: &mut Vcpu, env: &Env) -> Result<(), Fault> {
-    if env.flags == Flags::NONE {
+pub fn finish(cpu: &mut Vcpu, unit: &Unit) -> Result<(), Fault> {
+    if unit.flags == Flags::NONE {
         return Ok(());
     }
-    finish_raised(cpu, env)
+    finish_raised(cpu, unit)
 }
 
-fn finish_raised(cpu: &mut Vcpu, env: &Env) -> Result<(), Fault> {
-    cpu.state.vectors.mxcsr |= u32::from(env.status().0);
-    if env.unmasked() == Flags::NONE {
+fn finish_raised(cpu: &mut Vcpu, unit: &Unit) -> Result<(), Fault> {
+    let (status, unmasked) = unit.outcome();
+    cpu.state.vectors.mxcsr |= u32::from(status.0);
+    if unmasked == Flags::NONE {
         return Ok(());
     }
     Err(if cpu.state.control.cr4 & cr4::OSXMMEXCPT != 0 { Fault::xm() } else { Fault::ud() })
 }
 
-/// The environment that MXCSR asks for.
+/// The floating-point unit as MXCSR sets it up.
 #[inline(always)]
-pub fn env(cpu: &Vcpu) -> Env {
-    Env::sse(cpu.state.vectors.mxcsr)
+pub fn unit(cpu: &Vcpu) -> Unit {
+    Unit::new(cpu.state.vectors.mxcsr)
 }
 
 /// Runs the legacy form of a floating-point function.
 #[inline(always)]
-pub fn float_sse(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
-    let mut env = env(cpu);
-    let result = lane(xmm(cpu, args.a), xmm(cpu, args.b), args.imm as u8, &mut env);
-    finish(cpu, &env)?;
+pub fn float_sse(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Unit) -> u128) -> Result<Flow, Fault> {
+    let mut unit = unit(cpu);
+    let result = lane(xmm(cpu, args.a), xmm(cpu, args.b), args.imm as u8, &mut unit);
+    finish(cpu, &unit)?;
     set_xmm(cpu, args.a, result);
     Ok(Flow::Next)
 }
 
 /// Runs the VEX.128 form of a floating-point function.
 #[inline(always)]
-pub fn float_vex(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
-    let mut env = env(cpu);
-    let result = lane(xmm(cpu, args.b), xmm(cpu, args.c), args.imm as u8, &mut env);
-    finish(cpu, &env)?;
+pub fn float_vex(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Unit) -> u128) -> Result<Flow, Fault> {
+    let mut unit = unit(cpu);
+    let result = lane(xmm(cpu, args.b), xmm(cpu, args.c), args.imm as u8, &mut unit);
+    finish(cpu, &unit)?;
     set_xmm_zeroing(cpu, args.a, result);
     Ok(Flow::Next)
 }
 
 /// Runs the VEX.256 form of a floating-point function.
 #[inline(always)]
-pub fn float_ymm(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
-    let mut env = env(cpu);
+pub fn float_ymm(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Unit) -> u128) -> Result<Flow, Fault> {
+    let mut unit = unit(cpu);
     let (x, y) = (ymm(cpu, args.b), ymm(cpu, args.c));
-    let result = [lane(x[0], y[0], args.imm as u8, &mut env), lane(x[1], y[1], (args.imm >> 8) as u8, &mut env)];
-    finish(cpu, &env)?;
+    let result = [lane(x[0], y[0], args.imm as u8, &mut unit), lane(x[1], y[1], (args.imm >> 8) as u8, &mut unit)];
+    finish(cpu, &unit)?;
     set_ymm(cpu, args.a, result);
     Ok(Flow::Next)
 }
 
 /// Runs a conversion from XMM or memory (`b`) to an MMX register (CVTPS2PI and the like).
 #[inline(always)]
-pub fn float_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Env) -> u128) -> Result<Flow, Fault> {
+pub fn float_mmx(cpu: &mut Vcpu, args: Args, lane: impl Fn(u128, u128, u8, &mut Unit) -> u128) -> Result<Flow, Fault> {
     mmx::check(cpu)?;
-    let mut env = env(cpu);
-    let result = lane(0, xmm(cpu, args.b), args.imm as u8, &mut env);
-    finish(cpu, &env)?;
+    let mut unit = unit(cpu);
+    let result = lane(0, xmm(cpu, args.b), args.imm as u8, &mut unit);
+    finish(cpu, &unit)?;
     mmx::enter(cpu)?;
     mmx::write(cpu, args.a, low(result));
     Ok(Flow::Next)

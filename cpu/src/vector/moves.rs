@@ -3,8 +3,8 @@
 //! Plain loads and stores are uops; this is the rest: register moves, halves, duplicates, sign masks, extracts, inserts.
 
 use super::lanes::{high, join, low, pair, split, with_low32, with_low64};
-use super::{general_or_temporary, integer, integer_forms, set_xmm, set_xmm_zeroing, xmm, ymm};
-use crate::helpers::{Args, Flow, Helper};
+use super::{Direct, direct, general_or_temporary, integer, integer_forms, set_xmm, set_xmm_zeroing, xmm, ymm};
+use crate::helpers::{Args, Flow};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 
@@ -35,18 +35,15 @@ integer_forms! {
 macro_rules! to_general {
     ($($(#[$doc:meta])* $name:ident = |$x:ident, $imm:ident| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = {
+        pub static $name: Direct = {
             fn value($x: [u128; 2], $imm: u64) -> u64 {
                 $body
             }
-            Helper {
-                name: stringify!($name),
-                run: |cpu, args| {
+            direct!(stringify!($name), |cpu, args| {
                     let value = value(ymm(cpu, args.b), args.imm);
                     set_general(cpu, args, value);
                     Ok(Flow::Next)
-                },
-            }
+                })
         };
     )*};
 }
@@ -98,24 +95,18 @@ to_general! {
 }
 
 /// MOVD, MOVQ xmm, r: XMM `a` = general register `b` of `width`, zero-extended.
-pub static FROM_GENERAL: Helper = Helper {
-    name: "movd_xmm_r",
-    run: |cpu, args| {
-        let value = general_or_temporary(cpu, args.b) & args.width.mask();
-        set_xmm(cpu, args.a, u128::from(value));
-        Ok(Flow::Next)
-    },
-};
+pub static FROM_GENERAL: Direct = direct!("movd_xmm_r", |cpu, args| {
+    let value = general_or_temporary(cpu, args.b) & args.width.mask();
+    set_xmm(cpu, args.a, u128::from(value));
+    Ok(Flow::Next)
+});
 
 /// VMOVD, VMOVQ xmm, r.
-pub static FROM_GENERAL_VEX: Helper = Helper {
-    name: "vmovd_xmm_r",
-    run: |cpu, args| {
-        let value = general_or_temporary(cpu, args.b) & args.width.mask();
-        set_xmm_zeroing(cpu, args.a, u128::from(value));
-        Ok(Flow::Next)
-    },
-};
+pub static FROM_GENERAL_VEX: Direct = direct!("vmovd_xmm_r", |cpu, args| {
+    let value = general_or_temporary(cpu, args.b) & args.width.mask();
+    set_xmm_zeroing(cpu, args.a, u128::from(value));
+    Ok(Flow::Next)
+});
 
 /// `x` with lane `imm` of `width` replaced.
 fn insert(x: u128, value: u64, width: Width, imm: u64) -> u128 {
@@ -125,24 +116,18 @@ fn insert(x: u128, value: u64, width: Width, imm: u64) -> u128 {
 }
 
 /// PINSRB, PINSRW, PINSRD, PINSRQ: lane `imm` of XMM `a` = general register or temporary `b`, of `width`.
-pub static PINSR: Helper = Helper {
-    name: "pinsr",
-    run: |cpu, args| {
-        let result = insert(xmm(cpu, args.a), general_or_temporary(cpu, args.b), args.width, args.imm);
-        set_xmm(cpu, args.a, result);
-        Ok(Flow::Next)
-    },
-};
+pub static PINSR: Direct = direct!("pinsr", |cpu, args| {
+    let result = insert(xmm(cpu, args.a), general_or_temporary(cpu, args.b), args.width, args.imm);
+    set_xmm(cpu, args.a, result);
+    Ok(Flow::Next)
+});
 
 /// VPINSR*: XMM `a` = XMM `b` with lane `imm` = general register or temporary `c`.
-pub static PINSR_VEX: Helper = Helper {
-    name: "vpinsr",
-    run: |cpu, args| {
-        let result = insert(xmm(cpu, args.b), general_or_temporary(cpu, args.c), args.width, args.imm);
-        set_xmm_zeroing(cpu, args.a, result);
-        Ok(Flow::Next)
-    },
-};
+pub static PINSR_VEX: Direct = direct!("vpinsr", |cpu, args| {
+    let result = insert(xmm(cpu, args.b), general_or_temporary(cpu, args.c), args.width, args.imm);
+    set_xmm_zeroing(cpu, args.a, result);
+    Ok(Flow::Next)
+});
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! may have been tiny before rounding. Called by `float` and `convert`.
 
 use super::lanes::Lane;
-use crate::softfloat::{self as soft, Comparison, Env, F32, F64, Format, Relation, Rounding};
+use crate::softfloat::{self as soft, Comparison, Env, F32, F64, Flags, Format, Relation, Rounding};
 use std::cmp::Ordering;
 
 /// What may be said of a zero result.
@@ -105,10 +105,72 @@ macro_rules! host {
 host!(F32, f32, u32, 23);
 host!(F64, f64, u64, 52);
 
-/// Whether an inexact result needs no attention and is rounded as the host rounds.
-#[inline(always)]
-pub fn allowed(env: &Env) -> bool {
-    env.inexact_known && matches!(env.rounding, Rounding::Nearest)
+/// MXCSR during one instruction, and the exceptions found so far. Cheap to make; [`Self::exactly`] makes the environment
+/// that `softfloat` wants.
+#[derive(Copy, Clone, Debug)]
+pub struct Unit {
+    control: u32,
+    /// Exceptions found since this was made.
+    pub flags: Flags,
+}
+
+/// PE is masked and already recorded.
+const INEXACT_KNOWN: u32 = 0x1020;
+/// The rounding field of MXCSR.
+const ROUNDING: u32 = 0x6000;
+
+impl Unit {
+    /// With nothing found yet.
+    #[inline(always)]
+    pub const fn new(mxcsr: u32) -> Unit {
+        Unit { control: mxcsr, flags: Flags::NONE }
+    }
+    /// The same under another rounding mode.
+    #[inline(always)]
+    pub const fn with_rounding(self, rounding: Rounding) -> Unit {
+        Unit { control: self.control & !ROUNDING | (rounding as u32) << 13, ..self }
+    }
+    /// The same where an inexact result needs no attention.
+    #[inline(always)]
+    pub const fn with_inexact_known(self) -> Unit {
+        Unit { control: self.control | INEXACT_KNOWN, ..self }
+    }
+    /// The rounding mode.
+    #[inline(always)]
+    pub fn rounding(&self) -> Rounding {
+        Rounding::from_field(self.control >> 13)
+    }
+    /// Whether finding an inexact result again may be skipped.
+    #[inline(always)]
+    fn inexact_known(&self) -> bool {
+        self.control & INEXACT_KNOWN == INEXACT_KNOWN
+    }
+    /// Whether an inexact result needs no attention and is rounded as the host rounds.
+    #[inline(always)]
+    fn host_rounds(&self) -> bool {
+        self.control & (INEXACT_KNOWN | ROUNDING) == INEXACT_KNOWN
+    }
+    /// Adds to what was found.
+    #[inline(always)]
+    pub fn raise(&mut self, flags: Flags) {
+        self.flags = self.flags.or(flags);
+    }
+    /// Computes with `softfloat`.
+    #[cold]
+    #[inline(never)]
+    pub fn exactly<R>(&mut self, f: impl FnOnce(&mut Env) -> R) -> R {
+        let mut env = Env::sse(self.control);
+        env.flags = self.flags;
+        let result = f(&mut env);
+        self.flags = env.flags;
+        result
+    }
+    /// What to record in MXCSR, and which of that is not masked.
+    pub fn outcome(&self) -> (Flags, Flags) {
+        let mut env = Env::sse(self.control);
+        env.flags = self.flags;
+        (env.status(), env.unmasked())
+    }
 }
 
 /// Declares an operation on one number and on all lanes, by the host if that is allowed.
@@ -116,26 +178,21 @@ macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident, $packed:ident = $host:ident, $zero:ident;)*) => {$(
         $(#[$doc])*
         #[inline(always)]
-        pub fn $name<F: Host>(x: F, y: F, env: &mut Env) -> F {
-            if allowed(env) {
+        pub fn $name<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
+            if unit.host_rounds() {
                 let result = F::of(F::$host(x.host(), y.host()));
                 if x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero) {
                     return result;
                 }
             }
-            #[cold]
-            #[inline(never)]
-            fn exactly<F: Host>(x: F, y: F, env: &mut Env) -> F {
-                soft::$name(x, y, env)
-            }
-            exactly(x, y, env)
+            unit.exactly(|env| soft::$name(x, y, env))
         }
 
         $(#[$doc])*
         /// Packed.
         #[inline(always)]
-        pub fn $packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
-            if allowed(env) {
+        pub fn $packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
+            if unit.host_rounds() {
                 let mut quiet = true;
                 let result = F::zip(a, b, |x, y| {
                     let result = F::of(F::$host(x.host(), y.host()));
@@ -146,12 +203,7 @@ macro_rules! operations {
                     return result;
                 }
             }
-            #[cold]
-            #[inline(never)]
-            fn exactly<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
-                F::zip(a, b, |x, y| soft::$name(x, y, env))
-            }
-            exactly::<F>(a, b, env)
+            unit.exactly(|env| F::zip(a, b, |x, y| soft::$name(x, y, env)))
         }
     )*};
 }
@@ -168,46 +220,46 @@ operations! {
 
 /// MINPS of one pair.
 #[inline(always)]
-pub fn min<F: Host>(x: F, y: F, env: &mut Env) -> F {
+pub fn min<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
     if x.is_plain() & y.is_plain() {
         return if x.host() < y.host() { x } else { y };
     }
-    soft::min(x, y, env)
+    unit.exactly(|env| soft::min(x, y, env))
 }
 
 /// MINPS.
 #[inline(always)]
-pub fn min_packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
-    F::zip(a, b, |x, y| min(x, y, env))
+pub fn min_packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
+    F::zip(a, b, |x, y| min(x, y, unit))
 }
 
 /// MAXPS of one pair.
 #[inline(always)]
-pub fn max<F: Host>(x: F, y: F, env: &mut Env) -> F {
+pub fn max<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
     if x.is_plain() & y.is_plain() {
         return if x.host() > y.host() { x } else { y };
     }
-    soft::max(x, y, env)
+    unit.exactly(|env| soft::max(x, y, env))
 }
 
 /// MAXPS.
 #[inline(always)]
-pub fn max_packed<F: Host>(a: u128, b: u128, env: &mut Env) -> u128 {
-    F::zip(a, b, |x, y| max(x, y, env))
+pub fn max_packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
+    F::zip(a, b, |x, y| max(x, y, unit))
 }
 
 /// Square root.
 #[inline(always)]
-pub fn sqrt<F: Host>(x: F, env: &mut Env) -> F {
-    if allowed(env) && x.is_plain() && !x.sign() {
+pub fn sqrt<F: Host>(x: F, unit: &mut Unit) -> F {
+    if unit.host_rounds() && x.is_plain() && !x.sign() {
         return F::of(F::root(x.host()));
     }
-    soft::sqrt(x, env)
+    unit.exactly(|env| soft::sqrt(x, env))
 }
 
 /// Comparison.
 #[inline(always)]
-pub fn compare<F: Host>(x: F, y: F, comparison: Comparison, env: &mut Env) -> Relation {
+pub fn compare<F: Host>(x: F, y: F, comparison: Comparison, unit: &mut Unit) -> Relation {
     if x.is_plain() & y.is_plain() {
         return match x.host().partial_cmp(&y.host()) {
             Some(Ordering::Less) => Relation::Less,
@@ -216,52 +268,63 @@ pub fn compare<F: Host>(x: F, y: F, comparison: Comparison, env: &mut Env) -> Re
             None => Relation::Unordered,
         };
     }
-    soft::compare(x, y, comparison, env)
+    unit.exactly(|env| soft::compare(x, y, comparison, env))
 }
 
 /// Rounding to an integral value in the mode of `env`.
 #[inline(always)]
-pub fn round_to_integer<F: Host>(x: F, env: &mut Env) -> F {
-    match x.integral(env.rounding) {
-        Some(result) if env.inexact_known || result == x => result,
-        _ => soft::round_to_integer(x, env),
+pub fn round_to_integer<F: Host>(x: F, unit: &mut Unit) -> F {
+    match x.integral(unit.rounding()) {
+        Some(result) if unit.inexact_known() || result == x => result,
+        _ => unit.exactly(|env| soft::round_to_integer(x, env)),
     }
 }
 
 /// A single as a double: exact.
 #[inline(always)]
-pub fn widen(x: F32, env: &mut Env) -> F64 {
-    if x.is_plain() { F64::of(f64::from(x.host())) } else { soft::convert(x, env) }
+pub fn widen(x: F32, unit: &mut Unit) -> F64 {
+    if x.is_plain() { F64::of(f64::from(x.host())) } else { unit.exactly(|env| soft::convert(x, env)) }
 }
 
 /// A double as a single.
 #[inline(always)]
-pub fn narrow(x: F64, env: &mut Env) -> F32 {
-    if allowed(env) && x.is_plain() {
+pub fn narrow(x: F64, unit: &mut Unit) -> F32 {
+    if unit.host_rounds() && x.is_plain() {
         let result = F32::of(x.host() as f32);
         if result.is_quiet_result(result, result, Zero::Exact) && (!result.is_zero() || x.is_zero()) {
             return result;
         }
     }
-    soft::convert(x, env)
+    unit.exactly(|env| soft::convert(x, env))
 }
 
-/// A 32-bit integer as a single.
+/// An integer as a single.
 #[inline(always)]
-pub fn single_of(x: i32, env: &mut Env) -> F32 {
-    let result = x as f32;
-    if allowed(env) || x.unsigned_abs() <= 1 << 24 { F32::of(result) } else { soft::from_i32(x, env) }
+pub fn single_of(x: i64, unit: &mut Unit) -> F32 {
+    if unit.host_rounds() || x.unsigned_abs() <= 1 << 24 {
+        return F32::of(x as f32);
+    }
+    unit.exactly(|env| soft::from_i64(x, env))
+}
+
+/// An integer as a double.
+#[inline(always)]
+pub fn double_of(x: i64, unit: &mut Unit) -> F64 {
+    if unit.host_rounds() || x.unsigned_abs() <= 1 << 53 {
+        return F64::of(x as f64);
+    }
+    unit.exactly(|env| soft::from_i64(x, env))
 }
 
 /// A number as a 32-bit integer, in the rounding mode of `env`.
 #[inline(always)]
-pub fn dword_of(x: f64, env: &Env) -> Option<i32> {
-    let result = match env.rounding {
+pub fn dword_of(x: f64, unit: &Unit) -> Option<i32> {
+    let result = match unit.rounding() {
         Rounding::Zero => x as i32,
         Rounding::Nearest => x.round_ties_even() as i32,
         _ => return None,
     };
-    let fits = x.abs() < 2_147_483_647.0 && (f64::from(result) == x || env.inexact_known);
+    let fits = x.abs() < 2_147_483_647.0 && (f64::from(result) == x || unit.inexact_known());
     fits.then_some(result)
 }
 
@@ -296,17 +359,17 @@ mod tests {
             for x in numbers() {
                 for y in numbers() {
                     let (x, y) = (F32(x), F32(y));
-                    let mut pairs: Vec<(F32, F32, Env, Env)> = Vec::new();
+                    let mut pairs: Vec<(F32, F32, Flags, Flags)> = Vec::new();
                     macro_rules! both {
                         ($($name:ident)*) => {$({
-                            let (mut ours, mut theirs) = (Env::sse(mxcsr), Env::sse(mxcsr));
+                            let (mut ours, mut theirs) = (Unit::new(mxcsr), Env::sse(mxcsr));
                             let (a, b) = ($name(x, y, &mut ours), soft::$name(x, y, &mut theirs));
-                            pairs.push((a, b, ours, theirs));
+                            pairs.push((a, b, ours.flags, theirs.flags));
                         })*};
                     }
                     both!(add sub mul div min max);
                     for (n, (a, b, ours, theirs)) in pairs.iter().enumerate() {
-                        let recorded = |env: &Env| u32::from(env.flags.0) | mxcsr;
+                        let recorded = |flags: &Flags| u32::from(flags.0) | mxcsr;
                         assert_eq!((a, recorded(ours)), (b, recorded(theirs)), "{n} {x:x?} {y:x?} {mxcsr:x}");
                     }
                 }
@@ -319,14 +382,16 @@ mod tests {
         for mxcsr in [0x1f80, 0x1fa0, 0x3fa0, 0x7fa0, 0x9fe0] {
             for x in numbers() {
                 let wide = F64(u64::from(x) << 32 | u64::from(x).rotate_left(7) & 0xffff_ffff);
-                let (mut ours, mut theirs) = (Env::sse(mxcsr), Env::sse(mxcsr));
+                let (mut ours, mut theirs) = (Unit::new(mxcsr), Env::sse(mxcsr));
                 assert_eq!(widen(F32(x), &mut ours), soft::convert::<F32, F64>(F32(x), &mut theirs));
                 assert_eq!(
                     narrow(wide, &mut ours),
                     soft::convert::<F64, F32>(wide, &mut theirs),
                     "{wide:x?} {mxcsr:x}"
                 );
-                assert_eq!(single_of(x as i32, &mut ours), soft::from_i32::<F32>(x as i32, &mut theirs));
+                let integer = (wide.0 as i64) >> (x & 63);
+                assert_eq!(single_of(integer, &mut ours), soft::from_i64::<F32>(integer, &mut theirs));
+                assert_eq!(double_of(integer, &mut ours), soft::from_i64::<F64>(integer, &mut theirs));
                 assert_eq!(round_to_integer(F32(x), &mut ours), soft::round_to_integer(F32(x), &mut theirs), "{x:x}");
                 assert_eq!(sqrt(F32(x), &mut ours), soft::sqrt(F32(x), &mut theirs), "{x:x}");
                 if let Some(integer) = dword_of(f64::from(f32::from_bits(x)), &ours) {

@@ -1,8 +1,7 @@
 //! SHA extensions (SDM vol. 1, 12.15 of the instruction-set extensions; vol. 2, SHA1*, SHA256*; FIPS 180-4).
 
 use super::lanes::{join, split};
-use super::{integer_forms, run_sse, xmm};
-use crate::helpers::Helper;
+use super::{Direct, direct, integer_forms, run_sse, xmm};
 
 /// SHA-1's constants, one per twenty rounds.
 const K1: [u32; 4] = [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6];
@@ -66,13 +65,10 @@ integer_forms! {
 }
 
 /// SHA256RNDS2: the message words plus constants are in XMM0.
-pub static SHA256RNDS2: Helper = Helper {
-    name: "sha256rnds2",
-    run: |cpu, args| {
-        let words = split::<u32>(xmm(cpu, 0));
-        run_sse(cpu, args, |x, y, _| two_rounds(x, y, [words[0], words[1]]))
-    },
-};
+pub static SHA256RNDS2: Direct = direct!("sha256rnds2", |cpu, args| {
+    let words = split::<u32>(xmm(cpu, 0));
+    run_sse(cpu, args, |x, y, _| two_rounds(x, y, [words[0], words[1]]))
+});
 
 fn two_rounds(cdgh: u128, abef: u128, words: [u32; 2]) -> u128 {
     let [mut h, mut g, mut d, mut c] = split::<u32>(cdgh);

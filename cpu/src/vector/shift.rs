@@ -3,8 +3,8 @@
 //! A count of the lane width or more gives zero, or copies of the sign. The count operand is a whole quadword.
 
 use super::lanes::{low, map};
-use super::{Forms, integer_forms, run_mmx, run_sse, run_vex, set_xmm, set_ymm, xmm, ymm};
-use crate::helpers::{Flow, Helper};
+use super::{Direct, Forms, direct, integer_forms, run_mmx, run_sse, run_vex, set_xmm, set_ymm, xmm, ymm};
+use crate::helpers::Flow;
 
 /// Declares shifts by a register or memory operand: all 128-bit lanes are shifted by the low quadword of the last operand.
 macro_rules! shifts {
@@ -17,17 +17,14 @@ macro_rules! shifts {
                     $body
                 }
                 Forms {
-                    sse: Helper { name: stringify!($name), run: |cpu, args| run_sse(cpu, args, |a, b, _| lane(a, low(b))) },
-                    vex: Helper { name: stringify!($name), run: |cpu, args| run_vex(cpu, args, |a, b, _| lane(a, low(b))) },
-                    ymm: Helper {
-                        name: stringify!($name),
-                        run: |cpu, args| {
+                    sse: direct!(stringify!($name), |cpu, args| run_sse(cpu, args, |a, b, _| lane(a, low(b)))),
+                    vex: direct!(stringify!($name), |cpu, args| run_vex(cpu, args, |a, b, _| lane(a, low(b)))),
+                    ymm: direct!(stringify!($name), |cpu, args| {
                             let (x, n) = (ymm(cpu, args.b), low(xmm(cpu, args.c)));
                             set_ymm(cpu, args.a, [lane(x[0], n), lane(x[1], n)]);
                             Ok(Flow::Next)
-                        },
-                    },
-                    mmx: Helper { name: stringify!($name), run: |cpu, args| run_mmx(cpu, args, |a, b, _| lane(a, low(b))) },
+                        }),
+                    mmx: direct!(stringify!($name), |cpu, args| run_mmx(cpu, args, |a, b, _| lane(a, low(b)))),
                 }
             };
         )*
@@ -96,27 +93,21 @@ fn insert(x: u64, y: u64, length: u64, index: u64) -> u64 {
 }
 
 /// EXTRQ xmm `a`: length and index are the two bytes of `imm`, or (`c` = 1) the low bytes of register `b`.
-pub static EXTRQ: Helper = Helper {
-    name: "extrq",
-    run: |cpu, args| {
-        let control = if args.c != 0 { low(xmm(cpu, args.b)) } else { args.imm };
-        let result = extract(low(xmm(cpu, args.a)), control, control >> 8);
-        set_xmm(cpu, args.a, u128::from(result));
-        Ok(Flow::Next)
-    },
-};
+pub static EXTRQ: Direct = direct!("extrq", |cpu, args| {
+    let control = if args.c != 0 { low(xmm(cpu, args.b)) } else { args.imm };
+    let result = extract(low(xmm(cpu, args.a)), control, control >> 8);
+    set_xmm(cpu, args.a, u128::from(result));
+    Ok(Flow::Next)
+});
 
 /// INSERTQ xmm `a`, xmm `b`: length and index from `imm`, or (`c` = 1) from bits 69–64 and 77–72 of `b`.
-pub static INSERTQ: Helper = Helper {
-    name: "insertq",
-    run: |cpu, args| {
-        let source = xmm(cpu, args.b);
-        let control = if args.c != 0 { super::lanes::high(source) } else { args.imm };
-        let result = insert(low(xmm(cpu, args.a)), low(source), control, control >> 8);
-        set_xmm(cpu, args.a, u128::from(result));
-        Ok(Flow::Next)
-    },
-};
+pub static INSERTQ: Direct = direct!("insertq", |cpu, args| {
+    let source = xmm(cpu, args.b);
+    let control = if args.c != 0 { super::lanes::high(source) } else { args.imm };
+    let result = insert(low(xmm(cpu, args.a)), low(source), control, control >> 8);
+    set_xmm(cpu, args.a, u128::from(result));
+    Ok(Flow::Next)
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! Shuffles, unpacks, blends, alignment (SDM vol. 1, 10.4.4, 11.4.1.4, 12.6.4, 12.10.4).
 
 use super::lanes::{Lane, high, join, low, pair, split};
-use super::{integer_forms, run_sse, set_ymm, xmm, ymm};
+use super::{Direct, direct, integer_forms, run_sse, set_ymm, xmm, ymm};
 use crate::fault::Fault;
-use crate::helpers::{Args, Flow, Helper};
+use crate::helpers::{Args, Flow};
 use crate::vcpu::Vcpu;
 
 /// Interleaves the low halves: lane 0 of `a`, lane 0 of `b`, …
@@ -140,23 +140,17 @@ macro_rules! variable_blends {
     ($($(#[$doc:meta])* $name:ident, $vex:ident, $lane:ty;)*) => {$(
         $(#[$doc])*
         /// Legacy form: the mask is XMM0.
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
                 let mask = super::lanes::map(xmm(cpu, 0), |x: $lane| x >> (<$lane>::BITS - 1));
                 run_sse(cpu, args, |a, b, _| select(a, b, mask))
-            },
-        };
+            });
         $(#[$doc])*
         /// VEX form: `a = b or c`, mask in register `imm`; 256 bits wide when `width` is 8 bytes.
-        pub static $vex: Helper = Helper {
-            name: stringify!($vex),
-            run: |cpu, args| {
+        pub static $vex: Direct = direct!(stringify!($vex), |cpu, args| {
                 run_variable(cpu, args, |a, b, m| {
                     select(a, b, super::lanes::map(m, |x: $lane| x >> (<$lane>::BITS - 1)))
                 })
-            },
-        };
+            });
     )*};
 }
 variable_blends! {

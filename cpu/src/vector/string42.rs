@@ -1,8 +1,8 @@
 //! SSE4.2 string comparison: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM vol. 1, 12.10.13; vol. 2, 4.1).
 
 use super::lanes::split;
-use super::{set_status, set_xmm, set_xmm_zeroing, xmm};
-use crate::helpers::{Args, Flow, Helper};
+use super::{Direct, direct, set_status, set_xmm, set_xmm_zeroing, xmm};
+use crate::helpers::{Args, Flow};
 use crate::state::flags;
 use crate::state::slots::{RAX, RCX, RDX};
 use crate::uop::Width;
@@ -143,40 +143,28 @@ fn give_mask(cpu: &mut Vcpu, args: Args, outcome: Outcome) -> Flow {
 }
 
 /// PCMPESTRI: index to ECX. `width` is that of the lengths in rAX and rDX.
-pub static PCMPESTRI: Helper = Helper {
-    name: "pcmpestri",
-    run: |cpu, args| {
-        let outcome = explicit(cpu, args);
-        Ok(give_index(cpu, args, outcome))
-    },
-};
+pub static PCMPESTRI: Direct = direct!("pcmpestri", |cpu, args| {
+    let outcome = explicit(cpu, args);
+    Ok(give_index(cpu, args, outcome))
+});
 
 /// PCMPESTRM: mask to XMM0. `c` = 1: VEX, bits 255–128 are cleared.
-pub static PCMPESTRM: Helper = Helper {
-    name: "pcmpestrm",
-    run: |cpu, args| {
-        let outcome = explicit(cpu, args);
-        Ok(give_mask(cpu, args, outcome))
-    },
-};
+pub static PCMPESTRM: Direct = direct!("pcmpestrm", |cpu, args| {
+    let outcome = explicit(cpu, args);
+    Ok(give_mask(cpu, args, outcome))
+});
 
 /// PCMPISTRI.
-pub static PCMPISTRI: Helper = Helper {
-    name: "pcmpistri",
-    run: |cpu, args| {
-        let outcome = implicit(cpu, args);
-        Ok(give_index(cpu, args, outcome))
-    },
-};
+pub static PCMPISTRI: Direct = direct!("pcmpistri", |cpu, args| {
+    let outcome = implicit(cpu, args);
+    Ok(give_index(cpu, args, outcome))
+});
 
 /// PCMPISTRM.
-pub static PCMPISTRM: Helper = Helper {
-    name: "pcmpistrm",
-    run: |cpu, args| {
-        let outcome = implicit(cpu, args);
-        Ok(give_mask(cpu, args, outcome))
-    },
-};
+pub static PCMPISTRM: Direct = direct!("pcmpistrm", |cpu, args| {
+    let outcome = implicit(cpu, args);
+    Ok(give_mask(cpu, args, outcome))
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,26 +1,23 @@
 //! AVX and AVX2 instructions that move data across 128-bit lanes (SDM vol. 1, chapter 14).
 
 use super::lanes::{high, join, low, map, pair, split};
-use super::{set_ymm, ymm};
-use crate::helpers::{Flow, Helper};
+use super::{Direct, direct, set_ymm, ymm};
+use crate::helpers::Flow;
 use crate::uop::Width;
 
 /// Declares helpers `a = f(b, c, imm)` on whole 256-bit registers.
 macro_rules! wide {
     ($($(#[$doc:meta])* $name:ident = |$x:pat_param, $y:pat_param, $imm:pat_param| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = {
+        pub static $name: Direct = {
             fn whole($x: [u128; 2], $y: [u128; 2], $imm: u8) -> [u128; 2] {
                 $body
             }
-            Helper {
-                name: stringify!($name),
-                run: |cpu, args| {
+            direct!(stringify!($name), |cpu, args| {
                     let result = whole(ymm(cpu, args.b), ymm(cpu, args.c), args.imm as u8);
                     set_ymm(cpu, args.a, result);
                     Ok(Flow::Next)
-                },
-            }
+                })
         };
     )*};
 }
@@ -70,15 +67,12 @@ wide! {
 macro_rules! broadcasts {
     ($($(#[$doc:meta])* $name:ident = |$x:ident| $body:expr;)*) => {$(
         $(#[$doc])*
-        pub static $name: Helper = Helper {
-            name: stringify!($name),
-            run: |cpu, args| {
+        pub static $name: Direct = direct!(stringify!($name), |cpu, args| {
                 let [$x, _] = ymm(cpu, args.b);
                 let result: u128 = $body;
                 set_ymm(cpu, args.a, [result, if args.width == Width::B8 { result } else { 0 }]);
                 Ok(Flow::Next)
-            },
-        };
+            });
     )*};
 }
 broadcasts! {
@@ -93,16 +87,13 @@ broadcasts! {
 }
 
 /// VZEROUPPER: clears bits 255–128 of the first `a` registers. VZEROALL (`c` = 1): all of them.
-pub static ZERO: Helper = Helper {
-    name: "vzero",
-    run: |cpu, args| {
-        for register in cpu.state.vectors.regs.iter_mut().take(usize::from(args.a.min(16))) {
-            let kept = if args.c != 0 { [0, 0] } else { [register[0], register[1]] };
-            *register = [kept[0], kept[1], 0, 0];
-        }
-        Ok(Flow::Next)
-    },
-};
+pub static ZERO: Direct = direct!("vzero", |cpu, args| {
+    for register in cpu.state.vectors.regs.iter_mut().take(usize::from(args.a.min(16))) {
+        let kept = if args.c != 0 { [0, 0] } else { [register[0], register[1]] };
+        *register = [kept[0], kept[1], 0, 0];
+    }
+    Ok(Flow::Next)
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,17 @@
 //! Shapes that join vector and general registers: extracts, inserts, masks, integer conversions, comparisons.
 
 use crate::decode::{Mnemonic as M, Operand};
-use crate::helpers::{Args, Helper};
+use crate::helpers::Args;
 use crate::lift::vector::Alignment;
 use crate::lift::{Lifted, Lifter};
 use crate::state::fpu::V0;
 use crate::uop::Width;
-use crate::vector::{convert, float, integer, moves, string42};
+use crate::vector::{Direct, convert, float, integer, moves, string42};
 
 /// A general register, or memory through a temporary, from a vector register and perhaps an immediate.
 pub fn to_general(l: &mut Lifter<'_>) -> Lifted {
     let wide = matches!(l.insn.op(1), Operand::Ymm(_));
-    let helper: &'static Helper = match l.insn.mnemonic() {
+    let helper: &'static Direct = match l.insn.mnemonic() {
         M::Movmskps | M::Vmovmskps if wide => &moves::MOVMSKPS_YMM,
         M::Movmskpd | M::Vmovmskpd if wide => &moves::MOVMSKPD_YMM,
         M::Pmovmskb | M::Vpmovmskb if wide => &moves::PMOVMSKB_YMM,
@@ -46,7 +46,7 @@ pub fn to_general(l: &mut Lifter<'_>) -> Lifted {
 /// A vector register from a general register or memory of the same width, and perhaps the register's old value.
 pub fn from_general(l: &mut Lifter<'_>) -> Lifted {
     let m = l.insn.mnemonic();
-    let helper: &'static Helper = match m {
+    let helper: &'static Direct = match m {
         M::Pinsrb | M::Pinsrw | M::Pinsrd | M::Pinsrq => &moves::PINSR,
         M::Vpinsrb | M::Vpinsrw | M::Vpinsrd | M::Vpinsrq => &moves::PINSR_VEX,
         M::Cvtsi2ss => &convert::CVTSI2SS,
@@ -75,7 +75,7 @@ pub fn from_general(l: &mut Lifter<'_>) -> Lifted {
 /// Status flags from two vector registers, the second perhaps in memory.
 pub fn to_flags(l: &mut Lifter<'_>) -> Lifted {
     let wide = matches!(l.insn.op(0), Operand::Ymm(_));
-    let helper: &'static Helper = match l.insn.mnemonic() {
+    let helper: &'static Direct = match l.insn.mnemonic() {
         M::Comiss | M::Vcomiss => &float::COMISS,
         M::Comisd | M::Vcomisd => &float::COMISD,
         M::Ucomiss | M::Vucomiss => &float::UCOMISS,
@@ -96,7 +96,7 @@ pub fn to_flags(l: &mut Lifter<'_>) -> Lifted {
 
 /// PCMPESTRI and its kin: XMM0 or ECX and the status flags.
 pub fn strings(l: &mut Lifter<'_>) -> Lifted {
-    let (helper, width): (&'static Helper, _) = match l.insn.mnemonic() {
+    let (helper, width): (&'static Direct, _) = match l.insn.mnemonic() {
         M::Pcmpestri | M::Vpcmpestri => (&string42::PCMPESTRI, Width::B4),
         M::Pcmpestri64 | M::Vpcmpestri64 => (&string42::PCMPESTRI, Width::B8),
         M::Pcmpestrm | M::Vpcmpestrm => (&string42::PCMPESTRM, Width::B4),

@@ -3,10 +3,10 @@
 use super::moves::masked;
 use super::table;
 use crate::decode::{Mnemonic as M, Operand};
-use crate::helpers::{Args, Helper};
+use crate::helpers::Args;
 use crate::lift::{Lifted, Lifter};
 use crate::uop::Width;
-use crate::vector::{convert, mmx};
+use crate::vector::{Direct, convert, mmx};
 
 /// Lifts instructions with an MMX register, and EMMS.
 pub fn lift(l: &mut Lifter<'_>) -> Lifted {
@@ -36,7 +36,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         M::Cvttpd2pi => two(l, &convert::CVTTPD2DQ.mmx),
         M::Pmovmskb | M::Pextrw => {
             let (Some((a, _)), Operand::Mm(b)) = (general(l.insn.op(0)), l.insn.op(1)) else { return Lifted::No };
-            let helper: &'static Helper = if l.insn.mnemonic() == M::Pextrw { &mmx::PEXTRW } else { &mmx::PMOVMSKB };
+            let helper: &'static Direct = if l.insn.mnemonic() == M::Pextrw { &mmx::PEXTRW } else { &mmx::PMOVMSKB };
             l.vcall(helper, Args { a, b, imm, ..l.args() });
         }
         M::Pinsrw => {
@@ -53,7 +53,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
 }
 
 /// Destination and source registers, the source perhaps in memory or (shifts) an immediate.
-fn two(l: &mut Lifter<'_>, helper: &'static Helper) {
+fn two(l: &mut Lifter<'_>, helper: &'static Direct) {
     let (Operand::Mm(a) | Operand::Xmm(a)) = l.insn.op(0) else { return l.raise_ud() };
     let imm = l.last_immediate().unwrap_or(0);
     let b = if matches!(l.insn.op(1), Operand::Imm(_)) { a } else { l.vector_source(1) };
@@ -76,7 +76,7 @@ fn moves(l: &mut Lifter<'_>) {
 }
 
 /// The helper of an MMX instruction: its own if its lanes mix, else the low half of the 128-bit one.
-fn helper(mnemonic: M, by_immediate: bool) -> Option<&'static Helper> {
+fn helper(mnemonic: M, by_immediate: bool) -> Option<&'static Direct> {
     Some(match mnemonic {
         M::Punpckhbw => &mmx::PUNPCKHBW,
         M::Punpckhwd => &mmx::PUNPCKHWD,

@@ -15,9 +15,10 @@ mod vex;
 
 use super::{Lifted, Lifter, Rights};
 use crate::decode::{Mnemonic, Operand};
-use crate::helpers::{Args, Helper};
+use crate::helpers::Args;
 use crate::state::fpu::V0;
 use crate::uop::{Form, Op, Uop};
+use crate::vector::Direct;
 
 /// Lifts the family's instructions.
 pub fn lift(l: &mut Lifter<'_>) -> Lifted {
@@ -55,11 +56,12 @@ enum Upper {
 
 impl Lifter<'_> {
     /// Appends a call of a helper that works on registers only and, if it touches the status flags, sets all of them.
-    fn vcall(&mut self, helper: &'static Helper, args: Args) {
+    fn vcall(&mut self, direct: &'static Direct, args: Args) {
         let at = self.uops.len();
-        self.call(helper, args);
+        self.call(&direct.helper, args);
         for uop in &mut self.uops[at..] {
             uop.op = Op::VCall;
+            uop.direct = Some(direct.step);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::{general, moves, table};
 use crate::decode::{Mnemonic as M, Operand};
-use crate::helpers::{Args, Helper};
+use crate::helpers::Args;
 use crate::lift::{Lifted, Lifter};
-use crate::vector::{sha, shift, shuffle};
+use crate::vector::{Direct, sha, shift, shuffle};
 
 /// Lifts an instruction with an XMM register and no MMX register.
 pub fn lift(l: &mut Lifter<'_>) -> Lifted {
@@ -31,7 +31,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
 fn two_operands(l: &mut Lifter<'_>) -> Lifted {
     let mnemonic = l.insn.mnemonic();
     let by_immediate = matches!(l.insn.op(1), Operand::Imm(_));
-    let helper: &'static Helper = match mnemonic {
+    let helper: &'static Direct = match mnemonic {
         M::Pblendvb => &shuffle::PBLENDVB,
         M::Blendvps => &shuffle::BLENDVPS,
         M::Blendvpd => &shuffle::BLENDVPD,
@@ -56,7 +56,7 @@ fn two_operands(l: &mut Lifter<'_>) -> Lifted {
 
 /// SSE4a's bit fields.
 fn fields(l: &mut Lifter<'_>) -> Lifted {
-    let helper: &'static Helper = match l.insn.mnemonic() {
+    let helper: &'static Direct = match l.insn.mnemonic() {
         M::Extrq => &shift::EXTRQ,
         M::Insertq => &shift::INSERTQ,
         _ => return Lifted::No,

@@ -9,7 +9,7 @@ use crate::mode::ModeBits;
 use crate::state::fpu::V0;
 use crate::uop::Width;
 use crate::vector::gather::{GATHER, Gather, MASKED_LOAD, MASKED_STORE};
-use crate::vector::{Forms, convert, fma, half, mmx, moves as register, shuffle, wide};
+use crate::vector::{Direct, Forms, convert, fma, half, mmx, moves as register, shuffle, wide};
 
 /// Lifts a VEX-encoded instruction.
 pub fn lift(l: &mut Lifter<'_>) -> Lifted {
@@ -68,7 +68,7 @@ fn register_of(l: &Lifter<'_>, n: u32) -> Option<u8> {
 }
 
 /// Calls `helper` with destination, first source and second source (the first again if there is only one).
-fn sources(l: &mut Lifter<'_>, helper: &'static Helper, imm: u64) -> Lifted {
+fn sources(l: &mut Lifter<'_>, helper: &'static Direct, imm: u64) -> Lifted {
     let Some(a) = register_of(l, 0) else { return Lifted::No };
     let two = matches!(l.insn.op(2), Operand::Xmm(_) | Operand::Ymm(_) | Operand::Mem);
     let last = l.vector_source(if two { 2 } else { 1 });
@@ -192,7 +192,7 @@ fn between(l: &mut Lifter<'_>) -> Lifted {
 
 /// Variable blends: the mask register is the fourth operand.
 fn blends(l: &mut Lifter<'_>) -> Lifted {
-    let helper: &'static Helper = match l.insn.mnemonic() {
+    let helper: &'static Direct = match l.insn.mnemonic() {
         M::Vpblendvb => &shuffle::VPBLENDVB,
         M::Vblendvps => &shuffle::VBLENDVPS,
         M::Vblendvpd => &shuffle::VBLENDVPD,
@@ -231,7 +231,7 @@ fn permutes(l: &mut Lifter<'_>) -> Lifted {
 
 /// Broadcasts.
 fn broadcasts(l: &mut Lifter<'_>) -> Lifted {
-    let helper: &'static Helper = match l.insn.mnemonic() {
+    let helper: &'static Direct = match l.insn.mnemonic() {
         M::Vpbroadcastb => &wide::BROADCASTB,
         M::Vpbroadcastw => &wide::BROADCASTW,
         M::Vpbroadcastd | M::Vbroadcastss => &wide::BROADCASTD,
@@ -292,9 +292,9 @@ fn fused(l: &mut Lifter<'_>) -> Lifted {
 }
 
 #[rustfmt::skip]
-fn fused_form(m: M) -> Option<(&'static Helper, fma::Form)> {
+fn fused_form(m: M) -> Option<(&'static Direct, fma::Form)> {
     use fma::{Order::{self, O132, O213, O231}, PD, PS, SD, SS, Signs::{self, Add, AddSub, NegAdd, NegSub, Sub, SubAdd}};
-    let (helper, order, signs): (&'static Helper, Order, Signs) = match m {
+    let (helper, order, signs): (&'static Direct, Order, Signs) = match m {
         M::Vfmadd132ps => (&PS, O132, Add),
         M::Vfmadd132pd => (&PD, O132, Add),
         M::Vfmadd132ss => (&SS, O132, Add),
