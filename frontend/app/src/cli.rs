@@ -1,4 +1,8 @@
 //! The command line as types: verbs, options and their values. What they mean is in the files named after the verbs.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "doc comments here are the help text, where brackets mean an optional part"
+)]
 
 use crate::exit_status::{Failure, TABLE};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
