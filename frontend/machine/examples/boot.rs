@@ -1,4 +1,4 @@
-//! Boots a kernel with its serial port on standard output: `boot KERNEL INITRD [real|virtual] [CPUS] [APPEND] [SECONDS]`.
+//! Boots a kernel with its serial port on standard output: `boot KERNEL INITRD [real|virtual] [CPUS] [APPEND] [SECONDS] [MIB]`.
 //!
 //! A workbench for the machine crate; people use the `umbra` command.
 
@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .kernel_file(arg(0, "vmlinuz"))
         .append(&arg(4, "console=ttyS0 panic=-1"))
         .cpus(arg(3, "1").parse()?)
+        .memory(arg(6, "256").parse::<u64>()? << 20)
         .clock(if arg(2, "virtual") == "real" { Clock::Real } else { Clock::Virtual });
     let initrd = arg(1, "none");
     if initrd != "none" {
@@ -65,6 +66,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprintln!("  not implemented: {} at {rip:#x}, {count} times", umbra_cpu::decode::form_name(*code));
         }
     }
+    for line in machine.screen_text().iter().filter(|line| !line.is_empty()) {
+        eprintln!("| {line}");
+    }
+    eprintln!("[state {:016x}]", machine.state_hash());
     eprintln!("unclaimed {:x?}", machine.board().counters().unclaimed);
     Ok(())
 }
