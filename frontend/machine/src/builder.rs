@@ -288,7 +288,7 @@ fn build_memory(
     map: &MemoryMap,
     order: FrameOrder,
     physical_bits: u8,
-    rom: Option<&(String, Arc<[u8]>)>,
+    rom: Option<&(String, Cow<'_, [u8]>)>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
     let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES))?;
