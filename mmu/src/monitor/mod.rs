@@ -17,7 +17,7 @@ pub mod table;
 use crate::addr::{GuestPhys, PhysPage};
 use crate::attention::bits;
 use crate::counters::MonitorCounts;
-use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, wait_until_seen};
+use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, wait_until_seen};
 use crate::frames::{Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Page, PhysMap, Target};
 use root::{Root, RootKey};
@@ -78,8 +78,10 @@ impl Monitor {
     }
     /// Waits until no vCPU can still use what was dropped so far.
     pub(crate) fn wait(&mut self) {
-        self.counts.waits += 1;
-        wait_until_seen(&self.vcpus, self.log.head());
+        if !all_have_seen(&self.vcpus, self.log.head()) {
+            self.counts.waits += 1;
+            wait_until_seen(&self.vcpus, self.log.head());
+        }
     }
     /// Counters, with what is live now.
     pub(crate) fn counts(&self) -> MonitorCounts {

@@ -130,7 +130,7 @@ impl Monitor {
             self.drop_entry(table, index);
         }
     }
-    /// Takes fast writing away from a page; tells whether somebody had it, so that the caller must wait.
+    /// Takes fast writing away from a page; tells whether an entry had it. The caller waits in any case.
     pub(crate) fn write_protect(&mut self, page: PhysPage) -> bool {
         let mut next = self.phys.get(page).map_or(NONE, |slot| slot.mappers);
         let mut taken = 0;

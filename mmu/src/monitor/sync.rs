@@ -6,7 +6,7 @@
 use super::Monitor;
 use super::table::TableId;
 use crate::addr::PhysPage;
-use crate::drain::CodeWrite;
+use crate::drain::{CodeWrite, Stale};
 use crate::frames::{Frame, WATCH_TABLE};
 use crate::phys_map::{NONE, Target};
 use crate::pte;
@@ -24,10 +24,12 @@ impl Monitor {
         if self.pool.watch(frame).fetch_or(WATCH_TABLE, Ordering::SeqCst) & WATCH_TABLE != 0 {
             return;
         }
-        // Pages with code are slow already, but a vCPU may be in a slow store that looked before we did: wait then too.
-        if self.write_protect(page) || self.pool.code(frame).load(Ordering::SeqCst) != 0 {
-            self.wait();
+        // A page with code is slow already, so that nothing was posted, but a vCPU may be in the middle of a slow store.
+        if !self.write_protect(page) && self.pool.code(frame).load(Ordering::SeqCst) != 0 {
+            self.post(Stale::Tables);
         }
+        // Even if nobody had the right now: a vCPU may not have seen yet that a mapping was dropped.
+        self.wait();
     }
     /// Whether a page is watched as a table (or cannot be written at all).
     pub(crate) fn is_watched(&self, page: PhysPage) -> bool {
@@ -161,7 +163,8 @@ impl Monitor {
     pub(crate) fn watch_code(&mut self, page: PhysPage, grains: u64) {
         let (Target::Ram(frame) | Target::Rom(frame)) = self.phys.read_target(page) else { return };
         let before = self.pool.code(frame).fetch_or(grains, Ordering::SeqCst);
-        if before == 0 && self.write_protect(page) {
+        if before == 0 {
+            self.write_protect(page);
             self.wait();
         }
     }
