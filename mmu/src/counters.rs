@@ -1,6 +1,6 @@
 //! Statistics: fault classes (SHADOW-MMU S11), fills and drops (I10), roots, drains.
 //!
-//! A vCPU counts into its own [`Tally`] without locked instructions; [`Counters`] is the sum at one moment.
+//! A vCPU counts into its own `Tally` without locked instructions; [`Counters`] is the sum at one moment.
 
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};

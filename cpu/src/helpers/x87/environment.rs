@@ -1,6 +1,6 @@
 //! FNSTENV, FLDENV, FNSAVE and FRSTOR with their four layouts (SDM vol. 1 8.1.10, figures 8-9 to 8-12).
 //!
-//! The pointers are the guest's own, kept by [`super::note_pointers`], never those of the host's unit.
+//! The pointers are the guest's own, kept by `note_pointers`, never those of the host's unit.
 
 use super::{Args, Flow, control, report_pending, summarize};
 use crate::fault::Fault;

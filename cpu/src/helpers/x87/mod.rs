@@ -1,6 +1,6 @@
 //! The x87 instructions (SDM vol. 1 chapter 8, vol. 2): a file per group, called by `lift::x87`.
 //!
-//! Every instruction runs in a [`Frame`], which holds the order of things in one place: a pending error first (#MF or
+//! Every instruction runs in a `Frame`, which holds the order of things in one place: a pending error first (#MF or
 //! FERR#), then the memory operand (which may fault), then the pointers of the last instruction, then the computation,
 //! and at the end status word, results and pops. An unmasked exception that is found before the computation (invalid,
 //! denormal, divide by zero, stack fault) leaves registers and stack alone; one that is found after it (overflow,
