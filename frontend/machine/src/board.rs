@@ -169,8 +169,7 @@ impl Board {
             let _ = board.memory.map_mmio(base, size, region);
         }
         let _ = board.memory.map_mmio(wiring::LAPIC_BASE, umbra_mmu::addr::PAGE_SIZE, wiring::LAPIC_REGION);
-        board.refresh_events();
-        board.settle();
+        board.touch_all();
         board
     }
 
@@ -450,9 +449,7 @@ impl Board {
     /// After a call into a chip: its next event, wires, requests, output.
     fn touch(&mut self, slot: Slot) {
         self.events[slot as usize] = self.chips.get(slot).next_event();
-        if slot == Slot::Hpet {
-            self.connect_timers();
-        }
+        self.collect(slot);
         self.settle();
     }
     fn touch_owner(&mut self, owner: Owner) {
@@ -461,31 +458,41 @@ impl Board {
             Owner::Pci(_) => Slot::Pci,
         });
     }
-    fn refresh_events(&mut self) {
+    /// After anything may have changed in any chip.
+    fn touch_all(&mut self) {
         for slot in Slot::ALL {
             self.events[slot as usize] = self.chips.get(slot).next_event();
+            self.collect(slot);
         }
+        self.settle();
     }
-    /// Takes what devices want of the board: output, resets, power-off, moved windows. Whether a wire may have moved.
-    fn collect(&mut self) -> bool {
-        for (slot, sink) in Slot::SERIAL.into_iter().zip(&mut self.sinks) {
-            if let Some(uart) = self.chips.uart(slot).filter(|uart| uart.has_output()) {
-                let bytes = uart.take_output();
-                if let Some(sink) = sink {
+    /// Takes what a chip wants of the board besides interrupts: output, a reset, power-off, moved windows.
+    fn collect(&mut self, slot: Slot) {
+        match slot {
+            Slot::Com1 | Slot::Com2 => {
+                let number = usize::from(slot == Slot::Com2);
+                if let Some(uart) = self.chips.uart(slot).filter(|uart| uart.has_output()) {
+                    let bytes = uart.take_output();
+                    if let Some(sink) = &mut self.sinks[number] {
+                        sink(&bytes);
+                    }
+                }
+            }
+            Slot::Debug if self.chips.debug.has_output() => {
+                let bytes = self.chips.debug.take_output();
+                if let Some(sink) = &mut self.console {
                     sink(&bytes);
                 }
             }
-        }
-        if self.chips.debug.has_output() {
-            let bytes = self.chips.debug.take_output();
-            if let Some(sink) = &mut self.console {
-                sink(&bytes);
+            Slot::Exit => {
+                if let Some(status) = self.chips.exit.as_mut().and_then(|port| port.take_exit()) {
+                    self.request(Request::Exit(status));
+                }
             }
+            Slot::Hpet => self.connect_timers(),
+            Slot::Pci => self.collect_from_pci(),
+            _ => {}
         }
-        if let Some(status) = self.chips.exit.as_mut().and_then(|port| port.take_exit()) {
-            self.request(Request::Exit(status));
-        }
-        self.collect_from_pci()
     }
 
     /// Notes what the guest asks of the machine and stops all vCPUs. The first request counts.
@@ -535,9 +542,7 @@ impl Board {
             pins.ferr.set(false);
             pins.attention.clear(bits::INTR | bits::NMI | bits::INIT | bits::SIPI);
         }
-        self.refresh_events();
-        self.connect_timers();
-        self.settle();
+        self.touch_all();
         self.request = None;
     }
     /// Each device's name and state, for the state hash and for save.
@@ -562,9 +567,7 @@ impl Board {
         for (pins, (_, state)) in self.vcpus.iter_mut().zip(states.get(chips..).unwrap_or(&[])) {
             pins.lapic.restore(state)?;
         }
-        self.refresh_events();
-        self.connect_timers();
-        self.settle();
+        self.touch_all();
         Ok(())
     }
 }

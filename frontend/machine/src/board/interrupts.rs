@@ -43,7 +43,6 @@ impl Board {
                     self.chips.ioapic.eoi(vector);
                 }
             }
-            moved |= self.collect();
             if !moved {
                 break;
             }

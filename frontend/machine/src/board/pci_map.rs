@@ -9,8 +9,8 @@ use umbra_mmu::addr::{GuestPhys, PAGE_OFFSET, PAGE_SIZE, RegionId};
 use umbra_mmu::phys_map::{Backing, ReadFrom, WriteTo};
 
 impl Board {
-    /// Takes what the functions ask for. Whether anything was done.
-    pub(super) fn collect_from_pci(&mut self) -> bool {
+    /// Takes what the functions ask for.
+    pub(super) fn collect_from_pci(&mut self) {
         let changes = self.chips.pci.take_map_changes();
         for change in &changes {
             self.apply(change);
@@ -26,7 +26,6 @@ impl Board {
             // NOTE(why not sleep): the tables offer no sleep state but soft-off, and nothing would wake the machine.
             Some(PowerEvent::Sleep(_)) | None => {}
         }
-        !changes.is_empty()
     }
 
     fn apply(&mut self, &MapChange { function, mapping }: &MapChange) {
