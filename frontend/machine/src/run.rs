@@ -92,9 +92,12 @@ impl StopHandle {
         board.alert_all(bits::STOP);
         self.board.changed.notify_all();
     }
-    /// The same, without waking anyone: for a sink, which runs under the board's lock and stops its own machine.
+    /// The same for a sink, which runs under the board's lock and stops its own machine: at once with the real clock, at the
+    /// end of the turn (so always at the same instruction) with the virtual one.
     pub fn stop_from_sink(&self) {
         self.asked.store(true, Ordering::SeqCst);
+        // The timekeeper sleeps, or waits for the lock that the sink's caller holds and looks when it has it.
+        self.board.changed.notify_all();
     }
 }
 

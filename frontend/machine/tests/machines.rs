@@ -171,6 +171,19 @@ fn serial_input_wakes_a_guest_that_polls() {
 }
 
 #[test]
+fn a_sink_stops_its_own_machine() {
+    for clock in BOTH {
+        // mov dx, 3F8h; mov al, 'x'; out dx, al; jmp $
+        let mut machine = machine(&[0xBA, 0xF8, 0x03, 0xB0, b'x', 0xEE, 0xEB, 0xFE], clock);
+        let handle = machine.stop_handle();
+        machine.connect_serial(0, Box::new(move |_| handle.stop_from_sink()));
+        let start = Instant::now();
+        assert_eq!(machine.run(limits()), RunEnd::Stopped, "{clock:?}");
+        assert!(start.elapsed() < Duration::from_secs(4), "it was told, and did not find out by looking around");
+    }
+}
+
+#[test]
 fn two_machines_run_side_by_side() {
     let run = |letter: u8, clock| {
         // mov dx, 3F8h; mov al, letter; mov cx, 1000; out dx, al; loop out; then exit
