@@ -40,7 +40,7 @@ enum When {
     DivideError,
     /// AL is FAh or more.
     AlFromFa,
-    /// AL is 9Ah to 9Fh and AF is set.
+    /// AF is set, and AL is 9Ah to 9Fh, or below 6 for DAS.
     DecimalBand,
 }
 
@@ -133,7 +133,7 @@ const DIFFERENT_8086: &[Rule] = &[
     rule((0x37, 0x37), ANY, AlFromFa, LeaveOut, "AAA: an 8086 does not carry from AL + 6 into AH (SDM vol. 2, AAA: AX + 106h)"),
     rule((0x3f, 0x3f), ANY, Always, LeaveOut, "AAS: an 8086 does not borrow from AH for AL - 6 (SDM vol. 2, AAS: AX - 6)"),
     rule((0x27, 0x27), ANY, DecimalBand, LeaveOut, "DAA: with AF set an 8086 corrects the high digit from 9Fh, the manual says 99h (SDM vol. 2, DAA)"),
-    rule((0x2f, 0x2f), ANY, DecimalBand, LeaveOut, "DAS: with AF set an 8086 corrects the high digit from 9Fh, the manual says 99h (SDM vol. 2, DAS)"),
+    rule((0x2f, 0x2f), ANY, DecimalBand, LeaveOut, "DAS: with AF set an 8086 corrects the high digit from 9Fh and ignores the borrow of AL - 6, unlike the manual (SDM vol. 2, DAS)"),
     rule((0xd6, 0xd6), ANY, Always, LeaveOut, "D6h is not defined"),
 ];
 
@@ -493,7 +493,11 @@ impl Rule {
             RegisterOperand => shape.modrm >= 0xc0,
             Repeated => shape.repeated,
             DivideError => divide_error(test),
-            DecimalBand => matches!(low(Register::Gpr(0)) & 0xff, 0x9a..=0x9f) && low(Register::Flags) & AF != 0,
+            DecimalBand => {
+                let al = low(Register::Gpr(0)) & 0xff;
+                let band = matches!(al, 0x9a..=0x9f) || shape.opcode == 0x2f && al < 6;
+                band && low(Register::Flags) & AF != 0
+            }
             AlFromFa => low(Register::Gpr(0)) & 0xff >= 0xfa,
         }
     }
