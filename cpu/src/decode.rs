@@ -93,6 +93,8 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeErro
         return Err(match decoder.last_error() {
             iced_x86::DecoderError::NoMoreBytes if given.len() >= MAX_LENGTH => DecodeError::TooLong,
             iced_x86::DecoderError::NoMoreBytes => DecodeError::NeedsMore,
+            // The decoder calls what runs over 15 bytes invalid: it is too long if 14 bytes did not settle it.
+            _ if given.len() == MAX_LENGTH && unsettled(&given[..MAX_LENGTH - 1], rip, bitness) => DecodeError::TooLong,
             _ => DecodeError::Invalid,
         });
     }
@@ -102,6 +104,12 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeErro
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
     let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
     Ok(Insn { raw, has_67, bitness, x87_opcode })
+}
+
+/// Whether more bytes are needed to know the instruction.
+fn unsettled(bytes: &[u8], rip: u64, bitness: u32) -> bool {
+    let mut decoder = Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE);
+    decoder.decode().is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
 }
 
 /// VPEXTRD and VPINSRD: with VEX.W set they are VPEXTRQ and VPINSRQ, which are invalid outside 64-bit mode (SDM vol. 2).

@@ -7,12 +7,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use umbra_conformance::expected::ExpectedFailures;
+use umbra_conformance::html;
 use umbra_conformance::report::{Detail, Report};
 use umbra_conformance::run::Runner;
 use umbra_conformance::suite::{self, Options, Shard};
 
 const USAGE: &str = "usage: vectors PATH… [--filter TEXT|GLOB] [--limit N] [--shard I/N] [--failures N] [--cpu MODEL]
-               [--expected FILE] [--junit FILE] [--json FILE] [--all]";
+               [--expected FILE] [--junit FILE] [--json FILE] [--html FILE] [--all]";
 
 struct Arguments {
     paths: Vec<PathBuf>,
@@ -21,6 +22,7 @@ struct Arguments {
     model: String,
     junit: Option<PathBuf>,
     json: Option<PathBuf>,
+    html: Option<PathBuf>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -31,6 +33,7 @@ fn arguments() -> Result<Arguments, String> {
         model: "max".into(),
         junit: None,
         json: None,
+        html: None,
     };
     parsed.options.repeat = "cargo run -p umbra-conformance --release --example vectors --".into();
     let mut given = std::env::args().skip(1);
@@ -51,6 +54,7 @@ fn arguments() -> Result<Arguments, String> {
             "--failures" => parsed.failures = number()? as usize,
             "--cpu" => parsed.model = value,
             "--junit" => parsed.junit = Some(value.into()),
+            "--html" => parsed.html = Some(value.into()),
             "--json" => parsed.json = Some(value.into()),
             "--shard" => {
                 let shard =
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         let report = run(&arguments)?;
         write(arguments.junit.as_deref(), || report.to_junit("umbra vectors").map_err(|e| e.to_string()))?;
         write(arguments.json.as_deref(), || report.to_json().map_err(|e| e.to_string()))?;
+        write(arguments.html.as_deref(), || Ok(html::page(&report, "Umbra: instruction vectors")))?;
         let whole = report.to_text(0);
         let tail = whole.lines().filter(|l| l.starts_with("not compared") || l.starts_with("all "));
         tail.for_each(|l| println!("{l}"));

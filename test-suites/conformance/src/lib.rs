@@ -11,6 +11,7 @@ pub mod case;
 pub mod compare;
 pub mod error;
 pub mod expected;
+pub mod html;
 pub mod jsonl;
 pub mod moo;
 pub mod profile;

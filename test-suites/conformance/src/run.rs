@@ -15,7 +15,7 @@ use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
-use umbra_cpu::state::{Segment, State};
+use umbra_cpu::state::{Segment, State, TableRegister};
 use umbra_cpu::{Exit, Fault, Vcpu};
 use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE};
 use umbra_mmu::attention::{Attention, bits};
@@ -210,9 +210,25 @@ impl Runner {
             _ => match self.cpu.run_until_fault(case.max) {
                 Ok(exit) => self.halted(case, exit),
                 Err((rip, fault)) if self.halts_at(rip, &fault) => Ok(Ended::Halt { rip }),
-                Err((rip, fault)) => Ok(Ended::Fault(rip, fault)),
+                Err((rip, fault)) => Ok(self.software_interrupt(rip, &fault).unwrap_or(Ended::Fault(rip, fault))),
             },
         }
+    }
+
+    /// The empty IDT turns a software interrupt into #GP(vector × 8 + 2). Those that an operating system lets user code
+    /// raise (1 by INT1, 3, 4) are told as themselves, with RIP after the instruction, as a signal handler sees them.
+    fn software_interrupt(&self, rip: u64, fault: &Fault) -> Option<Ended> {
+        let code = fault.error_code.filter(|code| fault.vector == 13 && code & 7 == 2)?;
+        let mut opcode = [0];
+        let linear = self.cpu.state.seg[1].base.wrapping_add(rip);
+        self.cpu.link.mmu.peek(Linear(linear), &mut opcode).ok()?;
+        let length = match (opcode[0], code >> 3) {
+            (0xcc, 3) | (0xce, 4) | (0xf1, 1) => 1,
+            (0xcd, 3 | 4) => 2,
+            _ => return None,
+        };
+        let trap = Fault { vector: (code >> 3) as u8, error_code: None, ..*fault };
+        Some(Ended::Fault(rip.wrapping_add(length), trap))
     }
 
     fn halted(&self, case: &Case, exit: Exit) -> Result<Ended, Difference> {
@@ -431,6 +447,7 @@ fn flat_state(state: &mut State, width: Width, cpl: u8, root: u64) {
     let data = flat(0x28, DATA | PAGES | BIG);
     // ES, CS, SS, DS, FS, GS.
     state.seg = [data, flat(0x30, code), flat(0x28, stack), data, data, data];
+    state.idtr = TableRegister { base: 0, limit: 0 };
     state.cpl = cpl;
     state.rflags = 0x202;
     state.fpu.cw = 0x37f;
