@@ -6,7 +6,18 @@
 //!                    guest tables (bytes in guest RAM)
 //! ```
 //!
-//! This crate depends on nothing of ours and calls nobody: translations, faults and notes are returned.
+//! | variant | modules |
+//! |---|---|
+//! | host | `host` system calls · `frames` the pool · `ram` single accesses to guest RAM |
+//! | guest | `phys_map` what lies behind a page · `pte`, `walk` the guest's tables · `regs` what steers them |
+//! | monitor | `monitor` tables, roots, fill, sync, reverse maps, audit · `tlb`, `sets` · `watch` code grains · `drain` who waits for whom |
+//! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain` for people |
+//!
+//! *Architecture invariant*: the engine translates only through monitor tables; guest tables are read by the monitor's
+//! fill and sync code and the debugger alone (`walk::FillScope`). *Architecture invariant*: this crate depends on nothing of
+//! ours and calls nobody: translations, faults and notes are returned.
+//!
+//! Left out for now: monitor descriptor tables, reclaim (frames that are out, sharing), 5-level paging.
 
 pub mod addr;
 pub mod attention;

@@ -116,7 +116,6 @@ pub fn alias(kind: Kind, page: u64) -> u64 {
     (((LINEAR >> bits) + 1) << bits) + (page << 12)
 }
 pub fn poke(memory: &GuestMemory, kind: Kind, table: u64, index: u64, entry: u64) {
-    // A PDPTE register has no rights and no A bit.
     let width = width(kind);
     memory.write(GuestPhys((table << 12) + index * width), &entry.to_le_bytes()[..width as usize]);
 }
@@ -131,6 +130,7 @@ pub fn regs(kind: Kind, memory: &GuestMemory, chain: u64) -> PagingRegs {
             let mut bytes = [0; 32];
             memory.read(GuestPhys(cr3), &mut bytes);
             for (register, bytes) in regs.pdptes.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                // A PDPTE register has neither rights nor an A bit: reserved.
                 *register = u64::from_le_bytes(*bytes) & !0x1e6;
             }
         }
