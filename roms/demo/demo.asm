@@ -70,6 +70,7 @@ section .rodata follows=.text align=4
 section .text
 
 width 16
+    jmp     start                       ; the first byte is an entry too: F000:0000
 %include "asm/console.inc"
 %include "demo/steps.inc"
 

@@ -49,6 +49,11 @@ pub static TESTS: &[Rom] = &[
     rom!("paging32", "tests/paging32.bin", "32-bit paging: every combination of rights, large pages, remapping, aliases"),
     rom!("paging_pae", "tests/paging_pae.bin", "PAE paging: directory pointers, 64-bit entries, no-execute"),
     rom!("paging_long", "tests/paging_long.bin", "four-level paging: canonical addresses, large pages, no-execute"),
+    rom!("interrupts", "tests/interrupts.bin", "the interrupt controllers, the timer, delivery in every ring and width"),
+    rom!("smc", "tests/smc.bin", "code that writes code"),
+    rom!("strings", "tests/strings.bin", "string instructions with faults in the middle"),
+    rom!("straddle", "tests/straddle.bin", "accesses, instructions and descriptors across two pages"),
+    rom!("tables", "tests/tables.bin", "writes to live page tables by every means, storms of CR3 and INVLPG"),
 ];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 ; 32-bit paging: rights, error codes, accessed and dirty bits, large pages, remapping, aliases, the recursive directory
-; (SDM vol. 3, 4.3 and 4.6 to 4.10).
+; (SDM vol. 3, 4.3 and 4.6 to 4.10). QEMU's TCG leaves the present bit out of the error code for reserved bits.
 
 %define TEST_NAME "paging32: 32-bit paging"
 %include "asm/test.inc"
