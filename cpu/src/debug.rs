@@ -58,34 +58,46 @@ pub fn breakpoints(state: &State) -> impl Iterator<Item = Breakpoint> + '_ {
     })
 }
 
-/// What a debugger asked for.
+/// What a debugger asked for. A block never runs past a breakpoint: lift ends it before one, and the dispatcher looks at each
+/// block's start, so that everything else runs at its usual speed.
 #[derive(Clone, Debug, Default)]
 pub struct Debugger {
     /// Linear addresses at which `run` returns `Exit::Debug` before executing.
     breakpoints: BTreeSet<u64>,
     /// The breakpoint that was last reported and has not been executed yet.
     passed: Option<u64>,
+    /// Blocks were lifted for other breakpoints.
+    stale: bool,
 }
 
 impl Debugger {
     /// Sets a breakpoint.
     pub fn insert(&mut self, linear: u64) {
-        self.breakpoints.insert(linear);
+        self.stale |= self.breakpoints.insert(linear);
     }
     /// Removes a breakpoint.
     pub fn remove(&mut self, linear: u64) {
-        self.breakpoints.remove(&linear);
+        self.stale |= self.breakpoints.remove(&linear);
     }
-    /// Whether instructions must run one by one.
+    /// Whether there are any breakpoints.
+    #[inline(always)]
     pub fn active(&self) -> bool {
         !self.breakpoints.is_empty()
+    }
+    /// Whether there is a breakpoint at `linear`.
+    pub fn covers(&self, linear: u64) -> bool {
+        self.breakpoints.contains(&linear)
+    }
+    /// Whether lifted blocks must be dropped because breakpoints changed; asked once.
+    pub(crate) fn take_stale(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
     }
     /// Whether to stop before the instruction at `linear`. The next call for the same address lets it pass.
     pub fn stops_at(&mut self, linear: u64) -> bool {
         if self.breakpoints.is_empty() {
             return false;
         }
-        let stop = self.breakpoints.contains(&linear) && self.passed != Some(linear);
+        let stop = self.covers(linear) && self.passed != Some(linear);
         self.passed = stop.then_some(linear);
         stop
     }

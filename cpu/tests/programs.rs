@@ -119,3 +119,18 @@ fn breakpoints_on_data_trap_after_and_on_code_before() {
         }
     }
 }
+
+#[test]
+fn a_debuggers_breakpoint_stops_every_time_and_before_the_instruction() {
+    // mov ecx, 3; again: add eax, ecx; dec ecx; jnz again; ud2
+    let mut cpu = flat32(&[0xb9, 3, 0, 0, 0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0x0f, 0x0b]);
+    cpu.link.debugger.insert(0x1007); // dec ecx
+    let mut seen = Vec::new();
+    while let Ok(exit) = cpu.run_until_fault(1000) {
+        assert_eq!(exit, Exit::Debug);
+        assert_eq!(cpu.state.rip, 0x1007);
+        seen.push(cpu.state.gpr(slots::RCX));
+    }
+    assert_eq!(seen, [3, 2, 1]);
+    assert_eq!(cpu.state.gpr(slots::RAX), 6);
+}

@@ -38,6 +38,9 @@ impl Vcpu {
 
     fn run_raw(&mut self, end: u64) -> Result<Exit, RawFault> {
         self.link.end = end;
+        if self.link.debugger.take_stale() {
+            self.link.cache.clear();
+        }
         loop {
             // A boundary at which anything may have changed.
             self.link.leave = false;
@@ -66,7 +69,6 @@ impl Vcpu {
         self.state.rflags & (flags::TF | flags::RF) != 0
             || self.state.shadow != InterruptShadow::None
             || self.state.dr[7] & 0xff != 0
-            || self.link.debugger.active()
     }
 
     /// Runs a block of one instruction, then what is due after it.
@@ -99,15 +101,22 @@ impl Vcpu {
     /// next block whole.
     fn run_chained(&mut self, first: BlockRef, end: u64) -> Result<(), Fault> {
         let mut block = first;
+        let mut at_first = true;
         loop {
             let b = block.get();
+            // The first block's breakpoint was looked at by `serve_events`.
+            if self.link.debugger.active() && !std::mem::take(&mut at_first) && self.link.debugger.covers(b.key.linear)
+            {
+                return Ok(());
+            }
             if self.state.retired + b.insns() > end {
                 // The block does not fit: instruction by instruction to the end.
                 // At least one each time: an interrupt that waits for IF keeps the attention word set.
                 while self.state.retired < end {
                     let one = self.find_block(Alone::Yes)?;
                     let leave = self.run_one(one)?;
-                    if leave == Leave::Helper || leave == Leave::Early || self.link.attention.get() != 0 {
+                    let stop = self.link.debugger.active() && self.link.debugger.covers(self.linear_rip());
+                    if stop || leave == Leave::Helper || leave == Leave::Early || self.link.attention.get() != 0 {
                         break;
                     }
                 }

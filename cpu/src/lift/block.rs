@@ -87,7 +87,11 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
     let mut live: Vec<Insn> = Vec::with_capacity(16);
     let mut at = 0;
     let mut ended = false;
+    let debugger = &cpu.link.debugger;
     while live.len() < most && !ended {
+        if at > 0 && debugger.active() && debugger.covers(key.linear.wrapping_add(at as u64)) {
+            break;
+        }
         let rip = key.rip.wrapping_add(at as u64);
         let decoded = decode(&bytes[at..], rip, key.mode);
         let within = |len: usize| rip <= limit && rip.saturating_add(len as u64 - 1) <= limit;
