@@ -213,7 +213,7 @@ pub enum Step {
 /// `umbra test`.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Suites by name, or folders and files of test vectors or test ROMs
+    /// roms (our own test ROMs) or one of them by name, or folders and files of test vectors
     #[arg(value_name = "SUITE|DIR", required = true)]
     pub what: Vec<PathBuf>,
     /// Write a JUnit report
@@ -337,12 +337,15 @@ pub struct InspectArgs {
 pub enum ReportVerb {
     /// Put the reports of several parts together
     Merge {
-        /// Reports in JUnit's format
-        #[arg(value_name = "FILE.xml", required = true)]
+        /// Reports as umbra test --json prints them
+        #[arg(value_name = "FILE.json", required = true)]
         files: Vec<PathBuf>,
-        /// Where the whole goes (default: standard output)
-        #[arg(long, short, value_name = "FILE.xml")]
-        output: Option<PathBuf>,
+        /// Write the whole as JUnit
+        #[arg(long, value_name = "FILE.xml")]
+        junit: Option<PathBuf>,
+        /// Print the whole as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Crash reports, the console, gdb's `monitor` command and `umbra inspect` all print through here.
 
+use crate::cli::{InspectArgs, InspectWhat};
+use crate::exit_status::{ExitStatus, Failure};
 use std::fmt::Write;
 use umbra_machine::Machine;
 use umbra_machine::cpu::decode::decode;
@@ -15,6 +17,35 @@ pub fn parse_address(text: &str) -> Result<u64, String> {
     let digits = text.trim().trim_start_matches("0x").replace('_', "");
     u64::from_str_radix(&digits, 16)
         .map_err(|_| format!("\"{text}\" is not an address; try a hexadecimal number such as 0xffffffff81000000"))
+}
+
+/// `umbra inspect`: runs the machine to its end (`--until`, `--timeout` or its own) and looks at it.
+pub fn run(args: &InspectArgs) -> Result<ExitStatus, Failure> {
+    let config = crate::options::config(&args.run)?;
+    let ended = crate::run::to_the_end(&args.run, &config)?;
+    let mut machine = ended.machine;
+    println!("\nThe run ended: {}, after {} instructions.", ended.end.name(), machine.retired());
+    let mut status = ExitStatus::GOOD;
+    match args.what {
+        InspectWhat::Audit => {
+            let (text, clean) = audit(&mut machine);
+            print!("{text}");
+            if !clean {
+                status = ExitStatus::FAILURES;
+            }
+        }
+        InspectWhat::Fault => print!("{}", counters(&machine.memory().counters())),
+        InspectWhat::Reclaim => print!("{}", host_memory(&machine)),
+        InspectWhat::Registers => {
+            machine.vcpus().iter().enumerate().for_each(|(number, vcpu)| print!("{}", registers(number, vcpu)));
+        }
+        InspectWhat::Tlb => print!("{}", tlbs(&machine)),
+        InspectWhat::Roots => print!("{}", roots(&machine.memory().counters())),
+    }
+    if let Some(vcpu) = machine.vcpus().first() {
+        args.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
+    }
+    Ok(status)
 }
 
 /// Names of the general registers.

@@ -1,5 +1,7 @@
 //! The `umbra` command: reads the command line, calls the verb, prints one sentence if it failed, and sets the exit status.
 
+mod batch;
+mod bench;
 mod cli;
 mod console;
 mod crash;
@@ -15,10 +17,12 @@ mod output;
 mod run;
 mod script;
 mod session;
+mod suites;
 mod summary;
+mod try_linux;
 mod until;
 
-use cli::{Asked, Cli, Verb};
+use cli::{Asked, Cli, TryGuest, Verb};
 use exit_status::{ExitStatus, Failure};
 use std::process::ExitCode;
 
@@ -44,6 +48,11 @@ fn perform(cli: Cli) -> Result<ExitStatus, Failure> {
     match cli.verb {
         None => run::demo(),
         Some(Verb::Run(args)) => run::run(&args),
-        Some(_) => Err(Failure::not_yet("this verb", "umbra run")),
+        Some(Verb::Try { guest: TryGuest::Linux(args) }) => try_linux::run(&args),
+        Some(Verb::Test(args)) => suites::test(&args),
+        Some(Verb::Batch(args)) => batch::run(&args),
+        Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Inspect(args)) => inspect::run(&args),
+        Some(Verb::Report { verb }) => suites::report(&verb),
     }
 }

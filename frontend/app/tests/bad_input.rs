@@ -136,6 +136,13 @@ fn bad_input_gets_one_sentence() {
         (&["run", "good", "--colour"],                                 "unexpected argument '--colour'", 2),
         // Verbs.
         (&["fly"],                                                     "unrecognized subcommand 'fly'", 2),
+        (&["test"],                                                    "required", 2),
+        (&["test", "gone"],                                            "gone: there is no such file, folder or suite", 2),
+        (&["test", "text", "--shard", "5/4"],                          "\"5/4\" is not a part", 2),
+        (&["batch", "gone.toml"],                                      "gone.toml: there is no such file", 2),
+        (&["report", "merge", "gone.json"],                            "gone.json", 2),
+        (&["report", "merge", "text"],                                 "no report", 2),
+        (&["bench", "--guests", "gone"],                               "gone", 2),
         (&["inspect", "everything", "good"],                           "invalid value 'everything'", 2),
         (&["try", "windows"],                                          "unrecognized subcommand 'windows'", 2),
         (&["bench", "--against", "bochs"],                             "invalid value 'bochs'", 2),
