@@ -54,6 +54,9 @@ pub static TESTS: &[Rom] = &[
     rom!("strings", "tests/strings.bin", "string instructions with faults in the middle"),
     rom!("straddle", "tests/straddle.bin", "accesses, instructions and descriptors across two pages"),
     rom!("tables", "tests/tables.bin", "writes to live page tables by every means, storms of CR3 and INVLPG"),
+    rom!("v86", "tests/v86.bin", "virtual-8086 mode: entry and exit, IOPL, ports, faults"),
+    rom!("tasks", "tests/tasks.bin", "hardware task switches"),
+    rom!("syscall", "tests/syscall.bin", "SYSCALL, SYSRET and SWAPGS"),
 ];
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ test_main:
     and     al, 0xFC
     or      al, 1                       ; gate 2 on, speaker off
     out     0x61, al
-    mov     ebp, 100                    ; attempts: in real time a busy host is late, then catches up
+    mov     ebp, 2000                   ; attempts: in real time a busy host is late, then catches up
 .measure:
     pit     2, 2, 0                     ; counts down from 65,536
     pit     0, 2, HERTZ_10K

@@ -7,33 +7,37 @@
 use super::integer::horizontal;
 use super::lanes::{join, low, map, split, with_low32, with_low64, zip};
 use super::native::{self, Host, Unit};
-use super::{Direct, direct, finish, float_forms, integer_forms, set_status, unit, xmm};
+use super::{Direct, direct, finish, float_forms, integer_forms, quick_forms, set_status, unit, xmm};
 use crate::helpers::Flow;
 use crate::softfloat::{Comparison, F32, F64, Flags, Format, Relation, Rounding};
 use crate::state::flags;
 
 /// Declares packed and scalar forms of two-operand arithmetic.
 macro_rules! arithmetic {
-    ($($function:ident $packed:ident: $ps:ident $pd:ident $ss:ident $sd:ident;)*) => {
-        float_forms! {$(
+    ($($function:ident $quick:ident $packed:ident: $ps:ident $pd:ident $ss:ident $sd:ident;)*) => {
+        quick_forms! {$(
             #[doc = concat!("Packed single ", stringify!($function), ".")]
-            $ps = |a, b, _, env| native::$packed::<F32>(a, b, env);
+            $ps = |a, b, unit| native::$packed::<F32>(a, b, unit),
+                |env| zip(a, b, |x: F32, y| native::$function(x, y, env));
             #[doc = concat!("Packed double ", stringify!($function), ".")]
-            $pd = |a, b, _, env| native::$packed::<F64>(a, b, env);
+            $pd = |a, b, unit| native::$packed::<F64>(a, b, unit),
+                |env| zip(a, b, |x: F64, y| native::$function(x, y, env));
             #[doc = concat!("Scalar single ", stringify!($function), ".")]
-            $ss = |a, b, _, env| with_low32(a, native::$function(F32(a as u32), F32(b as u32), env).0);
+            $ss = |a, b, unit| native::$quick(F32(a as u32), F32(b as u32), unit).map(|x| with_low32(a, x.0)),
+                |env| with_low32(a, native::$function(F32(a as u32), F32(b as u32), env).0);
             #[doc = concat!("Scalar double ", stringify!($function), ".")]
-            $sd = |a, b, _, env| with_low64(a, native::$function(F64(low(a)), F64(low(b)), env).0);
+            $sd = |a, b, unit| native::$quick(F64(low(a)), F64(low(b)), unit).map(|x| with_low64(a, x.0)),
+                |env| with_low64(a, native::$function(F64(low(a)), F64(low(b)), env).0);
         )*}
     };
 }
 arithmetic! {
-    add add_packed: ADDPS ADDPD ADDSS ADDSD;
-    sub sub_packed: SUBPS SUBPD SUBSS SUBSD;
-    mul mul_packed: MULPS MULPD MULSS MULSD;
-    div div_packed: DIVPS DIVPD DIVSS DIVSD;
-    min min_packed: MINPS MINPD MINSS MINSD;
-    max max_packed: MAXPS MAXPD MAXSS MAXSD;
+    add quick_add quick_add_packed: ADDPS ADDPD ADDSS ADDSD;
+    sub quick_sub quick_sub_packed: SUBPS SUBPD SUBSS SUBSD;
+    mul quick_mul quick_mul_packed: MULPS MULPD MULSS MULSD;
+    div quick_div quick_div_packed: DIVPS DIVPD DIVSS DIVSD;
+    min quick_min quick_min_packed: MINPS MINPD MINSS MINSD;
+    max quick_max quick_max_packed: MAXPS MAXPD MAXSS MAXSD;
 }
 
 float_forms! {

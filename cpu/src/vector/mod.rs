@@ -130,6 +130,54 @@ macro_rules! float_forms {
 }
 pub(crate) use float_forms;
 
+/// Declares [`Forms`] of arithmetic from a function that gives the result if the host's arithmetic will do, and one that
+/// gives it in any case. The first needs no memory for the exceptions that it does not find.
+macro_rules! quick_forms {
+    ($($(#[$doc:meta])* $name:ident = |$a:ident, $b:ident, $unit:ident| $quick:expr, |$env:ident| $body:expr;)*) => {$(
+        $(#[$doc])*
+        pub static $name: crate::vector::Forms = {
+            #[inline(always)]
+            fn quick($a: u128, $b: u128, $unit: crate::vector::native::Unit) -> Option<u128> {
+                $quick
+            }
+            fn lane($a: u128, $b: u128, _: u8, $env: &mut crate::vector::native::Unit) -> u128 {
+                $body
+            }
+            #[cold]
+            #[inline(never)]
+            fn slow_sse(cpu: &mut crate::vcpu::Vcpu, args: crate::helpers::Args) -> crate::vector::Outcome {
+                crate::vector::float_sse(cpu, args, lane)
+            }
+            #[cold]
+            #[inline(never)]
+            fn slow_vex(cpu: &mut crate::vcpu::Vcpu, args: crate::helpers::Args) -> crate::vector::Outcome {
+                crate::vector::float_vex(cpu, args, lane)
+            }
+            crate::vector::Forms {
+                sse: crate::vector::direct!(stringify!($name), |cpu, args| {
+                    let (a, b) = (crate::vector::xmm(cpu, args.a), crate::vector::xmm(cpu, args.b));
+                    match quick(a, b, crate::vector::unit(cpu)) {
+                        Some(result) => crate::vector::set_xmm(cpu, args.a, result),
+                        None => return slow_sse(cpu, args),
+                    }
+                    Ok(crate::helpers::Flow::Next)
+                }),
+                vex: crate::vector::direct!(stringify!($name), |cpu, args| {
+                    let (a, b) = (crate::vector::xmm(cpu, args.b), crate::vector::xmm(cpu, args.c));
+                    match quick(a, b, crate::vector::unit(cpu)) {
+                        Some(result) => crate::vector::set_xmm_zeroing(cpu, args.a, result),
+                        None => return slow_vex(cpu, args),
+                    }
+                    Ok(crate::helpers::Flow::Next)
+                }),
+                ymm: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_ymm(cpu, args, lane)),
+                mmx: crate::vector::direct!(stringify!($name), |cpu, args| crate::vector::float_mmx(cpu, args, lane)),
+            }
+        };
+    )*};
+}
+pub(crate) use quick_forms;
+
 /// XMM register (or temporary) `n`.
 #[inline(always)]
 pub fn xmm(cpu: &Vcpu, n: u8) -> u128 {

@@ -173,79 +173,87 @@ impl Unit {
     }
 }
 
-/// Declares an operation on one number and on all lanes, by the host if that is allowed.
+/// Declares an operation on one number and on all lanes: by the host (`None` if it may differ), and in any case.
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident, $packed:ident = $host:ident, $zero:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $quick:ident, $quick_packed:ident = $host:ident, $zero:ident;)*) => {$(
         $(#[$doc])*
         #[inline(always)]
-        pub fn $name<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
-            if unit.host_rounds() {
-                let result = F::of(F::$host(x.host(), y.host()));
-                if x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero) {
-                    return result;
-                }
-            }
-            unit.exactly(|env| soft::$name(x, y, env))
+        pub fn $quick<F: Host>(x: F, y: F, unit: Unit) -> Option<F> {
+            let result = F::of(F::$host(x.host(), y.host()));
+            let quiet = x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero);
+            (unit.host_rounds() && quiet).then_some(result)
         }
 
         $(#[$doc])*
-        /// Packed.
         #[inline(always)]
-        pub fn $packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
-            if unit.host_rounds() {
-                let mut quiet = true;
-                let result = F::zip(a, b, |x, y| {
-                    let result = F::of(F::$host(x.host(), y.host()));
-                    quiet &= x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero);
-                    result
-                });
-                if quiet {
-                    return result;
-                }
+        pub fn $quick_packed<F: Host>(a: u128, b: u128, unit: Unit) -> Option<u128> {
+            let mut quiet = unit.host_rounds();
+            let result = F::zip(a, b, |x, y| {
+                let result = F::of(F::$host(x.host(), y.host()));
+                quiet &= x.is_plain() & y.is_plain() & result.is_quiet_result(x, y, Zero::$zero);
+                result
+            });
+            quiet.then_some(result)
+        }
+
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
+            match $quick(x, y, *unit) {
+                Some(result) => result,
+                None => unit.exactly(|env| soft::$name(x, y, env)),
             }
-            unit.exactly(|env| F::zip(a, b, |x, y| soft::$name(x, y, env)))
         }
     )*};
 }
 operations! {
     /// Addition.
-    add, add_packed = sum, Exact;
+    add, quick_add, quick_add_packed = sum, Exact;
     /// Subtraction.
-    sub, sub_packed = difference, Exact;
+    sub, quick_sub, quick_sub_packed = difference, Exact;
     /// Multiplication.
-    mul, mul_packed = product, FromZero;
+    mul, quick_mul, quick_mul_packed = product, FromZero;
     /// Division.
-    div, div_packed = quotient, FromZero;
+    div, quick_div, quick_div_packed = quotient, FromZero;
 }
 
-/// MINPS of one pair.
-#[inline(always)]
-pub fn min<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
-    if x.is_plain() & y.is_plain() {
-        return if x.host() < y.host() { x } else { y };
-    }
-    unit.exactly(|env| soft::min(x, y, env))
-}
+/// Declares MINPS and MAXPS.
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident, $quick:ident, $quick_packed:ident = $x:ident, $y:ident, $first:expr;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $quick<F: Host>(x: F, y: F, _unit: Unit) -> Option<F> {
+            let ($x, $y) = (x.host(), y.host());
+            (x.is_plain() & y.is_plain()).then_some(if $first { x } else { y })
+        }
 
-/// MINPS.
-#[inline(always)]
-pub fn min_packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
-    F::zip(a, b, |x, y| min(x, y, unit))
-}
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $quick_packed<F: Host>(a: u128, b: u128, _unit: Unit) -> Option<u128> {
+            let mut plain = true;
+            let result = F::zip(a, b, |x, y| {
+                plain &= x.is_plain() & y.is_plain();
+                let ($x, $y) = (x.host(), y.host());
+                if $first { x } else { y }
+            });
+            plain.then_some(result)
+        }
 
-/// MAXPS of one pair.
-#[inline(always)]
-pub fn max<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
-    if x.is_plain() & y.is_plain() {
-        return if x.host() > y.host() { x } else { y };
-    }
-    unit.exactly(|env| soft::max(x, y, env))
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name<F: Host>(x: F, y: F, unit: &mut Unit) -> F {
+            match $quick(x, y, *unit) {
+                Some(result) => result,
+                None => unit.exactly(|env| soft::$name(x, y, env)),
+            }
+        }
+    )*};
 }
-
-/// MAXPS.
-#[inline(always)]
-pub fn max_packed<F: Host>(a: u128, b: u128, unit: &mut Unit) -> u128 {
-    F::zip(a, b, |x, y| max(x, y, unit))
+choices! {
+    /// The lesser, the second if they are equal.
+    min, quick_min, quick_min_packed = x, y, x < y;
+    /// The greater, the second if they are equal.
+    max, quick_max, quick_max_packed = x, y, x > y;
 }
 
 /// Square root.
