@@ -78,6 +78,9 @@ impl Debugger {
     /// Removes a breakpoint.
     pub fn remove(&mut self, linear: u64) {
         self.stale |= self.breakpoints.remove(&linear);
+        if self.passed == Some(linear) {
+            self.passed = None;
+        }
     }
     /// Whether there are any breakpoints.
     #[inline(always)]

@@ -89,7 +89,9 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
         element::<T>(cpu, &args, &walk, kind)?;
         return Ok(Flow::Next);
     }
-    let budget = cpu.link.end.saturating_sub(cpu.now().0).clamp(1, MOST);
+    // The single-step trap comes after each element.
+    let most = if cpu.state.rflags & flags::TF != 0 { 1 } else { MOST };
+    let budget = cpu.link.end.saturating_sub(cpu.now().0).clamp(1, most);
     let mut done = 0;
     loop {
         let count = walk.get(cpu, RCX);

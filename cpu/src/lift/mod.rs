@@ -131,7 +131,14 @@ fn lock_allowed(insn: &Insn) -> bool {
 impl Lifter<'_> {
     /// Appends a uop of this instruction.
     pub fn emit(&mut self, uop: Uop) {
-        self.uops.push(Uop { insn: self.index, next_rip: self.insn.next_ip(), ..uop });
+        // The segment decides between #SS and #GP for an address that is not canonical.
+        let seg = match uop.op {
+            Op::Check | Op::Call | Op::CallEnd => uop.seg,
+            Op::Push | Op::Pop | Op::Leave | Op::CallNear | Op::Ret => Seg::Ss,
+            _ if uop.form.has_memory() => self.insn.mem().seg,
+            _ => uop.seg,
+        };
+        self.uops.push(Uop { insn: self.index, next_rip: self.insn.next_ip(), seg, ..uop });
     }
 
     /// Appends a helper call. If `self.ends` is set it leaves the block afterwards in any case.

@@ -118,7 +118,7 @@ impl Chips {
                     ioapic: std::array::from_fn(|input| wires.line(wiring::IOAPIC_PIN + input as u8)),
                 },
             ),
-            fw_cfg: FwCfg::new(),
+            fw_cfg: fw_cfg(parts.ram),
             debug: DebugPorts::new(),
             exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
             pci,
@@ -204,4 +204,13 @@ impl Device for Absent {
     fn restore(&mut self, _state: &[u8]) -> Result<(), umbra_devices::device::StateError> {
         Ok(())
     }
+}
+
+/// fw_cfg with the item that firmware sizes memory by.
+fn fw_cfg(ram: u64) -> FwCfg {
+    /// Bytes of RAM, 64 bits.
+    const RAM_SIZE: u16 = 0x03;
+    let mut fw_cfg = FwCfg::new();
+    fw_cfg.add_item(RAM_SIZE, ram.to_le_bytes().to_vec());
+    fw_cfg
 }
