@@ -220,11 +220,7 @@ fn xchg(l: &mut Lifter<'_>) -> Lifted {
     let width = l.width_of(b);
     match (a, b) {
         (Operand::Mem, Operand::High(slot)) => {
-            let src = byte_source(l, b, T1);
-            let mem = l.mem(1, Rights::Write);
-            // The store is not the last uop here; the register follows it. A block left early would lose it, so a helper
-            // does this rare form.
-            let _ = (src, mem);
+            // The register would be written after the store, where a block may be left: a helper does this rare form.
             let args = crate::helpers::Args { a: slot, ..l.rm_args(Operand::Mem) };
             l.call(&crate::helpers::exchange::XCHG_HIGH, args);
         }
