@@ -59,6 +59,8 @@ pub enum FrameOrder {
 
 /// Flag of [`Pool::watch`]: the frame holds a guest table that is shadowed in sync.
 pub(crate) const WATCH_TABLE: u8 = 1;
+/// Flag of [`Pool::watch`]: the frame is video memory that has not been written since the adapter last looked.
+pub(crate) const WATCH_CLEAN: u8 = 2;
 
 /// A pool of frames. Several guests may share one.
 #[derive(Debug)]
@@ -155,7 +157,7 @@ impl Pool {
     pub(crate) fn code(&self, frame: Frame) -> &AtomicU64 {
         &self.code[frame.0 as usize]
     }
-    /// [`WATCH_TABLE`] and later flags.
+    /// [`WATCH_TABLE`] and [`WATCH_CLEAN`].
     pub(crate) fn watch(&self, frame: Frame) -> &AtomicU8 {
         &self.watch[frame.0 as usize]
     }

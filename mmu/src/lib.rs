@@ -8,7 +8,7 @@
 //!
 //! | variant | modules |
 //! |---|---|
-//! | host | `host` system calls · `frames` the pool · `ram` single accesses to guest RAM |
+//! | host | `host` system calls · `frames` the pool · `ram` single accesses to guest RAM · `video` what a display shows |
 //! | guest | `phys_map` what lies behind a page · `pte`, `walk` the guest's tables · `regs` what steers them |
 //! | monitor | `monitor` tables, roots, fill, sync, reverse maps, audit · `tlb`, `sets` · `watch` code grains · `drain` who waits for whom |
 //! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain` for people |
@@ -39,6 +39,7 @@ pub mod regs;
 mod sets;
 pub mod tlb;
 pub mod vcpu;
+pub mod video;
 pub mod walk;
 mod watch;
 
@@ -57,3 +58,4 @@ pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
 pub use regs::PagingRegs;
 pub use vcpu::VcpuMmu;
+pub use video::VideoMemory;

@@ -11,7 +11,7 @@ use crate::drain::{DropLog, Stale, while_parked};
 use crate::frames::{Frame, FrameOrder, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
-use crate::phys_map::Backing;
+use crate::phys_map::{Backing, Overlay};
 use crate::vcpu::VcpuMmu;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let monitor = self.monitor.get_mut();
         let frames: Vec<Frame> = monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)).collect();
-        self.pool.give_back(frames.into_iter());
+        self.pool.give_back(frames.into_iter().chain(std::mem::take(&mut monitor.video)));
     }
 }
 
@@ -116,7 +116,7 @@ impl GuestMemory {
                 pool.set_owner(frame, PhysPage(number));
             }
             number += 1;
-            (page.device, page.backing) = (None, Backing::RAM);
+            (page.overlay, page.backing) = (None, Backing::RAM);
         });
         monitor.ram_pages.append(&mut fresh);
         monitor.table_limit = 2048 + monitor.ram_pages.len() / 64;
@@ -136,7 +136,7 @@ impl GuestMemory {
                 pool.set_owner(frame, PhysPage(number));
                 old.extend(page.rom.replace(frame));
             }
-            (page.device, page.backing) = (None, Backing::ROM);
+            (page.overlay, page.backing) = (None, Backing::ROM);
         });
         pool.give_back(old.into_iter());
         Ok(())
@@ -146,7 +146,7 @@ impl GuestMemory {
         let pages = self.pages(at, bytes)?;
         let mut index = 0;
         self.shared.lock().remap(pages.map(PhysPage), |page| {
-            page.device = Some((region, index));
+            page.overlay = Some(Overlay::Device(region, index));
             index += 1;
         });
         Ok(())
@@ -154,7 +154,7 @@ impl GuestMemory {
     /// Makes pages that have RAM (or a ROM image) behave as `backing` says: shadow RAM, PAM. Takes a device overlay away.
     pub fn set_backing(&self, at: GuestPhys, bytes: u64, backing: Backing) -> Result<(), MapError> {
         let pages = self.pages(at, bytes)?;
-        self.shared.lock().remap(pages.map(PhysPage), |page| (page.device, page.backing) = (None, backing));
+        self.shared.lock().remap(pages.map(PhysPage), |page| (page.overlay, page.backing) = (None, backing));
         Ok(())
     }
     /// Leaves open bus at a range: reads give FFh, writes are dropped. RAM beneath keeps its contents for `set_backing`.
@@ -212,7 +212,8 @@ impl GuestMemory {
     /// How many of this guest's frames the host holds in memory.
     pub fn touched_frames(&self) -> u64 {
         let monitor = self.shared.lock();
-        self.shared.pool.resident(monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)))
+        let pages = monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom));
+        self.shared.pool.resident(pages.chain(monitor.video.iter().copied()))
     }
     /// A hash of all RAM contents in guest-physical order, whatever frames they lie in.
     pub fn hash(&self) -> u64 {
@@ -229,7 +230,7 @@ impl GuestMemory {
         hash
     }
 
-    fn pages(&self, at: GuestPhys, bytes: u64) -> Result<std::ops::Range<u64>, MapError> {
+    pub(crate) fn pages(&self, at: GuestPhys, bytes: u64) -> Result<std::ops::Range<u64>, MapError> {
         if (at.0 | bytes) & PAGE_OFFSET != 0 {
             return Err(MapError::Unaligned { at: at.0, bytes });
         }
@@ -238,7 +239,7 @@ impl GuestMemory {
             _ => Err(MapError::Beyond { at: at.0, bytes, bits: self.shared.maxphyaddr }),
         }
     }
-    fn take(&self, count: usize) -> Result<Vec<Frame>, MapError> {
+    pub(crate) fn take(&self, count: usize) -> Result<Vec<Frame>, MapError> {
         let pool = &self.shared.pool;
         let no_frames = || MapError::NoFrames { needed: count as u64, free: pool.free_frames() };
         let mut frames = pool.take(count).ok_or_else(no_frames)?;

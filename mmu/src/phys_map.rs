@@ -1,7 +1,7 @@
 //! The guest-physical map: what lies behind each page, and who watches it.
 //!
 //! A page may own a RAM frame and a ROM frame at once; `Backing` says which of them reads and writes reach
-//! (shadow RAM, 82441FX data sheet 3.2.11 "PAM"). A device overlay hides both. Called by `memory` and the monitor, under the mmu lock.
+//! (shadow RAM, 82441FX data sheet 3.2.11 "PAM"). An overlay (a device, video memory) hides both. Called by `memory` and the monitor, under the mmu lock.
 
 use crate::addr::{PhysPage, RegionId};
 use crate::frames::Frame;
@@ -52,8 +52,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) struct Page {
     pub(crate) ram: Option<Frame>,
     pub(crate) rom: Option<Frame>,
-    /// A device overlay: region and the page's index within it.
-    pub(crate) device: Option<(RegionId, u32)>,
+    /// What hides the page's own memory.
+    pub(crate) overlay: Option<Overlay>,
     pub(crate) backing: Backing,
     /// First monitor leaf entry that maps this page (`monitor::rmap`).
     pub(crate) mappers: u32,
@@ -61,6 +61,31 @@ pub(crate) struct Page {
     pub(crate) tables: u32,
     /// Tracked writes since a fill last went through this page's tables.
     pub(crate) flood: u16,
+}
+
+/// What lies over a page's own memory.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    /// A device: region and the page's index within it.
+    Device(RegionId, u32),
+    /// A display adapter's memory.
+    Video(Frame),
+}
+
+impl Overlay {
+    fn target(self) -> Target {
+        match self {
+            Overlay::Device(region, index) => Target::Device(region, index),
+            Overlay::Video(frame) => Target::Ram(frame),
+        }
+    }
+    /// Its frame, if it has one.
+    pub(crate) fn frame(self) -> Option<Frame> {
+        match self {
+            Overlay::Device(..) => None,
+            Overlay::Video(frame) => Some(frame),
+        }
+    }
 }
 
 /// What an access to a page meets.
@@ -77,13 +102,13 @@ pub(crate) enum Target {
 }
 
 const VACANT: Page =
-    Page { ram: None, rom: None, device: None, backing: Backing::OPEN, mappers: NONE, tables: NONE, flood: 0 };
+    Page { ram: None, rom: None, overlay: None, backing: Backing::OPEN, mappers: NONE, tables: NONE, flood: 0 };
 
 impl Page {
     /// What a read meets.
     pub(crate) fn read_target(&self) -> Target {
-        if let Some((region, index)) = self.device {
-            return Target::Device(region, index);
+        if let Some(overlay) = self.overlay {
+            return overlay.target();
         }
         match self.backing.read {
             ReadFrom::Ram => self.ram.map_or(Target::Open, Target::Ram),
@@ -93,8 +118,8 @@ impl Page {
     }
     /// What a write meets. `Rom` and `Open` drop it.
     pub(crate) fn write_target(&self) -> Target {
-        if let Some((region, index)) = self.device {
-            return Target::Device(region, index);
+        if let Some(overlay) = self.overlay {
+            return overlay.target();
         }
         match (self.backing.write, self.backing.read) {
             (WriteTo::Ram, _) => self.ram.map_or(Target::Open, Target::Ram),

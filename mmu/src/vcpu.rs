@@ -8,7 +8,7 @@ use crate::attention::{Attention, bits};
 use crate::counters::{Event, FaultClass};
 use crate::drain::{CodeWrite, VcpuShare};
 use crate::fault::{Access, PageFault, View};
-use crate::frames::WATCH_TABLE;
+use crate::frames::{WATCH_CLEAN, WATCH_TABLE};
 use crate::memory::Shared;
 use crate::monitor::root::{RootKey, root_number};
 use crate::monitor::table::{ADDRESS, ROM, SLOW, SPECIAL, right};
@@ -267,7 +267,7 @@ impl VcpuMmu {
                 pool.copy_in(frame, offset, from);
                 return WriteNote::default();
             }
-            if pool.watch(frame).load(Ordering::SeqCst) & WATCH_TABLE == 0 {
+            if pool.watch(frame).load(Ordering::SeqCst) & (WATCH_TABLE | WATCH_CLEAN) == 0 {
                 // Code beside data: whoever tracks new code sets its bit, then reads the bytes; we write, then look.
                 pool.copy_in(frame, offset, from);
                 fence(Ordering::SeqCst);

@@ -18,8 +18,8 @@ use crate::addr::{GuestPhys, PhysPage};
 use crate::attention::bits;
 use crate::counters::MonitorCounts;
 use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, wait_until_seen};
-use crate::frames::{Pool, WATCH_TABLE};
-use crate::phys_map::{NONE, Page, PhysMap, Target};
+use crate::frames::{Frame, Pool, WATCH_TABLE};
+use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
 use root::{Root, RootKey};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -45,6 +45,8 @@ pub(crate) struct Monitor {
     /// Pages with RAM, for compaction, and the next one to move.
     pub(crate) ram_pages: Vec<PhysPage>,
     move_hand: usize,
+    /// Video memory, given back at the end.
+    pub(crate) video: Vec<Frame>,
     /// Counters of vCPUs that are no more.
     pub(crate) past: [u64; 16],
 }
@@ -64,6 +66,7 @@ impl Monitor {
             clock: 0,
             ram_pages: Vec::new(),
             move_hand: 0,
+            video: Vec::new(),
             past: [0; 16],
         }
     }
@@ -100,7 +103,7 @@ impl Monitor {
         for page in pages {
             let slot = self.phys.entry(page);
             let mut code = 0;
-            for frame in [slot.ram, slot.rom].into_iter().flatten() {
+            for frame in [slot.ram, slot.rom, slot.overlay.and_then(Overlay::frame)].into_iter().flatten() {
                 if self.pool.code(frame).load(Ordering::SeqCst) != 0 {
                     code |= self.pool.code(frame).swap(0, Ordering::SeqCst);
                 }
@@ -125,6 +128,7 @@ impl Monitor {
     /// Writes within a page, seen by every tracker; tells whether translated code was touched.
     pub(crate) fn write_page(&mut self, page: PhysPage, offset: usize, from: &[u8]) -> bool {
         let Target::Ram(frame) = self.phys.write_target(page) else { return false };
+        self.note_dirty(Some(page), frame);
         if self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
             return self.tracked_write(page, frame, offset, from);
         }
@@ -147,6 +151,7 @@ impl Monitor {
             update(old);
             return (old, false);
         };
+        self.note_dirty(Some(page), frame);
         let start = offset & !7;
         let mut window = [0; 32];
         let end = (offset + len).next_multiple_of(8).min(4096);

@@ -8,7 +8,7 @@ use super::table::TableId;
 use crate::addr::PhysPage;
 use crate::drain::{CodeWrite, Stale};
 use crate::frames::{Frame, WATCH_TABLE};
-use crate::phys_map::{NONE, Target};
+use crate::phys_map::{NONE, Overlay, Target};
 use crate::pte;
 use crate::watch::{GRAIN, grains};
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ impl Monitor {
         }
         self.tables[table].next_same = NONE;
         if slot.tables == NONE
-            && let Some(frame) = slot.ram
+            && let Some(frame) = slot.overlay.and_then(Overlay::frame).or(slot.ram)
         {
             slot.flood = 0;
             self.end_watch(page, frame);
@@ -65,8 +65,8 @@ impl Monitor {
     }
     /// Ends the watch of a page without tables.
     fn end_watch(&mut self, page: PhysPage, frame: Frame) {
-        self.pool.watch(frame).fetch_and(!WATCH_TABLE, Ordering::SeqCst);
-        if self.pool.code(frame).load(Ordering::SeqCst) == 0 {
+        let left = self.pool.watch(frame).fetch_and(!WATCH_TABLE, Ordering::SeqCst) & !WATCH_TABLE;
+        if left == 0 && self.pool.code(frame).load(Ordering::SeqCst) == 0 {
             self.relax(page);
         }
     }
@@ -178,7 +178,7 @@ impl Monitor {
         // The grains are no longer watched, so whatever code lies in them is lost, not only the bytes written.
         let (first, last) = (offset / GRAIN * GRAIN, (offset + len.max(1)).next_multiple_of(GRAIN).min(4096));
         self.note_code(CodeWrite { page, offset: first as u16, len: (last - first) as u16 });
-        if left == 0 && self.pool.watch(frame).load(Ordering::SeqCst) & WATCH_TABLE == 0 {
+        if left == 0 && self.pool.watch(frame).load(Ordering::SeqCst) == 0 {
             self.relax(page);
         }
         true
