@@ -1,9 +1,13 @@
-//! Ports that firmware and kernels talk to a developer through: the POST code at 80h, and the Bochs-style console at E9h.
+//! Ports that firmware and kernels talk to a developer through: the POST code at 80h, the Bochs-style console at E9h, and
+//! a port of the user's choice on which a test ROM reports its progress.
 //!
 //! Port 80h latches the last POST code, counts the writes (delay loops write here too) and keeps the last few distinct
 //! codes. Port E9h takes characters; a read gives E9h, which is how a guest knows that it is there.
 //!
-//! Ranges: 0 = 80h, 1 = E9h. Called by the board, which takes the characters.
+//! The report port latches its last value too; a test ROM's verdict is what it holds at the end.
+//!
+//! Ranges: 0 = 80h, 1 = E9h (and a second port of the user's choice), 2 = the report port. Called by the board, which takes
+//! the characters.
 
 use crate::device::{Ctx, Device, IoError, StateError, Width, restore_state, save_state};
 use serde::{Deserialize, Serialize};
@@ -21,6 +25,7 @@ struct State {
     post_writes: u64,
     history: VecDeque<u8>,
     console: Vec<u8>,
+    report: Option<u8>,
 }
 
 /// The POST code latch and the debug console.
@@ -53,6 +58,11 @@ impl DebugPorts {
         self.state.history.iter().copied()
     }
 
+    /// The last value of the report port; `None` if it was never written.
+    pub fn report(&self) -> Option<u8> {
+        self.state.report
+    }
+
     /// Takes what was written to the console since the last call.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.state.console)
@@ -78,7 +88,8 @@ impl Device for DebugPorts {
         match (range, offset, width) {
             (0, 0, Width::B1) => Ok(u32::from(self.state.post_code)),
             (1, 0, Width::B1) => Ok(u32::from(CONSOLE_PRESENT)),
-            (0 | 1, 0, _) => Err(IoError::BadWidth),
+            (2, 0, Width::B1) => Ok(u32::from(self.state.report.unwrap_or(0))),
+            (0..=2, 0, _) => Err(IoError::BadWidth),
             _ => Err(IoError::NoSuchRegister),
         }
     }
@@ -105,7 +116,8 @@ impl Device for DebugPorts {
                 }
             }
             (1, 0, Width::B1) => state.console.push(byte),
-            (0 | 1, 0, _) => return Err(IoError::BadWidth),
+            (2, 0, Width::B1) => state.report = Some(byte),
+            (0..=2, 0, _) => return Err(IoError::BadWidth),
             _ => return Err(IoError::NoSuchRegister),
         }
         Ok(())
@@ -140,10 +152,13 @@ mod tests {
         assert_eq!(read(&mut ports, 0, 1, 0), 0xe9);
         assert_eq!(ports.take_output(), b"hello");
         assert!(!ports.has_output());
+        assert_eq!(ports.report(), None);
+        write(&mut ports, 0, 2, 0, 0xff);
+        assert_eq!((ports.report(), ports.post_code(), read(&mut ports, 0, 2, 0)), (Some(0xff), 0x55, 0xff));
     }
 
     #[test]
     fn any_traffic() {
-        check_device(DebugPorts::new, &[1, 1]);
+        check_device(DebugPorts::new, &[1, 1, 1]);
     }
 }

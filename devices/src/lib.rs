@@ -15,6 +15,7 @@ pub mod hpet;
 pub mod ioapic;
 pub mod lane;
 pub mod lapic;
+pub mod pc_testdev;
 pub mod pci;
 pub mod pic8259;
 pub mod pit8254;

@@ -12,7 +12,7 @@ mod monitor_file;
 mod pci_map;
 mod ports;
 
-pub use chips::{BoardParts, Chips, Fit, VcpuParts};
+pub use chips::{BoardParts, Chips, Fit, TestParts, VcpuParts};
 
 use crate::gate::Gate;
 use crate::wiring::{self, Slot};
@@ -163,7 +163,16 @@ impl Board {
                 board.ports.add(PortWindow { first, length, owner: Owner::Chip(slot), range });
             }
         }
+        // A later window hides an earlier one: a port that the user chose wins.
+        for (port, range) in [(parts.test.report_port, 2), (parts.test.text_port, 1)] {
+            if let Some(first) = port {
+                board.ports.add(PortWindow { first, length: 1, owner: Owner::Chip(Slot::Debug), range });
+            }
+        }
         for &(region, base, slot, size) in wiring::WINDOWS {
+            if !board.chips.is_fitted(slot) {
+                continue;
+            }
             board.set_window(region, MemoryWindow { owner: Owner::Chip(slot), window: 0, size, base: base.0 });
             // The fixed windows are whole pages below 4 GiB: this cannot fail.
             let _ = board.memory.map_mmio(base, size, region);
@@ -180,6 +189,10 @@ impl Board {
     /// What the board counted.
     pub fn counters(&self) -> &BoardCounters {
         &self.counters
+    }
+    /// The last value that the guest wrote to the report port, if it wrote one.
+    pub fn report(&self) -> Option<u8> {
+        self.chips.debug.report()
     }
     /// The devices.
     pub fn chips_mut(&mut self) -> &mut Chips {

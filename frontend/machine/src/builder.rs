@@ -10,8 +10,8 @@
 //! ```
 
 use crate::acpi::{self, AcpiBoard};
-use crate::board::{Board, BoardParts, Fit, SharedBoard, VcpuParts};
-use crate::config::{Clock, ConfigError, Display, Entry, MachineConfig, SerialTarget, Size, Switch};
+use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
+use crate::config::{Clock, ConfigError, Display, Entry, MachineConfig, SerialTarget, Size, Switch, Toggle};
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
@@ -232,6 +232,11 @@ impl MachineBuilder {
             date: civil(config.rtc.unix_seconds),
             serial: [Fit::Fitted; 2],
             exit_port: if config.exit_port == Switch::On { Fit::Fitted } else { Fit::Absent },
+            test: TestParts {
+                device: if config.test_ports.device == Toggle::On { Fit::Fitted } else { Fit::Absent },
+                report_port: config.test_ports.post,
+                text_port: config.test_ports.text,
+            },
         };
         let mut board = Board::new(parts);
         if rom.is_some() {

@@ -59,6 +59,12 @@ pub enum ConfigError {
     /// An initrd or a command line without a kernel.
     #[error("there is {0} but no kernel; try --kernel FILE")]
     NoKernel(&'static str),
+    /// An instruction limit on a clock that does not count instructions.
+    #[error("a limit of instructions needs the virtual clock; try --clock virtual")]
+    InstructionsNeedVirtual,
+    /// The debug console has no pseudo-terminal.
+    #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
+    ConsolePty,
     /// The board does not have it yet.
     #[error("{what} is not there yet; try {instead}")]
     NotYet {
@@ -93,8 +99,13 @@ pub struct MachineConfig {
     pub display: Display,
     /// A port (F4h) by which the guest ends the machine with a status: `"on"` (default) or `"off"`.
     pub exit_port: Switch,
+    /// Where the characters of the debug console (port E9h) lead: `"stdio"` (default), `"file:PATH"`, `"none"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<SerialTarget>,
     /// What it starts from.
     pub boot: BootConfig,
+    /// What is there for test guests.
+    pub test_ports: TestPortsConfig,
     /// Host memory.
     pub host_memory: HostMemoryConfig,
     /// When it ends.
@@ -119,7 +130,9 @@ impl Default for MachineConfig {
             serial: Vec::new(),
             display: Display::default(),
             exit_port: Switch::default(),
+            console: None,
             boot: BootConfig::default(),
+            test_ports: TestPortsConfig::default(),
             host_memory: HostMemoryConfig::default(),
             run: RunConfig::default(),
             trace: TraceConfig::default(),
@@ -154,6 +167,20 @@ pub struct BootConfig {
     pub floppy: Option<PathBuf>,
 }
 
+/// `[test-ports]`: what is there for test guests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TestPortsConfig {
+    /// The test device of the kvm-unit-tests interface (ports E0h–EBh, 2000h–2017h, memory at FF000000h): `"off"` (default), `"on"`.
+    pub device: Toggle,
+    /// A port on which a test ROM reports its progress; its last value is in the summary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post: Option<u16>,
+    /// A port that takes characters for the debug console, beside E9h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<u16>,
+}
+
 /// `[host-memory]`: how much of the host's memory the guest's may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -178,8 +205,24 @@ pub struct RunConfig {
     /// End with status 124 after this much host time, `"60s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// End with status 124 after this many instructions of all processors together. Needs `clock = "virtual"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
     /// What a reset does: `"reboot"` (default) or `"exit"` (status 104).
     pub on_reset: OnReset,
+    /// What is done at the first serial port, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub script: Vec<ScriptStep>,
+}
+
+/// A step of `script`: `{ wait = "login:" }` or `{ type = "root\\n" }`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptStep {
+    /// Waits until the guest has sent this text.
+    Wait(String),
+    /// Types this text; `\n` is Enter.
+    Type(String),
 }
 
 /// `[trace]`: what is written down.
@@ -246,6 +289,14 @@ choices! {
         /// It is not.
         Off,
     }
+    /// Off or on.
+    Toggle {
+        /// It is not there.
+        #[default]
+        Off,
+        /// It is.
+        On,
+    }
     /// Which of a kernel's entries is taken.
     Entry {
         /// The 64-bit one if kernel and processor have it.
@@ -293,7 +344,7 @@ impl MachineConfig {
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
         let BootConfig { kernel, initrd, bios, cdrom, floppy, .. } = &mut self.boot;
-        let serial = self.serial.iter_mut().filter_map(|target| match target {
+        let serial = self.serial.iter_mut().chain(&mut self.console).filter_map(|target| match target {
             SerialTarget::File(path) => Some(path),
             _ => None,
         });
@@ -321,6 +372,12 @@ impl MachineConfig {
             if !self.boot.append.is_empty() {
                 return Err(ConfigError::NoKernel("a command line"));
             }
+        }
+        if self.run.instructions.is_some() && self.clock != Clock::Virtual {
+            return Err(ConfigError::InstructionsNeedVirtual);
+        }
+        if self.console == Some(SerialTarget::Pty) {
+            return Err(ConfigError::ConsolePty);
         }
         #[rustfmt::skip]
         let not_yet = [
@@ -373,7 +430,12 @@ mod tests {
             [run]
             until = "login:"
             timeout = "90s"
+            instructions = 1000000
             on-reset = "exit"
+            script = [{ wait = "login:" }, { type = "root\\n" }]
+            [test-ports]
+            device = "on"
+            post = 0x190
             [trace]
             categories = ["io"]
             [[disk]]
@@ -382,6 +444,9 @@ mod tests {
         "#;
         let config = parse(text).unwrap();
         assert_eq!((config.memory.0, config.cpus, config.clock), (512 << 20, 2, Clock::Virtual));
+        assert_eq!((config.test_ports.device, config.test_ports.post), (Toggle::On, Some(0x190)));
+        let steps = [ScriptStep::Wait("login:".into()), ScriptStep::Type("root\\n".into())];
+        assert_eq!(config.run.script, steps);
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
         assert_eq!(parse(&MachineConfig::default().to_toml()).unwrap(), MachineConfig::default());
     }
@@ -426,6 +491,8 @@ mod tests {
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
             ("engine = \"jit\"",                        "an engine other than interp is not there yet"),
+            ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
+            ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),
             ("[[disk]]\nfile = \"x\"",                  "a disk is not there yet"),
             ("[boot]\ncdrom = \"x\"",                   "a CD-ROM drive is not there yet"),

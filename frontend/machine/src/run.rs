@@ -52,6 +52,8 @@ pub enum RunEnd {
     TimedOut,
     /// Guest time reached its limit.
     TickReached,
+    /// The vCPUs together have retired as many instructions as they may (virtual clock).
+    InstructionLimit,
     /// Every vCPU sleeps and nothing can wake one (virtual clock, no input from outside).
     Asleep,
 }
@@ -63,6 +65,8 @@ pub struct RunLimits {
     pub deadline: Option<Instant>,
     /// Guest time at which it ends.
     pub until: Option<Tick>,
+    /// It ends when the vCPUs together have retired this many instructions since power-on (virtual clock only).
+    pub instructions: Option<u64>,
     /// What to do when every vCPU sleeps for good.
     pub when_asleep: WhenAsleep,
 }
@@ -178,8 +182,16 @@ impl Runner<'_> {
             }
             return None;
         };
+        let mut turn = if count > 1 { TURN_TOGETHER } else { TURN_ALONE };
+        if let Some(limit) = self.limits.instructions {
+            let retired: u64 = self.vcpus.iter().map(|vcpu| vcpu.state.retired).sum();
+            turn = turn.min(limit.saturating_sub(retired));
+            if turn == 0 {
+                return Some(RunEnd::InstructionLimit);
+            }
+        }
         *last = number;
-        let mut target = now.after(if count > 1 { TURN_TOGETHER } else { TURN_ALONE });
+        let mut target = now.after(turn);
         for limit in [board.next_event(), self.limits.until].into_iter().flatten() {
             target = target.min(limit.max(now));
         }

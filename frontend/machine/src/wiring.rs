@@ -56,6 +56,8 @@ slots! {
     Debug,
     /// The exit device.
     Exit,
+    /// The test device of the kvm-unit-tests interface.
+    TestDevice,
     /// PCI bus 0 with everything on it.
     Pci,
 }
@@ -77,6 +79,7 @@ pub const PORTS: &[(u16, u16, Slot, u8)] = &[
     (SERIAL_PORTS[1].0, 8, Slot::Com2, 0),
     (0x080, 1, Slot::Debug,  0), (0x0E9, 1, Slot::Debug, 1),
     (0x0F4, 4, Slot::Exit,   0),
+    (0x0E0, 4, Slot::TestDevice, 0), (0x0E4, 4, Slot::TestDevice, 1), (0x0E8, 4, Slot::TestDevice, 2), (0x2000, 24, Slot::TestDevice, 3),
     (0x000, 16, Slot::Dma,   0), (0x0C0, 32, Slot::Dma, 1), (0x081, 15, Slot::Dma, 2),
     (0x510, 2, Slot::FwCfg,  0), (0x514, 8, Slot::FwCfg, 1),
     (0xCF8, 8, Slot::Pci,    0),
@@ -88,6 +91,8 @@ pub const LAPIC_REGION: RegionId = RegionId(0);
 pub const IOAPIC_REGION: RegionId = RegionId(1);
 /// The HPET's region.
 pub const HPET_REGION: RegionId = RegionId(2);
+/// The region of the test device's memory.
+pub const TEST_DEVICE_REGION: RegionId = RegionId(3);
 /// Regions from this on belong to windows of PCI functions.
 pub const FIRST_PCI_REGION: u16 = 16;
 
@@ -96,6 +101,7 @@ pub const FIRST_PCI_REGION: u16 = 16;
 pub const WINDOWS: &[(RegionId, GuestPhys, Slot, u64)] = &[
     (IOAPIC_REGION, IOAPIC_BASE, Slot::IoApic, 0x1000),
     (HPET_REGION,   HPET_BASE,   Slot::Hpet,   0x1000),
+    (TEST_DEVICE_REGION, TEST_DEVICE_BASE, Slot::TestDevice, 0x1_0000),
 ];
 
 /// The I/O APIC's window.
@@ -106,6 +112,8 @@ pub const IOAPIC_ID: u8 = 0;
 pub const HPET_BASE: GuestPhys = GuestPhys(0xFED0_0000);
 /// The local APICs' window at power-on.
 pub const LAPIC_BASE: GuestPhys = GuestPhys(0xFEE0_0000);
+/// The test device's memory.
+pub const TEST_DEVICE_BASE: GuestPhys = GuestPhys(0xFF00_0000);
 /// The end of the PCI memory window below the I/O APIC.
 pub const PCI_WINDOW_END: u64 = 0xFEC0_0000;
 
@@ -154,6 +162,11 @@ pub const HPET_LEGACY_PINS: [u8; 2] = [25, 26];
 pub const IOAPIC_PIN: u8 = 32;
 /// The I/O APIC inputs that the HPET's timers can use: 20–23, where nothing else is.
 pub const HPET_ROUTES: u32 = 0xF0_0000;
+
+/// The wire of an interrupt line that the test device drives: an ISA request, or an input of the I/O APIC alone.
+pub const fn test_line(number: u8) -> u8 {
+    if number < PIRQ_PIN { number } else { IOAPIC_PIN + number }
+}
 
 /// What a wire is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

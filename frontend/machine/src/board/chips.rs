@@ -11,6 +11,7 @@ use umbra_devices::fw_cfg::FwCfg;
 use umbra_devices::hpet::{self, Hpet};
 use umbra_devices::ioapic::IoApic;
 use umbra_devices::lapic;
+use umbra_devices::pc_testdev::PcTestdev;
 use umbra_devices::pci::PciBus;
 use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
@@ -40,6 +41,24 @@ pub struct BoardParts {
     pub serial: [Fit; wiring::SERIAL_PORTS.len()],
     /// Whether the exit device is there.
     pub exit_port: Fit,
+    /// What is there for test guests.
+    pub test: TestParts,
+}
+
+/// What a board can have for test guests.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct TestParts {
+    /// The test device of the kvm-unit-tests interface.
+    pub device: Fit,
+    /// A port on which a test ROM reports its progress.
+    pub report_port: Option<u16>,
+    /// A port that takes characters, beside E9h.
+    pub text_port: Option<u16>,
+}
+
+impl TestParts {
+    /// Nothing.
+    pub const NONE: TestParts = TestParts { device: Fit::Absent, report_port: None, text_port: None };
 }
 
 /// Whether an optional chip is on the board.
@@ -75,6 +94,7 @@ pub struct Chips {
     fw_cfg: FwCfg,
     pub(super) debug: DebugPorts,
     pub(super) exit: Option<ExitPort>,
+    test_device: Option<PcTestdev>,
     pub(super) pci: PciBus,
     absent: Absent,
 }
@@ -118,9 +138,11 @@ impl Chips {
                     ioapic: std::array::from_fn(|input| wires.line(wiring::IOAPIC_PIN + input as u8)),
                 },
             ),
-            fw_cfg: fw_cfg(parts.ram),
+            fw_cfg: fw_cfg(parts.ram, parts.vcpus.len() as u16),
             debug: DebugPorts::new(),
             exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
+            test_device: (parts.test.device == Fit::Fitted)
+                .then(|| PcTestdev::new(std::array::from_fn(|line| wires.line(wiring::test_line(line as u8))))),
             pci,
             absent: Absent,
         }
@@ -131,6 +153,7 @@ impl Chips {
             Slot::Com1 => self.com[0].is_some(),
             Slot::Com2 => self.com[1].is_some(),
             Slot::Exit => self.exit.is_some(),
+            Slot::TestDevice => self.test_device.is_some(),
             _ => true,
         }
     }
@@ -156,6 +179,7 @@ impl Chips {
             Slot::FwCfg => &mut self.fw_cfg,
             Slot::Debug => &mut self.debug,
             Slot::Exit => or_absent(&mut self.exit, &mut self.absent),
+            Slot::TestDevice => or_absent(&mut self.test_device, &mut self.absent),
             Slot::Pci => &mut self.pci,
         }
     }
@@ -174,6 +198,10 @@ impl Chips {
     /// The firmware configuration device, to add files before the machine runs.
     pub fn fw_cfg(&mut self) -> &mut FwCfg {
         &mut self.fw_cfg
+    }
+    /// POST codes, console and report ports.
+    pub fn debug_ports(&self) -> &DebugPorts {
+        &self.debug
     }
     /// The real-time clock.
     pub fn rtc(&mut self) -> &mut RtcMc146818 {
@@ -206,11 +234,14 @@ impl Device for Absent {
     }
 }
 
-/// fw_cfg with the item that firmware sizes memory by.
-fn fw_cfg(ram: u64) -> FwCfg {
+/// fw_cfg with the items that firmware sizes memory by and counts processors by.
+fn fw_cfg(ram: u64, cpus: u16) -> FwCfg {
     /// Bytes of RAM, 64 bits.
     const RAM_SIZE: u16 = 0x03;
+    /// Processors that are there, and that could be: 16 bits each.
+    const CPUS: [u16; 2] = [0x05, 0x0F];
     let mut fw_cfg = FwCfg::new();
     fw_cfg.add_item(RAM_SIZE, ram.to_le_bytes().to_vec());
+    CPUS.iter().for_each(|&item| fw_cfg.add_item(item, cpus.to_le_bytes().to_vec()));
     fw_cfg
 }

@@ -25,6 +25,7 @@ fn board(vcpus: u32) -> Board {
         date,
         serial: [Fit::Fitted, Fit::Absent],
         exit_port: Fit::Fitted,
+        test: TestParts { device: Fit::Fitted, report_port: Some(0x190), text_port: Some(0x402) },
     });
     board.play_firmware(&map);
     board
@@ -136,4 +137,27 @@ fn a_saved_board_comes_back() {
     board_b.restore(&owned, board_a.now()).unwrap();
     assert_eq!(board_b.save(), states);
     assert_eq!(board_b.next_event(), board_a.next_event());
+}
+
+#[test]
+fn test_ports_are_where_they_were_asked_for() {
+    let mut board = board(1);
+    board.port_write(0x190, 1, 0x42);
+    board.port_write(0x80, 1, 0x17);
+    assert_eq!(board.report(), Some(0x42));
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let sink = text.clone();
+    board.connect_console(Box::new(move |bytes| sink.lock().extend_from_slice(bytes)));
+    board.port_write(0x402, 1, u32::from(b'x'));
+    // The test device's bytes hide the console at E9h.
+    board.port_write(0xE9, 1, u32::from(b'y'));
+    assert_eq!(*text.lock(), b"x");
+    // Line 5 of the test device is ISA request 5: 8259 input 5, vector 0Dh, once it is unmasked.
+    board.port_write(0x21, 1, !(1 << 5));
+    board.port_write(0x2005, 1, 1);
+    assert_eq!(board.acknowledge(0), Some(0x0D));
+    board.port_write(0xE0, 4, 0xDEAD_BEEF);
+    assert_eq!(board.port_read(0xE8, 4), 0xDEAD_BEEF);
+    board.mmio_write(0, wiring::TEST_DEVICE_REGION, 0x100, 8, 7);
+    assert_eq!(board.mmio_read(0, wiring::TEST_DEVICE_REGION, 0x100, 4), 7);
 }
