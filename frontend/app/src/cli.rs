@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, SerialTarget, Size, Span,
+    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget, Size, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -81,6 +81,27 @@ fn choice<T: Copy + Send + Sync + 'static>(choices: &'static [(&'static str, T)]
     })
 }
 
+/// A port number: hexadecimal with 0x, else decimal.
+pub fn port(text: &str) -> Result<u16, String> {
+    let number = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| format!("\"{text}\" is not a port (0 to 0xFFFF); try 0x190"))
+}
+
+/// A count: digits, with an optional K, M or G for thousands, millions or milliards.
+pub fn count(text: &str) -> Result<u64, String> {
+    let bad = || format!("\"{text}\" is not a count; try 1000000 or 5M");
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 1_000),
+        Some((at, 'M' | 'm')) => (&text[..at], 1_000_000),
+        Some((at, 'G' | 'g')) => (&text[..at], 1_000_000_000),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|n| *n > 0).ok_or_else(bad)
+}
+
 #[rustfmt::skip]
 mod choices {
     use super::*;
@@ -148,6 +169,18 @@ pub struct RunArgs {
     /// Where a serial port leads: stdio, file:PATH, pty or none; the first is COM1, the second COM2
     #[arg(long, value_name = "TARGET")]
     pub serial: Vec<SerialTarget>,
+    /// Where the debug console (port E9h) leads: stdio, file:PATH or none [default: stdio]
+    #[arg(long, value_name = "TARGET")]
+    pub console: Option<SerialTarget>,
+    /// A port on which a test ROM reports its progress, such as 0x190; its last value is in the summary
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    pub post_port: Option<u16>,
+    /// A port that takes characters for the debug console, beside E9h
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    pub debug_port: Option<u16>,
+    /// The test device of kvm-unit-tests: ports E0h-EBh and 2000h-2017h, memory at FF000000h
+    #[arg(long)]
+    pub test_device: bool,
     /// Save the screen as a picture at the end
     #[arg(long, value_name = "FILE.png")]
     pub screenshot: Option<PathBuf>,
@@ -169,6 +202,9 @@ pub struct RunArgs {
     /// End with status 124 after this much host time, such as 60s
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
+    /// End with status 124 after this many instructions (needs --clock virtual)
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub instructions: Option<u64>,
     /// What a reset does [default: reboot]
     #[arg(long, value_parser = choice(choices::RESETS))]
     pub on_reset: Option<OnReset>,
@@ -198,16 +234,7 @@ pub struct RunArgs {
     pub save_config: Option<PathBuf>,
     /// `--type` and `--wait-text` in the order in which they were given.
     #[arg(skip)]
-    pub script: Vec<Step>,
-}
-
-/// A step of what is done at the serial console.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Wait for this text.
-    Wait(String),
-    /// Type this text.
-    Type(String),
+    pub script: Vec<ScriptStep>,
 }
 
 /// `umbra test`.
@@ -384,9 +411,9 @@ pub fn parse(words: impl Iterator<Item = std::ffi::OsString>) -> Result<Asked, F
 }
 
 /// `--type` and `--wait-text` in their order.
-fn script(matches: &clap::ArgMatches) -> Vec<Step> {
+fn script(matches: &clap::ArgMatches) -> Vec<ScriptStep> {
     let mut steps = Vec::new();
-    for (id, make) in [("type_text", Step::Type as fn(String) -> Step), ("wait_text", Step::Wait)] {
+    for (id, make) in [("type_text", ScriptStep::Type as fn(String) -> ScriptStep), ("wait_text", ScriptStep::Wait)] {
         let texts = matches.get_many::<String>(id).into_iter().flatten();
         steps.extend(matches.indices_of(id).into_iter().flatten().zip(texts.map(|text| make(text.clone()))));
     }
@@ -503,6 +530,17 @@ mod tests {
         let args = run(&["--wait-text", "login:", "--type", "root\\n", "--wait-text", "#", "--type", "ls\\n"]);
         let steps: Vec<String> = args.script.iter().map(|step| format!("{step:?}")).collect();
         assert_eq!(steps, [r#"Wait("login:")"#, r#"Type("root\\n")"#, r##"Wait("#")"##, r#"Type("ls\\n")"#]);
+    }
+
+    #[test]
+    fn ports_and_counts() {
+        assert_eq!((port("0x190"), port("128"), count("5M"), count("7")), (Ok(0x190), Ok(128), Ok(5_000_000), Ok(7)));
+        for text in ["", "0x", "65536", "-1", "x"] {
+            assert!(port(text).unwrap_err().contains("; try "), "{text}");
+        }
+        for text in ["", "0", "M", "1T", "99999999999999999999", "9999999999999G", "\u{e9}"] {
+            assert!(count(text).unwrap_err().contains("; try "), "{text}");
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use crate::exit_status::{Failure, advised};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use umbra_machine::config::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig};
+use umbra_machine::config::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Toggle};
 use umbra_machine::load::{self, Format};
+use umbra_machine::roms::{Rom, TESTS};
 
 /// What a file is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,14 @@ fn check_file(option: &str, path: &Path) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// The test ROM that `--bios roms:NAME` names; `None` if it is a file's path.
+pub fn embedded_rom(path: &Path) -> Result<Option<&'static Rom>, Failure> {
+    let Some(name) = path.to_str().and_then(|text| text.strip_prefix("roms:")) else { return Ok(None) };
+    let names = || TESTS.iter().map(|rom| rom.name).collect::<Vec<_>>().join(", ");
+    let unknown = || Failure::input(format!("--bios roms:{name}: there is no such test ROM; try one of {}", names()));
+    Rom::named(name).map(Some).ok_or_else(unknown)
 }
 
 /// Looks at a file.
@@ -184,6 +193,12 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.display = Display::None;
     }
     set_list(&mut config.serial, &args.serial);
+    set_some(&mut config.console, &args.console);
+    set_some(&mut config.test_ports.post, &args.post_port);
+    set_some(&mut config.test_ports.text, &args.debug_port);
+    if args.test_device {
+        config.test_ports.device = Toggle::On;
+    }
     set_some(&mut config.boot.kernel, &args.kernel);
     set_list(&mut config.boot.initrd, &args.initrd);
     set(&mut config.boot.append, &args.append);
@@ -196,7 +211,9 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.run.until, &args.until);
     set_some(&mut config.run.fail_on, &args.fail_on);
     set_some(&mut config.run.timeout, &args.timeout);
+    set_some(&mut config.run.instructions, &args.instructions);
     set(&mut config.run.on_reset, &args.on_reset);
+    set_list(&mut config.run.script, &args.script);
     set_list(&mut config.trace.categories, &args.trace);
     set_list(&mut config.trace.dump, &args.dump);
     set_list(&mut config.trace.disable, &args.disable);
@@ -215,7 +232,9 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
     let initrds = config.boot.initrd.iter().map(|path| ("--initrd", path.clone()));
     let disks = config.disks.iter().map(|disk| ("--disk", disk.file.clone()));
     for (option, path) in files.into_iter().flatten().chain(initrds).chain(disks) {
-        check_file(option, &path)?;
+        if option != "--bios" || embedded_rom(&path)?.is_none() {
+            check_file(option, &path)?;
+        }
     }
     config.check()?;
     if let Some(address) = &config.trace.gdb {

@@ -2,7 +2,7 @@
 
 use crate::cli::RunArgs;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::session::{Extras, Session};
+use crate::session::Session;
 use crate::summary::{End, Summary};
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
@@ -23,6 +23,8 @@ pub struct Ended {
     pub resets: u64,
     /// Bytes that the guest sent.
     pub output_bytes: u64,
+    /// What its script still waited for.
+    pub stuck_at: Option<String>,
 }
 
 /// `umbra run`.
@@ -42,7 +44,7 @@ pub fn demo() -> Result<ExitStatus, Failure> {
     let rom = &umbra_machine::roms::DEMO;
     let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
     let args = RunArgs::default();
-    let ended = execute(machine, &args, &config)?;
+    let ended = execute(machine, &config)?;
     Ok(report(&args, &config, ended))
 }
 
@@ -50,6 +52,9 @@ pub fn demo() -> Result<ExitStatus, Failure> {
 pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
     logs::start(&config.trace.categories)?;
     let mut builder = MachineBuilder::from_config(config);
+    if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
+        builder = builder.rom(rom.name, rom.image);
+    }
     if args.screen_text {
         builder = builder.screen(Screen::VgaText);
     }
@@ -63,28 +68,27 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
         config.cpu,
         config.clock,
     );
-    execute(machine, args, config)
+    execute(machine, config)
 }
 
-fn execute(machine: Machine, args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
-    let extras = Extras { script: args.script.clone(), no_input: false };
-    let mut session = Session::new(machine, config, &extras)?;
+fn execute(machine: Machine, config: &MachineConfig) -> Result<Ended, Failure> {
+    let mut session = Session::new(machine, config)?;
     let end = match &config.trace.gdb {
         Some(address) => gdb::serve(&mut session, address)?,
         None => session.run(),
     };
     let (wall, resets, output_bytes) = (session.started.elapsed(), session.resets, session.sightings.bytes());
+    let stuck_at = session.script.stuck_at();
     let machine = session.close();
-    Ok(Ended { machine, end, wall, resets, output_bytes })
+    Ok(Ended { machine, end, wall, resets, output_bytes, stuck_at })
 }
 
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
 fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
-    let Ended { mut machine, end, wall, resets, output_bytes } = ended;
-    if args.screen_text {
-        for line in machine.screen_text() {
-            println!("{line}");
-        }
+    let Ended { mut machine, end, wall, resets, output_bytes, stuck_at } = ended;
+    let screen = if args.screen_text { machine.screen_text() } else { Vec::new() };
+    if !args.json {
+        screen.iter().for_each(|line| println!("{line}"));
     }
     if let End::Crashed(vcpu) = end {
         eprint!("\n{}\n", crash::story(&machine, vcpu));
@@ -92,10 +96,15 @@ fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
     if let Some(sentence) = end.sentence() {
         eprintln!("umbra: {sentence}");
     }
+    if let Some(stuck) = &stuck_at {
+        eprintln!("umbra: {stuck}");
+    }
     name_what_is_missing(&machine);
     if args.json {
-        let line = Summary::new(&mut machine, &end, wall, resets, output_bytes).line();
-        if umbra_machine::builder::serial_targets(config).contains(&SerialTarget::Stdio) {
+        let summary = Summary::new(&mut machine, &end, wall, resets, output_bytes);
+        let line = Summary { screen, stuck_at, ..summary }.line();
+        let stdout_is_the_guest_s = config.console == Some(SerialTarget::Stdio);
+        if stdout_is_the_guest_s || umbra_machine::builder::serial_targets(config).contains(&SerialTarget::Stdio) {
             eprintln!("{line}");
         } else {
             println!("{line}");

@@ -1,53 +1,91 @@
-//! `--wait-text` and `--type`: what a person would do at the serial console, done in order.
+//! `--wait-text` and `--type` (`script` in a machine file): what a person would do at the serial console, done in order.
 //!
 //! A text is waited for in what the guest sends after the step before it. Typed text may hold `\n` (Enter), `\t`, `\e`, `\\`
-//! and `\xNN`. Steps run on a thread of their own: sinks may not call back into the machine.
+//! and `\xNN`. The sink only watches and asks the machine to stop; the session types while it stands still. So with the
+//! virtual clock the guest gets its input at the same instruction each time.
 
-use crate::cli::Step;
-use crossbeam::channel::{Receiver, Sender};
-use umbra_machine::{InputHandle, Sink};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use umbra_machine::config::ScriptStep;
+use umbra_machine::{Sink, StopHandle};
 
-/// Starts the steps; gives what has to see the guest's output. `None` if there are no steps.
-pub fn start(steps: &[Step], input: InputHandle) -> Option<Sink> {
-    if steps.is_empty() {
-        return None;
-    }
-    let steps = steps.to_vec();
-    let (tap, output): (Sender<Vec<u8>>, Receiver<Vec<u8>>) = crossbeam::channel::unbounded();
-    std::thread::spawn(move || run(steps, &output, |bytes| input.serial(0, bytes)));
-    Some(Box::new(move |bytes| {
-        // After the last step nobody listens.
-        let _ = tap.send(bytes.to_vec());
-    }))
+/// The steps that are left, and what they have led to.
+#[derive(Debug, Default)]
+struct State {
+    steps: VecDeque<ScriptStep>,
+    /// What the guest has sent since the last step, as far as a match may still begin in it.
+    unread: Vec<u8>,
+    /// What is to be typed now.
+    due: Vec<u8>,
 }
 
-fn run(steps: Vec<Step>, output: &Receiver<Vec<u8>>, mut send: impl FnMut(&[u8])) {
-    let mut unread: Vec<u8> = Vec::new();
-    for step in steps {
-        match step {
-            Step::Type(text) => {
-                let bytes = unescape(&text);
-                tracing::debug!(target: "serial", "types {text:?}");
-                send(&bytes);
-            }
-            Step::Wait(text) => {
-                let wanted = unescape(&text);
-                loop {
-                    if let Some(at) = unread.windows(wanted.len().max(1)).position(|part| part == wanted) {
-                        unread.drain(..at + wanted.len());
-                        tracing::debug!(target: "serial", "has seen {text:?}");
-                        break;
-                    }
-                    // Only the tail can begin a match that is not complete.
-                    let keep = wanted.len().min(unread.len());
-                    unread.drain(..unread.len() - keep);
-                    match output.recv() {
-                        Ok(bytes) => unread.extend(bytes),
-                        Err(_) => return,
-                    }
+impl State {
+    /// Takes steps off the front as long as they can be done.
+    fn advance(&mut self) {
+        while let Some(step) = self.steps.front() {
+            match step {
+                ScriptStep::Type(text) => {
+                    tracing::debug!(target: "serial", "types {text:?}");
+                    self.due.extend(unescape(text));
+                }
+                ScriptStep::Wait(text) => {
+                    let wanted = unescape(text);
+                    let Some(at) = self.unread.windows(wanted.len().max(1)).position(|part| part == wanted) else {
+                        // Only the tail can begin a match that is not complete.
+                        let keep = wanted.len().min(self.unread.len());
+                        self.unread.drain(..self.unread.len() - keep);
+                        return;
+                    };
+                    tracing::debug!(target: "serial", "has seen {text:?}");
+                    self.unread.drain(..at + wanted.len());
                 }
             }
+            self.steps.pop_front();
         }
+        self.unread.clear();
+    }
+}
+
+/// The script of one run. A script without steps does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Arc<Mutex<State>>);
+
+impl Script {
+    /// A script with these steps; those that wait for nothing are due at once.
+    pub fn new(steps: &[ScriptStep]) -> Script {
+        let mut state = State { steps: steps.iter().cloned().collect(), ..State::default() };
+        state.advance();
+        Script(Arc::new(Mutex::new(state)))
+    }
+    /// What has to see the guest's output. It stops the machine when there is something to type.
+    pub fn tap(&self, stop: StopHandle) -> Sink {
+        let script = self.clone();
+        Box::new(move |bytes| {
+            if script.feed(bytes) {
+                stop.stop_from_sink();
+            }
+        })
+    }
+    /// Takes output; tells whether something is to be typed.
+    fn feed(&self, bytes: &[u8]) -> bool {
+        let mut state = self.0.lock();
+        if !state.steps.is_empty() {
+            state.unread.extend(bytes);
+            state.advance();
+        }
+        !state.due.is_empty()
+    }
+    /// What is to be typed now.
+    pub fn take_due(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().due)
+    }
+    /// The step that the guest has not come to, as text.
+    pub fn stuck_at(&self) -> Option<String> {
+        self.0.lock().steps.front().map(|step| match step {
+            ScriptStep::Wait(text) => format!("the guest never sent the text \"{text}\" that its script waits for"),
+            ScriptStep::Type(text) => format!("\"{text}\" was never typed"),
+        })
     }
 }
 
@@ -99,22 +137,31 @@ mod tests {
 
     #[test]
     fn waits_and_types_in_order() {
-        let (tap, output) = crossbeam::channel::unbounded();
-        for part in ["log", "in: ", "root\r\n# ls\r\n#", " "] {
-            tap.send(part.as_bytes().to_vec()).unwrap();
-        }
-        drop(tap);
-        let mut sent = Vec::new();
         let steps = [
-            Step::Wait("login:".to_owned()),
-            Step::Type("root\\n".to_owned()),
-            Step::Wait("# ".to_owned()),
-            Step::Wait("# ".to_owned()),
-            Step::Type("exit\\n".to_owned()),
-            Step::Wait("never".to_owned()),
-            Step::Type("x".to_owned()),
+            ScriptStep::Wait("login:".to_owned()),
+            ScriptStep::Type("root\\n".to_owned()),
+            ScriptStep::Wait("# ".to_owned()),
+            ScriptStep::Wait("# ".to_owned()),
+            ScriptStep::Type("exit\\n".to_owned()),
+            ScriptStep::Wait("never".to_owned()),
+            ScriptStep::Type("x".to_owned()),
         ];
-        run(steps.to_vec(), &output, |bytes| sent.push(bytes.to_vec()));
-        assert_eq!(sent, [b"root\r".to_vec(), b"exit\r".to_vec()]);
+        let script = Script::new(&steps);
+        let mut sent = Vec::new();
+        for part in ["log", "in: ", "root\r\n# ls\r\n#", " "] {
+            if script.feed(part.as_bytes()) {
+                sent.push((part, script.take_due()));
+            }
+        }
+        assert_eq!(sent, [("in: ", b"root\r".to_vec()), (" ", b"exit\r".to_vec())]);
+        assert!(script.stuck_at().unwrap().contains("\"never\""));
+    }
+
+    #[test]
+    fn what_waits_for_nothing_is_due_at_once() {
+        let script = Script::new(&[ScriptStep::Type("a".to_owned()), ScriptStep::Type("\\n".to_owned())]);
+        assert_eq!((script.take_due(), script.stuck_at()), (b"a\r".to_vec(), None));
+        assert!(!script.feed(b"anything"));
+        assert!(Script::default().take_due().is_empty());
     }
 }

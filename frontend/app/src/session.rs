@@ -6,14 +6,16 @@
 use crate::console::{self, After};
 use crate::exit_status::Failure;
 use crate::output::{Output, Seen, Sightings, Watch};
+use crate::script::Script;
 use crate::summary::End;
 use crate::until::Matcher;
-use crate::{host, input, script};
+use crate::{host, input};
 use crossbeam::channel::{Receiver, Sender};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use umbra_machine::config::{MachineConfig, OnReset, SerialTarget};
 use umbra_machine::{Machine, RunEnd, RunLimits, StopHandle, WhenAsleep};
@@ -80,6 +82,8 @@ pub struct Session {
     pub sightings: Sightings,
     /// Resets by the guest.
     pub resets: u64,
+    /// What is typed for a person, and when.
+    pub script: Script,
     /// Power-on, by the host's clock.
     pub started: Instant,
     events: Receiver<Event>,
@@ -89,37 +93,25 @@ pub struct Session {
     terminal: Option<host::terminal::RawTerminal>,
 }
 
-/// What a run may do beside running.
-#[derive(Clone, Debug, Default)]
-pub struct Extras {
-    /// `--wait-text` and `--type`.
-    pub script: Vec<crate::cli::Step>,
-    /// Standard input is left alone.
-    pub no_input: bool,
-}
-
 impl Session {
     /// Connects a machine's streams as its configuration says.
-    pub fn new(machine: Machine, config: &MachineConfig, extras: &Extras) -> Result<Session, Failure> {
+    pub fn new(machine: Machine, config: &MachineConfig) -> Result<Session, Failure> {
         let stop = machine.stop_handle();
         let (events_to, events) = crossbeam::channel::unbounded();
         let sightings = Sightings::default();
         let mut outputs = Vec::new();
         let mut uses_stdin = false;
-        let mut can_wake = !extras.script.is_empty();
-        let mut tap = script::start(&extras.script, machine.input());
+        let mut can_wake = false;
+        let script = Script::new(&config.run.script);
         for (port, target) in umbra_machine::builder::serial_targets(config).into_iter().enumerate() {
             tracing::debug!(target: "serial", "COM{} is {target}", port + 1);
             let name = format!("--serial {target}");
             let to: Box<dyn Write + Send> = match target {
                 SerialTarget::Stdio => {
-                    uses_stdin = !extras.no_input;
+                    uses_stdin = true;
                     Box::new(std::io::stdout())
                 }
-                SerialTarget::File(path) => Box::new(
-                    File::create(&path)
-                        .map_err(|error| Failure::input(format!("{name}: {error}; try a path that can be written")))?,
-                ),
+                SerialTarget::File(path) => Box::new(create("--serial", &path)?),
                 SerialTarget::Pty => {
                     let (file, path) = host::pty::open()
                         .map_err(|error| Failure::host(format!("{name}: {error}; try --serial stdio")))?;
@@ -131,16 +123,24 @@ impl Session {
                     can_wake = true;
                     Box::new(file)
                 }
+                SerialTarget::None if port == 0 && !config.run.script.is_empty() => Box::new(std::io::sink()),
                 SerialTarget::None => continue,
             };
-            let watch = Watch { tap: if port == 0 { tap.take() } else { None }, ..watch(config)? };
+            let watch = Watch { tap: (port == 0).then(|| script.tap(stop.clone())), ..watch(config)? };
             let (output, sink) = Output::new(to, watch, sightings.clone(), stop.clone());
             machine.connect_serial(port, sink);
             outputs.push(output);
         }
-        let (output, sink) = Output::new(Box::new(std::io::stdout()), watch(config)?, sightings.clone(), stop.clone());
-        machine.connect_console(sink);
-        outputs.push(output);
+        let console: Option<Box<dyn Write + Send>> = match &config.console {
+            None | Some(SerialTarget::Stdio) => Some(Box::new(std::io::stdout())),
+            Some(SerialTarget::File(path)) => Some(Box::new(create("--console", path)?)),
+            Some(SerialTarget::Pty | SerialTarget::None) => None,
+        };
+        if let Some(to) = console {
+            let (output, sink) = Output::new(to, watch(config)?, sightings.clone(), stop.clone());
+            machine.connect_console(sink);
+            outputs.push(output);
+        }
         let terminal = if uses_stdin { host::terminal::RawTerminal::enter() } else { None };
         if uses_stdin {
             input::from_terminal(machine.input(), events_to.clone(), stop.clone());
@@ -150,6 +150,7 @@ impl Session {
         let limits = RunLimits {
             deadline: config.run.timeout.and_then(|span| started.checked_add(span.0)),
             until: None,
+            instructions: config.run.instructions,
             when_asleep: if can_wake { WhenAsleep::Wait } else { WhenAsleep::End },
         };
         Ok(Session {
@@ -160,6 +161,7 @@ impl Session {
             gdb: GdbInbox::default(),
             sightings,
             resets: 0,
+            script,
             started,
             events,
             outputs,
@@ -198,6 +200,10 @@ impl Session {
                 }
                 continue;
             }
+            let typed = self.script.take_due();
+            if !typed.is_empty() {
+                self.machine.input().serial(0, &typed);
+            }
             let end = self.machine.run(self.limits);
             tracing::debug!(target: "run", "stopped: {end:?} after {} instructions", self.machine.retired());
             if let Some(pause) = self.judge(end) {
@@ -229,6 +235,7 @@ impl Session {
             RunEnd::GuestExit(status) => End::GuestExit(status),
             RunEnd::Crashed(vcpu) => End::Crashed(vcpu),
             RunEnd::TimedOut => End::TimedOut,
+            RunEnd::InstructionLimit => End::InstructionLimit(self.machine.retired()),
             RunEnd::Asleep => End::Asleep,
         };
         // What the guest wrote before it ended counts first.
@@ -285,6 +292,12 @@ impl Session {
         drop(self.terminal.take());
         self.machine
     }
+}
+
+fn create(option: &str, path: &Path) -> Result<File, Failure> {
+    let problem =
+        |error| Failure::input(format!("{option} {}: {error}; try a path that can be written", path.display()));
+    File::create(path).map_err(problem)
 }
 
 fn watch(config: &MachineConfig) -> Result<Watch, Failure> {

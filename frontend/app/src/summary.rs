@@ -26,6 +26,8 @@ pub enum End {
     Reset,
     /// `--timeout` passed.
     TimedOut,
+    /// `--instructions` were retired; how many.
+    InstructionLimit(u64),
     /// Every vCPU sleeps and nothing can wake one.
     Asleep,
     /// Our output goes nowhere any more.
@@ -43,7 +45,7 @@ impl End {
             End::GuestExit(status) => ExitStatus(*status),
             End::Crashed(_) => ExitStatus::CRASH,
             End::Reset => ExitStatus::RESET,
-            End::TimedOut | End::Asleep => ExitStatus::TIMED_OUT,
+            End::TimedOut | End::InstructionLimit(_) | End::Asleep => ExitStatus::TIMED_OUT,
             End::OutputLost | End::ResetFailed(_) => ExitStatus::HOST,
         }
     }
@@ -55,6 +57,7 @@ impl End {
             End::Crashed(vcpu) => format!("the guest crashed (triple fault on vCPU {vcpu}); its story is above"),
             End::Reset => "the guest reset the machine; try --on-reset reboot to let it".to_owned(),
             End::TimedOut => "timed out; try a longer --timeout".to_owned(),
+            End::InstructionLimit(count) => format!("stopped after {count} instructions; try a larger --instructions"),
             End::Asleep => {
                 "the guest sleeps and nothing can wake it (HLT with interrupts off); try a guest that powers off"
                     .to_owned()
@@ -75,6 +78,7 @@ impl End {
             End::Crashed(_) => "crashed",
             End::Reset => "reset",
             End::TimedOut => "timed-out",
+            End::InstructionLimit(_) => "instruction-limit",
             End::Asleep => "asleep",
             End::OutputLost => "output-lost",
             End::ResetFailed(_) => "reset-failed",
@@ -99,6 +103,18 @@ pub struct Summary {
     pub resets: u64,
     /// Bytes that the guest sent on serial ports and the console port.
     pub output_bytes: u64,
+    /// The last POST code (port 80h).
+    pub post_code: u8,
+    /// The last value of the report port (`--post-port`), if the guest wrote one.
+    pub report: Option<u8>,
+    /// Where the first processor stands: CS:RIP, hexadecimal.
+    pub stands_at: String,
+    /// What the script still waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stuck_at: Option<String>,
+    /// The text screen (`--screen-text`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub screen: Vec<String>,
     /// The hash of the final state, hexadecimal.
     pub state_hash: String,
     /// Frames of guest RAM that the host holds.
@@ -139,6 +155,14 @@ impl Summary {
             insns += counters.lifted_insns;
         }
         let unclaimed = unclaimed(machine);
+        let stands_at = machine
+            .vcpus()
+            .first()
+            .map_or_else(String::new, |vcpu| format!("{:x}:{:x}", vcpu.state.seg[1].selector, vcpu.state.rip));
+        let (post_code, report) = {
+            let mut board = machine.board();
+            (board.chips_mut().debug_ports().post_code(), board.report())
+        };
         Summary {
             status: end.status().0,
             end: end.name(),
@@ -147,6 +171,11 @@ impl Summary {
             retired: machine.retired(),
             resets,
             output_bytes,
+            post_code,
+            report,
+            stands_at,
+            stuck_at: None,
+            screen: Vec::new(),
             state_hash,
             touched_frames,
             interrupts,
@@ -183,7 +212,7 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             (End::PoweredOff, 0), (End::Until, 0), (End::Ended, 0), (End::GuestExit(0x21), 0x21), (End::Crashed(0), 100),
-            (End::FailOn, 102), (End::Reset, 104), (End::TimedOut, 124), (End::Asleep, 124), (End::OutputLost, 4),
+            (End::FailOn, 102), (End::Reset, 104), (End::TimedOut, 124), (End::InstructionLimit(7), 124), (End::Asleep, 124), (End::OutputLost, 4),
         ];
         for (end, status) in cases {
             assert_eq!(end.status().0, status, "{end:?}");
