@@ -119,7 +119,7 @@ impl VcpuMmu {
                 report.entries += 1;
                 let read = entry.read != page || word & right(view, Access::Read) != 0;
                 let write = entry.write != page || word & right(view, Access::Write) != 0 && word & SLOW == 0;
-                self.audit_target(set, word, (page, entry.addend, entry.phys), read && write, &mut report);
+                self.audit_target(set, word, (page, entry.host, entry.phys), read && write, &mut report);
             }
         }
         for view in [View::User, View::Supervisor] {
@@ -128,7 +128,7 @@ impl VcpuMmu {
                 let word = set.probe_quietly(entry.tag);
                 report.entries += 1;
                 let allowed = word & right(view, Access::Fetch) != 0;
-                self.audit_target(set, word, (entry.tag, entry.addend, entry.phys), allowed, &mut report);
+                self.audit_target(set, word, (entry.tag, entry.host, entry.phys), allowed, &mut report);
             }
         }
         report
@@ -137,11 +137,10 @@ impl VcpuMmu {
         &self,
         set: &TlbSet,
         word: u64,
-        (linear, addend, phys): (u64, u64, u64),
+        (linear, host, phys): (u64, u64, u64),
         allowed: bool,
         report: &mut AuditReport,
     ) {
-        let host = addend.wrapping_add(linear);
         let owner = self.shared.pool.frame_of(HostPtr::from_bits(host)).map(|frame| self.shared.pool.owner(frame));
         if !allowed || word & SPECIAL != 0 || word & ADDRESS != host || owner != Some(PhysPage(phys)) {
             let mode = set.root.key.rules.mode;

@@ -340,6 +340,10 @@ impl RamRun<'_> {
     pub fn len(&self) -> usize {
         4096 - self.offset
     }
+    /// The host address of the first byte, for emitted code: good until the vCPU's next boundary.
+    pub fn address(&self) -> u64 {
+        self.at.bits()
+    }
     /// How many whole elements of `width` bytes lie within the page in this direction.
     pub fn elements(&self, width: usize, direction: Direction) -> usize {
         match direction {

@@ -67,7 +67,7 @@ impl<E: Slot> Tlb<E> {
         let mut index = usize::from(bits);
         loop {
             if self.slots.get(index).page() >> 12 & 511 == u64::from(bits) {
-                self.slots.set(index, E::EMPTY);
+                self.slots.set(index, E::empty(index));
             }
             index += 512;
             if index >= self.slots.len() {

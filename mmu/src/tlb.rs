@@ -1,13 +1,13 @@
 //! The software TLB: what emitted code and the interpreter look at on every access.
 //!
 //! ```text
-//! DataEntry   read tag · write tag · addend (host pointer − linear) · guest-physical page      32 bytes
-//! FetchEntry  tag      · addend    · guest-physical page · spare                                32 bytes
+//! DataEntry   read tag · write tag · host address of the page · guest-physical page      32 bytes
+//! FetchEntry  tag      · host address of the page · guest-physical page · identity       32 bytes
 //! index = (linear >> 12) & (entries − 1); as a byte offset: (linear >> 7) & mask
 //! ```
-//! A tag is the linear address of a page, or has its low bit set and matches nothing. An access of n bytes hits when
-//! (linear + n − 1) with its low 12 bits cleared equals the tag at the index of `linear`: a straddling access asks the slot of
-//! its first page for its second, which cannot be there, since neighbours never share a slot.
+//! A tag is the linear address of a page, or has its low bit set and matches nothing ([`no_tag`]). An access of n bytes
+//! hits when linear XOR tag, which is then its offset in the page, is at most 4096 − n: one comparison for the page and for
+//! an access that runs over its end.
 #![allow(
     unsafe_code,
     reason = "one check and one access: 1–2 ns, where a checked path through slices costs twice that"
@@ -21,6 +21,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A tag that no linear address has.
 pub const NO_TAG: u64 = 1;
 
+/// What the slot of `linear` holds where there is no tag: its XOR with an address that has this slot is at least 4096,
+/// since bit 12, the lowest of the slot's index, differs.
+#[inline(always)]
+pub const fn no_tag(linear: u64) -> u64 {
+    !linear & 0x1000 | NO_TAG
+}
+
+/// [`FetchEntry::id`] of no entry.
+pub const NO_ID: u64 = u64::MAX;
+
+/// The identity of a translation for fetches: 36 bits of the linear page number, 28 of the guest-physical one. Code that was
+/// made for the one behind the other may be entered while the entry of its linear page has this identity.
+#[inline(always)]
+pub const fn fetch_id(linear: u64, page: PhysPage) -> u64 {
+    linear >> 12 << 28 | page.0 & 0xfff_ffff
+}
+
 /// A TLB entry for data.
 #[derive(Copy, Clone, Debug)]
 #[repr(C)]
@@ -29,8 +46,8 @@ pub struct DataEntry {
     pub read: u64,
     /// Linear address of the page, if writes hit.
     pub write: u64,
-    /// Host address minus linear address, wrapping.
-    pub addend: u64,
+    /// Host address of the page.
+    pub host: u64,
     /// The guest-physical page number.
     pub phys: u64,
 }
@@ -41,12 +58,12 @@ pub struct DataEntry {
 pub struct FetchEntry {
     /// Linear address of the page, if fetches hit.
     pub tag: u64,
-    /// Host address minus linear address, wrapping.
-    pub addend: u64,
+    /// Host address of the page.
+    pub host: u64,
     /// The guest-physical page number.
     pub phys: u64,
-    /// Keeps the entry at 32 bytes.
-    pub spare: u64,
+    /// [`fetch_id`] of both, or [`NO_ID`].
+    pub id: u64,
 }
 
 /// One cached pointer to a monitor leaf table of 512 entries.
@@ -66,27 +83,35 @@ pub(crate) const NO_LEAF: LeafEntry = LeafEntry { tag: !0, table: std::ptr::null
 
 /// A slot type of [`Array`].
 pub(crate) trait Slot: Copy {
-    const EMPTY: Self;
+    /// The empty slot at an index.
+    fn empty(index: usize) -> Self;
     /// The page whose entry this is, or something with the low bit set.
     fn page(&self) -> u64;
 }
 
 impl Slot for DataEntry {
-    const EMPTY: DataEntry = DataEntry { read: NO_TAG, write: NO_TAG, addend: 0, phys: 0 };
+    fn empty(index: usize) -> DataEntry {
+        let tag = no_tag((index as u64) << 12);
+        DataEntry { read: tag, write: tag, host: 0, phys: 0 }
+    }
     fn page(&self) -> u64 {
-        if self.read == NO_TAG { self.write } else { self.read }
+        if self.read & NO_TAG != 0 { self.write } else { self.read }
     }
 }
 
 impl Slot for FetchEntry {
-    const EMPTY: FetchEntry = FetchEntry { tag: NO_TAG, addend: 0, phys: 0, spare: 0 };
+    fn empty(index: usize) -> FetchEntry {
+        FetchEntry { tag: no_tag((index as u64) << 12), host: 0, phys: 0, id: NO_ID }
+    }
     fn page(&self) -> u64 {
         self.tag
     }
 }
 
 impl Slot for LeafEntry {
-    const EMPTY: LeafEntry = NO_LEAF;
+    fn empty(_: usize) -> LeafEntry {
+        NO_LEAF
+    }
     fn page(&self) -> u64 {
         self.tag
     }
@@ -106,7 +131,7 @@ unsafe impl<E: Slot> Send for Array<E> {}
 impl<E: Slot> Array<E> {
     /// `length` empty slots (a power of two).
     pub(crate) fn new(length: usize) -> Array<E> {
-        let slots = vec![E::EMPTY; length.next_power_of_two()].into_boxed_slice();
+        let slots: Box<[E]> = (0..length.next_power_of_two()).map(E::empty).collect();
         let length = slots.len();
         // A box is never null.
         let start = NonNull::new(Box::into_raw(slots).cast::<E>()).unwrap_or(NonNull::dangling());
@@ -132,7 +157,7 @@ impl<E: Slot> Array<E> {
     }
     /// Empties every slot.
     pub(crate) fn clear(&self) {
-        (0..self.length).for_each(|index| self.set(index, E::EMPTY));
+        (0..self.length).for_each(|index| self.set(index, E::empty(index)));
     }
 }
 
@@ -181,40 +206,36 @@ impl HotTlbs {
         // SAFETY: as above.
         unsafe { &*self.fetch.byte_add((linear >> 7 & self.fetch_mask) as usize) }
     }
+    /// The host address of `bytes` at `linear`, if the tag is theirs.
     #[inline(always)]
-    fn last_page(linear: u64, bytes: usize) -> u64 {
-        linear.wrapping_add(bytes as u64 - 1) & !0xfff
+    fn hit(tag: u64, host: u64, linear: u64, bytes: usize) -> Option<HostPtr> {
+        let offset = linear ^ tag;
+        (offset <= 4096 - bytes as u64).then(|| HostPtr::from_bits(host.wrapping_add(offset)))
     }
     /// Reads, on a hit.
     #[inline(always)]
     pub fn load<T: Word>(&self, linear: u64) -> Option<T> {
         let entry = self.data_entry(linear);
-        if entry.read != Self::last_page(linear, T::BYTES) {
-            return None;
-        }
-        // SAFETY: a matching tag means that addend + linear lies in a frame, and the access in its page.
-        Some(unsafe { T::raw_load(HostPtr::from_bits(entry.addend.wrapping_add(linear)).0) })
+        let at = Self::hit(entry.read, entry.host, linear, T::BYTES)?;
+        // SAFETY: a matching tag means that the page at `host` is a frame, and the access lies in it.
+        Some(unsafe { T::raw_load(at.0) })
     }
     /// Writes, on a hit.
     #[inline(always)]
     pub fn store<T: Word>(&self, linear: u64, value: T) -> bool {
         let entry = self.data_entry(linear);
-        if entry.write != Self::last_page(linear, T::BYTES) {
-            return false;
-        }
+        let Some(at) = Self::hit(entry.write, entry.host, linear, T::BYTES) else { return false };
         // SAFETY: as above.
-        unsafe { T::raw_store(HostPtr::from_bits(entry.addend.wrapping_add(linear)).0, value) };
+        unsafe { T::raw_store(at.0, value) };
         true
     }
     /// The word for read-modify-write, on a hit of both rights.
     #[inline(always)]
     pub fn write_slot<T: Word>(&self, linear: u64) -> Option<RamSlot<'_, T>> {
         let entry = self.data_entry(linear);
-        if entry.write != Self::last_page(linear, T::BYTES) {
-            return None;
-        }
+        let at = Self::hit(entry.write, entry.host, linear, T::BYTES)?;
         // SAFETY: as above.
-        Some(unsafe { RamSlot::new(HostPtr::from_bits(entry.addend.wrapping_add(linear))) })
+        Some(unsafe { RamSlot::new(at) })
     }
     /// The guest-physical page, on a fetch hit.
     #[inline(always)]
@@ -226,21 +247,17 @@ impl HotTlbs {
     #[inline(always)]
     pub fn read_run(&self, linear: u64) -> Option<RamRun<'_>> {
         let entry = self.data_entry(linear);
-        if entry.read != linear & !0xfff {
-            return None;
-        }
+        let at = Self::hit(entry.read, entry.host, linear, 1)?;
         // SAFETY: as above.
-        Some(unsafe { RamRun::new(HostPtr::from_bits(entry.addend.wrapping_add(linear)), linear as usize & 0xfff) })
+        Some(unsafe { RamRun::new(at, linear as usize & 0xfff) })
     }
     /// The rest of the page, on a write hit.
     #[inline(always)]
     pub fn write_run(&self, linear: u64) -> Option<RamRun<'_>> {
         let entry = self.data_entry(linear);
-        if entry.write != linear & !0xfff {
-            return None;
-        }
+        let at = Self::hit(entry.write, entry.host, linear, 1)?;
         // SAFETY: as above.
-        Some(unsafe { RamRun::new(HostPtr::from_bits(entry.addend.wrapping_add(linear)), linear as usize & 0xfff) })
+        Some(unsafe { RamRun::new(at, linear as usize & 0xfff) })
     }
 }
 
@@ -261,10 +278,10 @@ mod tests {
     #[test]
     fn layout() {
         assert_eq!((size_of::<DataEntry>(), size_of::<FetchEntry>(), size_of::<LeafEntry>()), (32, 32, 16));
-        let data = [offset_of!(DataEntry, read), offset_of!(DataEntry, write), offset_of!(DataEntry, addend)];
+        let data = [offset_of!(DataEntry, read), offset_of!(DataEntry, write), offset_of!(DataEntry, host)];
         assert_eq!((data, offset_of!(DataEntry, phys)), ([0, 8, 16], 24));
-        let fetch = [offset_of!(FetchEntry, tag), offset_of!(FetchEntry, addend), offset_of!(FetchEntry, phys)];
-        assert_eq!(fetch, [0, 8, 16]);
+        let fetch = [offset_of!(FetchEntry, tag), offset_of!(FetchEntry, host), offset_of!(FetchEntry, phys)];
+        assert_eq!((fetch, offset_of!(FetchEntry, id)), ([0, 8, 16], 24));
         let hot = [
             offset_of!(HotTlbs, data),
             offset_of!(HotTlbs, data_mask),

@@ -17,7 +17,7 @@ use crate::pte::rule;
 use crate::ram::{HostPtr, RamRun, RamSlot, Word};
 use crate::regs::PagingRegs;
 use crate::sets::{Caught, TlbSet};
-use crate::tlb::{DataEntry, FetchEntry, HotTlbs, NO_TAG};
+use crate::tlb::{DataEntry, FetchEntry, HotTlbs, NO_TAG, fetch_id, no_tag};
 use crate::watch::grains;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -209,17 +209,16 @@ impl VcpuMmu {
         let pool = &self.shared.pool;
         let page = pool.frame_of(HostPtr::from_bits(host)).map_or(PhysPage(0), |frame| pool.owner(frame));
         let tag = linear.page_base().0;
-        let addend = host.wrapping_sub(tag);
         let set = &mut self.sets[self.current];
         let crowded = if access == Access::Fetch {
-            set.fetch(view).fill(FetchEntry { tag, addend, phys: page.0, spare: 0 })
+            set.fetch(view).fill(FetchEntry { tag, host, phys: page.0, id: fetch_id(tag, page) })
         } else if self.slow_pages.contains(&tag) {
             false
         } else {
-            let read = if word & right(view, Access::Read) != 0 { tag } else { NO_TAG };
+            let read = if word & right(view, Access::Read) != 0 { tag } else { no_tag(tag) };
             let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
-            let write = if writable { tag } else { NO_TAG };
-            set.data(view).fill(DataEntry { read, write, addend, phys: page.0 })
+            let write = if writable { tag } else { no_tag(tag) };
+            set.data(view).fill(DataEntry { read, write, host, phys: page.0 })
         };
         let place = Place {
             phys: GuestPhys(page.0 << 12 | linear.page_offset()),
