@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use umbra_cpu::Vcpu;
 use umbra_cpu::bus::OpenBus;
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::{Seg, Segment, slots};
 use umbra_mmu::addr::GuestPhys;
@@ -46,6 +47,9 @@ fn main() {
         state.set_gpr(slots::RSP, 0x8000);
         state.set_gpr(slots::RCX, 0xffff_ffff);
         cpu.set_state(state);
+        if std::env::args().nth(1).as_deref() == Some("jit") {
+            cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).expect("a code cache")));
+        }
         let start = cpu_seconds();
         let exit = cpu.run_until_fault(300_000_000);
         let seconds = cpu_seconds() - start;

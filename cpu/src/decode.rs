@@ -69,6 +69,7 @@ pub struct Insn {
     has_67: bool,
     bitness: u32,
     x87_opcode: u16,
+    bytes: [u8; MAX_LENGTH],
 }
 
 /// Why bytes are not an instruction.
@@ -103,7 +104,9 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeErro
     }
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
     let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
-    Ok(Insn { raw, has_67, bitness, x87_opcode })
+    let mut bytes = [0; MAX_LENGTH];
+    bytes[..raw.len()].copy_from_slice(&given[..raw.len()]);
+    Ok(Insn { raw, has_67, bitness, x87_opcode, bytes })
 }
 
 /// Whether more bytes are needed to know the instruction.
@@ -156,6 +159,10 @@ fn seg_of(register: Register) -> Seg {
 }
 
 impl Insn {
+    /// The instruction's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.raw.len()]
+    }
     /// The mnemonic.
     pub fn mnemonic(&self) -> Mnemonic {
         self.raw.mnemonic()

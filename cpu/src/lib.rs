@@ -12,6 +12,11 @@ pub mod cache;
 pub mod counters;
 pub mod debug;
 pub mod decode;
+#[cfg(all(target_arch = "x86_64", not(portable)))]
+pub mod emit;
+#[cfg(not(all(target_arch = "x86_64", not(portable))))]
+#[path = "emit/absent.rs"]
+pub mod emit;
 pub mod exec;
 pub mod exit;
 pub mod fault;

@@ -4,6 +4,7 @@ use crate::bus::{Bus, Retired};
 use crate::cache::BlockCache;
 use crate::counters::CpuCounters;
 use crate::debug::{self, BreakKind, Debugger, Trail};
+use crate::emit::{Frame, Jit};
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
@@ -16,6 +17,9 @@ use umbra_mmu::attention::Attention;
 use umbra_mmu::fault::{Access, View};
 use umbra_mmu::memory::GuestMemory;
 use umbra_mmu::{PagingRegs, VcpuMmu};
+
+/// What [`Link::hot`] is unless somebody wants every block emitted.
+const HOT: u32 = 12;
 
 /// A virtual processor.
 #[repr(C)]
@@ -44,6 +48,14 @@ pub struct Link {
     pub model: Arc<CpuModel>,
     /// Lifted blocks.
     pub cache: BlockCache,
+    /// Emitted code, if the JIT is on.
+    pub jit: Option<Box<Jit>>,
+    /// Runs of a block by the interpreter before it is emitted.
+    pub hot: u32,
+    /// What emitted code reads and writes.
+    pub frame: Frame,
+    /// A panic on its way through emitted code.
+    pub panic: Option<Box<dyn std::any::Any + Send>>,
     /// The block must be left after the current instruction (a device was accessed, code was written).
     pub leave: bool,
     /// DR7 enables a breakpoint on data.
@@ -89,6 +101,10 @@ impl Vcpu {
                 mode,
                 model,
                 cache: BlockCache::default(),
+                jit: None,
+                hot: HOT,
+                frame: Frame::default(),
+                panic: None,
                 leave: false,
                 data_breakpoints: false,
                 loaded: 0,

@@ -61,6 +61,10 @@ pub struct Block {
     pub second: Option<PhysPage>,
     /// Successors: taken, not taken.
     chains: [Cell<Option<BlockRef>>; 2],
+    /// How often the interpreter has run it.
+    pub heat: Cell<u32>,
+    /// Its emitted code, in the JIT's own terms; 0: none.
+    pub code: Cell<u64>,
     /// Who chained to this block: (block, its generation, slot).
     incoming: RefCell<Vec<(u32, u32, u8)>>,
     id: u32,
@@ -139,6 +143,8 @@ pub struct BlockCache {
     dropped: Vec<Box<Block>>,
     steps: usize,
     generation: u32,
+    /// Keys of dropped blocks that had emitted code.
+    dropped_code: Vec<BlockKey>,
     /// The helpers that steps call by number.
     helpers: Vec<&'static Helper>,
 }
@@ -158,6 +164,7 @@ impl Default for BlockCache {
             dropped: Vec::new(),
             steps: 0,
             generation: 0,
+            dropped_code: Vec::new(),
             helpers: Vec::new(),
         }
     }
@@ -207,6 +214,8 @@ impl BlockCache {
             offsets,
             second,
             chains: [const { Cell::new(None) }; 2],
+            heat: Cell::new(0),
+            code: Cell::new(0),
             incoming: RefCell::default(),
             id,
             generation: self.generation,
@@ -264,6 +273,9 @@ impl BlockCache {
     fn drop_block(&mut self, id: u32) {
         let Some(block) = self.slab[id as usize].take() else { return };
         self.steps -= block.steps.len();
+        if block.code.get() != 0 {
+            self.dropped_code.push(block.key);
+        }
         self.map.remove(&block.key);
         let entry = &mut self.front[front_index(block.key.linear)];
         if entry.block.is_some_and(|b| b.0 == NonNull::from(&*block)) {
@@ -298,6 +310,11 @@ impl BlockCache {
     /// Frees dropped blocks. Only for the dispatcher, when it holds no [`BlockRef`].
     pub fn sweep(&mut self) {
         self.dropped.clear();
+    }
+
+    /// The keys of blocks with emitted code that were dropped since the last call.
+    pub fn take_dropped_code(&mut self) -> Vec<BlockKey> {
+        std::mem::take(&mut self.dropped_code)
     }
 
     /// The number under which steps call a helper.

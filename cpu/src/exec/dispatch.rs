@@ -1,6 +1,7 @@
 //! The run loop of one vCPU: finds or lifts blocks, chains them, counts instructions, serves events at boundaries.
 
 use crate::cache::{Alone, BlockKey, BlockRef, Leave};
+use crate::emit::Next;
 use crate::exit::{Activity, Exit};
 use crate::fault::Fault;
 use crate::lift::block::lift_block;
@@ -104,6 +105,16 @@ impl Vcpu {
         let mut at_first = true;
         loop {
             let b = block.get();
+            if self.link.jit.is_some() && b.code.get() != 0 && !self.link.debugger.active() {
+                match self.run_emitted(b, end)? {
+                    Next::Leave => return Ok(()),
+                    Next::Block(next) => {
+                        block = next;
+                        continue;
+                    }
+                    Next::Interpret => {}
+                }
+            }
             // The first block's breakpoint was looked at by `serve_events`.
             if self.link.debugger.active() && !std::mem::take(&mut at_first) && self.link.debugger.covers(b.key.linear)
             {
@@ -121,6 +132,9 @@ impl Vcpu {
                     }
                 }
                 return Ok(());
+            }
+            if self.link.jit.is_some() && !self.link.debugger.active() && self.warm(block) {
+                continue;
             }
             let leave = self.run_one(block)?;
             let side = match leave {
@@ -194,7 +208,7 @@ impl Vcpu {
 
     /// The block at RIP, lifted if need be.
     #[inline]
-    fn find_block(&mut self, alone: Alone) -> Result<BlockRef, Fault> {
+    pub(crate) fn find_block(&mut self, alone: Alone) -> Result<BlockRef, Fault> {
         let linear = self.linear_rip();
         let page = match self.link.mmu.fetch_page(linear) {
             Some(page) => page,

@@ -25,7 +25,7 @@ use crate::vcpu::Vcpu;
 pub use branch::{check_target, condition};
 pub use dispatch::RawFault;
 pub(crate) use memory::fault;
-pub use select::steps_of;
+pub use select::{step, steps_of};
 pub use shift::sign_zero_parity;
 pub(crate) use vector::{register_args, run_step};
 

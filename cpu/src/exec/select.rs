@@ -377,7 +377,8 @@ pub fn steps_of(uops: &[Uop], start: u64, cache: &mut BlockCache) -> Box<[Step]>
     uops.iter().map(|uop| step(uop, start, cache)).collect()
 }
 
-fn step(uop: &Uop, start: u64, cache: &mut BlockCache) -> Step {
+/// The step of one uop of a block at `start`.
+pub fn step(uop: &Uop, start: u64, cache: &mut BlockCache) -> Step {
     let mut step = Step {
         run: handler(uop),
         dst: uop.dst,

@@ -171,7 +171,7 @@ fn is_shift(op: Op) -> bool {
 }
 
 /// Fuses compare-and-branch pairs.
-fn optimise(uops: &mut Vec<Uop>) {
+pub fn optimise(uops: &mut Vec<Uop>) {
     let [.., compare, jump] = uops.as_slice() else { return };
     let op = match (compare.op, jump.op) {
         (Op::Cmp, Op::Jcc) => Op::CmpJcc,

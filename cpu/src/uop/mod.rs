@@ -4,6 +4,7 @@
 //! instruction form. Everything rare, big or privileged is a [`Op::Call`] of a helper.
 
 pub mod list;
+pub mod native;
 pub mod print;
 pub mod verify;
 
@@ -12,6 +13,7 @@ use crate::helpers::Helper;
 use crate::state::Seg;
 use crate::state::slots::ZERO;
 pub use list::Op;
+pub use native::Native;
 
 /// The width of an integer operand.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +145,8 @@ pub struct Uop {
     pub helper: Option<&'static Helper>,
     /// The same as a step of the interpreter, where there is one ([`Op::VCall`]).
     pub direct: Option<Handler>,
+    /// The whole vector instruction, for a host that has it: on its [`Op::VLoad`], [`Op::VCall`] and [`Op::VStore`].
+    pub native: Option<Native>,
 }
 
 /// Whether a uop has to leave the status flags behind.
@@ -175,6 +179,7 @@ impl Uop {
             next_rip: 0,
             helper: None,
             direct: None,
+            native: None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod cache;
 mod general;
 mod mmx;
 mod moves;
+mod native;
 mod sse;
 mod table;
 mod vex;
@@ -22,6 +23,15 @@ use crate::vector::Direct;
 
 /// Lifts the family's instructions.
 pub fn lift(l: &mut Lifter<'_>) -> Lifted {
+    let first = l.uops.len();
+    let lifted = by_encoding(l);
+    if lifted == Lifted::Yes {
+        native::attach(l, first);
+    }
+    lifted
+}
+
+fn by_encoding(l: &mut Lifter<'_>) -> Lifted {
     if l.insn.is_vex() {
         return vex::lift(l);
     }

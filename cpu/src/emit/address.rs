@@ -1,0 +1,390 @@
+//! Accesses to guest memory: a TLB hit in line, everything else behind the block.
+//!
+//! ```text
+//! lea   r13, [address]            linear
+//! rorx  r14, r13, 7
+//! and   r14d, [data mask]
+//! add   r14, [data TLB]           the entry
+//! xor   r13, [r14 + tag]          offset in the page, if it is a hit
+//! cmp   r13, 4096 − bytes
+//! ja    slow                      another page, or over the end of this one
+//! mov   r14, [r14 + host]
+//! op    …, [r14 + r13]
+//! ```
+//!
+//! Behind the block a gate fills the TLB and `op` goes on. Where there is no entry (devices, tracked pages, straddling
+//! accesses), a load is made by Rust into `Frame::buffer`, where `op` finds it, and a store or read-modify-write does its
+//! `op` on the buffer, which Rust then stores. Locked accesses of that kind are the interpreter's handler's, whole.
+
+use super::asm::{Alu, Form, Label, Reg, Rm};
+use super::block::{Emitter, Site};
+use super::flags::{self, FlagPlaces};
+use super::frame::{self, frame};
+use super::gate::Status;
+use super::registers::{S0, S1, SP, pinned, slot, slot_offset};
+use crate::mode::ModeBits;
+use crate::state::slots::ZERO;
+use crate::state::{Seg, Segment, State};
+use crate::uop::{AddrKind, Mem, Op, Uop, Width};
+use crate::vcpu::Vcpu;
+use std::mem::offset_of;
+use umbra_mmu::tlb::DataEntry;
+
+/// The register operand of an access.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A host register, or an opcode extension.
+    Reg(Reg),
+    /// A slot in memory that is read.
+    In(u8),
+    /// A slot in memory that is written.
+    Out(u8),
+    /// Both.
+    InOut(u8),
+}
+
+impl Value {
+    /// A slot that the access reads.
+    pub fn source(n: u8) -> Value {
+        pinned(n).map_or(Value::In(n), Value::Reg)
+    }
+    /// A slot that the access writes at `width`: narrow writes keep the rest.
+    pub fn target(n: u8, width: Width) -> Value {
+        match pinned(n) {
+            Some(reg) => Value::Reg(reg),
+            None if width < Width::B4 => Value::InOut(n),
+            None => Value::Out(n),
+        }
+    }
+    /// A slot that the access reads and writes.
+    pub fn both(n: u8) -> Value {
+        pinned(n).map_or(Value::InOut(n), Value::Reg)
+    }
+}
+
+/// What the access does to memory.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Reads.
+    Load,
+    /// Writes.
+    Store,
+    /// Reads and writes.
+    Update,
+}
+
+/// One access.
+#[derive(Copy, Clone, Debug)]
+pub struct Access {
+    /// The instruction.
+    pub form: Form,
+    /// Its register operand.
+    pub value: Value,
+    /// Bytes of memory.
+    pub bytes: u8,
+    /// What it does to memory.
+    pub way: Way,
+    /// It reads CF from the image first.
+    pub carry: bool,
+    /// What is added to the guest's RSP once the store is made.
+    pub sp: i8,
+    /// The width of the stack pointer.
+    pub sp_width: Width,
+    /// Where the flags are afterwards, if it changes them.
+    pub flags: Option<FlagPlaces>,
+}
+
+impl Emitter<'_> {
+    /// The address of a memory operand, in the first scratch register.
+    pub(super) fn address(&mut self, mem: &Mem) {
+        let asm = &mut *self.asm;
+        let width = if mem.kind == AddrKind::Flat32 { Width::B4 } else { Width::B8 };
+        if mem.kind == AddrKind::Checked {
+            return asm.load(Width::B8, S0, slot(mem.base));
+        }
+        let (base, index) = (mem.base, mem.index);
+        let Ok(disp) = i32::try_from(mem.disp) else {
+            // Whole addresses: RIP-relative ones.
+            let all = if width == Width::B4 { mem.disp as u64 & 0xffff_ffff } else { mem.disp as u64 };
+            asm.mov_imm(S0, all);
+            for (n, scale) in [(base, 0), (index, mem.scale)] {
+                if n != ZERO {
+                    asm.load(Width::B8, S1, slot(n));
+                    asm.lea(width, S0, Rm::Full { base: Some(S0), index: S1, scale, disp: 0 });
+                }
+            }
+            return;
+        };
+        let base = (base != ZERO).then(|| {
+            pinned(base).unwrap_or_else(|| {
+                asm.load(Width::B8, S0, slot(base));
+                S0
+            })
+        });
+        let index = (index != ZERO).then(|| {
+            pinned(index).unwrap_or_else(|| {
+                asm.load(Width::B8, S1, slot(index));
+                S1
+            })
+        });
+        match (base, index) {
+            (base, Some(index)) => asm.lea(width, S0, Rm::Full { base, index, scale: mem.scale, disp }),
+            (Some(base), None) if disp == 0 && width == Width::B8 => asm.mov(S0, base),
+            (Some(base), None) => asm.lea(width, S0, Rm::Base(base, disp)),
+            (None, None) if width == Width::B4 => asm.mov_imm(S0, u64::from(disp as u32)),
+            (None, None) => asm.mov_imm(S0, i64::from(disp) as u64),
+        }
+    }
+
+    /// The TLB check of the address in the first scratch register. Afterwards [S1 + S0] is the operand; on a miss `slow` is
+    /// jumped to, with S0 = address XOR tag and S1 = the entry.
+    fn check_tlb(&mut self, bytes: u8, way: Way, slow: Label) {
+        let asm = &mut *self.asm;
+        asm.rorx(Width::B8, S1, Rm::R(S0), 7);
+        asm.alu(Alu::And, Width::B4, S1, Rm::cpu(frame::DATA_MASK));
+        asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::DATA));
+        asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way)));
+        asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S0), 4096 - i64::from(bytes));
+        asm.jcc(7, slow);
+        asm.load(Width::B8, S1, Rm::Base(S1, offset_of!(DataEntry, host) as i32));
+    }
+
+    /// An access to a uop's memory operand.
+    pub(super) fn access(&mut self, uop: &Uop, access: Access) {
+        self.clobber();
+        self.address(&uop.mem);
+        self.access_at(uop, access);
+    }
+
+    /// An access to the linear address in the first scratch register; the host's flags hold nothing.
+    pub(super) fn access_at(&mut self, uop: &Uop, access: Access) {
+        let slow = self.asm.label();
+        let site = Site { bytes: access.bytes, sp: access.sp, ..self.site(uop) };
+        self.check_tlb(access.bytes, access.way, slow);
+        let (found, done) = (self.asm.label(), self.asm.label());
+        self.asm.bind(found);
+        touch(self.asm, &access);
+        self.asm.bind(done);
+        match access.way {
+            Way::Load => self.slow_load(site, slow, found),
+            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_locked(uop, site, access, [slow, found, done]),
+            Way::Store | Way::Update => self.slow_store(site, access, [slow, found, done]),
+        }
+        if let Some(places) = access.flags {
+            self.places = places;
+        }
+    }
+
+    fn slow_load(&mut self, site: Site, slow: Label, found: Label) {
+        let vectors = usize::from(site.vectors);
+        let site = self.add_site(site);
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(Way::Load)));
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.load[vectors].0);
+            e.asm.jmp(found);
+        });
+    }
+
+    fn slow_store(&mut self, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
+        let vectors = usize::from(site.vectors);
+        // After the store the flags are what the instruction made of them.
+        let (after, restore) = match access.flags {
+            Some(places) if places.host => (flags::SiteFlags::Saved, true),
+            Some(places) => (places.at_site(), false),
+            None => (site.flags, false),
+        };
+        let commit = Site { flags: after, ..site.clone() };
+        let start = self.add_site(site);
+        let commit = self.add_site(commit);
+        self.later(move |e| {
+            let asm = &mut *e.asm;
+            let gates = e.context.gates;
+            asm.bind(slow);
+            asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
+            asm.mov_imm(S1, u64::from(start));
+            let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
+            asm.call(first[vectors].0);
+            asm.jcc(5, found);
+            touch(asm, &access);
+            if restore {
+                flags::save(asm);
+            }
+            asm.mov_imm(S1, u64::from(commit));
+            asm.call(gates.commit[vectors].0);
+            if restore {
+                flags::load(asm);
+            }
+            asm.jmp(done);
+        });
+    }
+
+    /// A locked access whose page is in the TLB after the gate is made in line; any other is the handler's.
+    fn slow_locked(&mut self, uop: &Uop, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
+        let vectors = usize::from(site.vectors);
+        let steps = Some((self.context.step)(uop));
+        let whole = self.add_site(Site { steps, ..site.clone() });
+        let site = self.add_site(site);
+        let restore = access.flags.is_some_and(|places| places.host);
+        self.later(move |e| {
+            let asm = &mut *e.asm;
+            let gates = e.context.gates;
+            asm.bind(slow);
+            asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
+            asm.mov_imm(S1, u64::from(site));
+            asm.call(gates.reserve[vectors].0);
+            asm.jcc(5, found);
+            asm.mov_imm(S1, u64::from(whole));
+            asm.call(gates.step[vectors].0);
+            if restore {
+                flags::load(asm);
+            }
+            asm.jmp(done);
+        });
+    }
+
+    /// [`Op::Check`]: the linear address of an operand after its segment's checks.
+    pub(super) fn check(&mut self, uop: &Uop) -> bool {
+        let seg = offset_of!(Vcpu, state) + offset_of!(State, seg) + uop.seg as usize * size_of::<Segment>();
+        let offset = Mem { kind: if uop.width == Width::B8 { AddrKind::Flat64 } else { AddrKind::Flat32 }, ..uop.mem };
+        let long = self.context.key.mode.has(ModeBits::L);
+        if self.context.key.mode.has(ModeBits::ALIGN) {
+            return false;
+        }
+        if long {
+            if uop.width == Width::B2 {
+                return false;
+            }
+            self.clobber();
+            self.protect(uop.dst);
+            self.address(&offset);
+            // An address that is not canonical never hits the TLB: the access finds it.
+            if matches!(uop.seg, Seg::Fs | Seg::Gs) {
+                self.asm.alu(Alu::Add, Width::B8, S0, Rm::cpu(seg + offset_of!(Segment, base)));
+            }
+        } else {
+            self.protect(uop.dst);
+            self.checked_segment(uop, &offset, seg);
+        }
+        self.asm.store(Width::B8, Rm::cpu(slot_offset(uop.dst)), S0);
+        true
+    }
+
+    /// A segment outside 64-bit mode: present, of the right kind, expand-up, within the limit; anything else is the handler's.
+    fn checked_segment(&mut self, uop: &Uop, offset: &Mem, seg: usize) {
+        use crate::state::segment::rights;
+        self.clobber();
+        let slow = self.asm.label();
+        let done = self.asm.label();
+        self.address(offset);
+        if uop.width == Width::B2 {
+            self.asm.load_zero(Width::B2, S0, Rm::R(S0));
+        }
+        let asm = &mut *self.asm;
+        // Expand-up data; for writes also writable.
+        let (mask, value) = match uop.cond {
+            0 => (rights::CODE | rights::DOWN_CONFORMING | rights::S, rights::S),
+            _ => (
+                rights::CODE | rights::DOWN_CONFORMING | rights::S | rights::READ_WRITE,
+                rights::S | rights::READ_WRITE,
+            ),
+        };
+        asm.load_zero(Width::B2, S1, Rm::cpu(seg + offset_of!(Segment, rights)));
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S1), i64::from(mask));
+        asm.alu_imm(Alu::Cmp, Width::B4, Rm::R(S1), i64::from(value));
+        asm.jcc(5, slow);
+        asm.load(Width::B4, S1, Rm::cpu(seg + offset_of!(Segment, limit)));
+        if uop.imm > 1 {
+            asm.alu_imm(Alu::Sub, Width::B8, Rm::R(S1), uop.imm - 1);
+            asm.jcc(8, slow);
+        }
+        asm.alu(Alu::Cmp, Width::B8, S0, Rm::R(S1));
+        asm.jcc(7, slow);
+        asm.alu(Alu::Add, Width::B4, S0, Rm::cpu(seg + offset_of!(Segment, base)));
+        asm.bind(done);
+        let flags = self.places.at_site();
+        let steps = Some((self.context.step)(uop));
+        let site = Site { flags, steps, ..self.site(uop) };
+        let site = self.add_site(site);
+        let vectors = usize::from(self.vectors);
+        let dst = uop.dst;
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[vectors].0);
+            e.asm.load(Width::B8, S0, Rm::cpu(slot_offset(dst)));
+            e.asm.jmp(done);
+        });
+    }
+
+    /// The fault exit of an instruction, for conditions found in line.
+    pub(super) fn fault_label(&mut self, uop: &Uop, status: Status) -> Label {
+        let site = self.site(uop);
+        let site = self.add_site(site);
+        self.exit_label(status, site)
+    }
+
+    /// A load into the second scratch register, zero-extended.
+    pub(super) fn load_to_scratch(&mut self, uop: &Uop, width: Width) {
+        let form = match width {
+            Width::B1 => Form::new(super::asm::Map::M0f, 0xb6),
+            Width::B2 => Form::new(super::asm::Map::M0f, 0xb7),
+            Width::B4 | Width::B8 => Form::sized(super::asm::Map::One, 0x8b, width),
+        };
+        let bytes = width.bytes() as u8;
+        let access = Access {
+            form,
+            value: Value::Reg(S1),
+            bytes,
+            way: Way::Load,
+            carry: false,
+            sp: 0,
+            sp_width: Width::B8,
+            flags: None,
+        };
+        self.access(uop, access);
+    }
+
+    /// The value to compare or combine a recipe with, kept in the frame.
+    pub(super) fn hold(&mut self, reg: Reg) {
+        self.asm.store(Width::B8, Rm::cpu(frame!(held)), reg);
+    }
+}
+
+fn tag(way: Way) -> i32 {
+    match way {
+        Way::Load => offset_of!(DataEntry, read) as i32,
+        Way::Store | Way::Update => offset_of!(DataEntry, write) as i32,
+    }
+}
+
+/// The access itself, to [S1 + S0], and what goes with it.
+fn touch(asm: &mut super::asm::Asm, access: &Access) {
+    operate(asm, access);
+    if access.sp != 0 {
+        asm.lea(access.sp_width, SP, Rm::Base(SP, i32::from(access.sp)));
+    }
+}
+
+fn operate(asm: &mut super::asm::Asm, access: &Access) {
+    if let Value::Reg(reg) = access.value {
+        if access.carry {
+            flags::load_carry(asm);
+        }
+        return asm.op(access.form, reg, Rm::Pair(S1, S0));
+    }
+    let (Value::In(n) | Value::Out(n) | Value::InOut(n) | Value::Reg(n)) = access.value;
+    let place = Rm::cpu(slot_offset(n));
+    asm.lea(Width::B8, S0, Rm::Pair(S1, S0));
+    if !matches!(access.value, Value::Out(_)) {
+        asm.load(Width::B8, S1, place);
+    }
+    if access.carry {
+        flags::load_carry(asm);
+    }
+    asm.op(access.form, S1, Rm::Base(S0, 0));
+    if !matches!(access.value, Value::In(_)) {
+        asm.store(Width::B8, place, S1);
+    }
+}

@@ -1,0 +1,98 @@
+//! The code cache's memory: one memfd with a writable and an executable view, filled from the start.
+//!
+//! Nobody can both write and execute through one mapping, and nothing is ever remapped (switching the rights of 64 MiB costs
+//! about a millisecond). This file is one of the five places with `unsafe`: it writes machine code and hands out its addresses.
+#![allow(unsafe_code, reason = "writes machine code; see above")]
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The host address of emitted code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CodePtr(pub u64);
+
+/// Why there can be no emitted code here.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ArenaError {
+    /// The host refused one of the two views.
+    #[error("this host does not let memory be written and executed ({0}); use --engine interp")]
+    Refused(String),
+    /// The host's processor lacks something that emitted code uses.
+    #[error("emitted code needs an x86-64 host with {0}; use --engine interp")]
+    Host(&'static str),
+}
+
+/// The two views and how far they are filled.
+#[derive(Debug)]
+pub struct Arena {
+    writable: MmapMut,
+    executable: Mmap,
+    used: usize,
+}
+
+impl Arena {
+    /// `bytes` of empty code cache.
+    pub fn new(bytes: usize) -> Result<Arena, ArenaError> {
+        let refused = |error: std::io::Error| ArenaError::Refused(error.to_string());
+        let made = memfd_create("umbra-code", MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
+            .or_else(|_| memfd_create("umbra-code", MemfdFlags::CLOEXEC));
+        let file = File::from(made.map_err(|e| refused(e.into()))?);
+        ftruncate(&file, bytes as u64).map_err(|e| refused(e.into()))?;
+        let mut options = MmapOptions::new();
+        options.len(bytes);
+        // SAFETY: the file is ours alone: nobody truncates it.
+        let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
+        // SAFETY: as above. What is executed was written whole before its address was handed out.
+        let executable = unsafe { options.map_exec(&file) }.map_err(refused)?;
+        Ok(Arena { writable, executable, used: 0 })
+    }
+
+    /// Where the next code will lie.
+    pub fn next(&self) -> CodePtr {
+        CodePtr(self.executable.as_ptr() as u64 + self.used as u64)
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes that are left.
+    pub fn room(&self) -> usize {
+        self.writable.len() - self.used
+    }
+
+    /// Appends code that was made for [`Arena::next`]; `None` when there is no room.
+    pub fn append(&mut self, code: &[u8]) -> Option<CodePtr> {
+        let at = self.next();
+        self.writable.get_mut(self.used..self.used + code.len())?.copy_from_slice(code);
+        self.used = (self.used + code.len()).next_multiple_of(16).min(self.writable.len());
+        Some(at)
+    }
+
+    /// Forgets everything after the first `used` bytes. Nothing of it may run or be jumped to any more.
+    pub fn truncate(&mut self, used: usize) {
+        self.used = used.min(self.used);
+    }
+
+    /// Makes the 4-byte aligned displacement at `at` lead to `target`: one store, so that a processor that executes the jump
+    /// meanwhile takes the old way or the new one.
+    pub fn patch(&mut self, at: CodePtr, target: CodePtr) {
+        let offset = at.0.wrapping_sub(self.executable.as_ptr() as u64) as usize;
+        debug_assert!(at.0.is_multiple_of(4));
+        if offset + 4 <= self.used {
+            let displacement = target.0.wrapping_sub(at.0 + 4) as u32;
+            // SAFETY: within the writable view, aligned; all accesses to these bytes through it are made by this thread.
+            unsafe { AtomicU32::from_ptr(self.writable.as_mut_ptr().add(offset).cast()) }
+                .store(displacement, Ordering::Release);
+        }
+    }
+
+    /// The bytes of emitted code, for dumps.
+    pub fn bytes(&self, at: CodePtr, len: usize) -> &[u8] {
+        let offset = at.0.wrapping_sub(self.executable.as_ptr() as u64) as usize;
+        self.executable.get(offset..offset + len).unwrap_or(&[])
+    }
+}

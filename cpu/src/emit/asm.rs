@@ -1,0 +1,438 @@
+//! The regular part of x86-64 encoding (SDM vol. 2, chapter 2): one way to write an instruction with a register and a register or
+//! memory operand. Irregular, fixed sequences (entry, gates) are written with `dynasm!` in `gate`, on the same sink.
+
+use super::registers::CPU;
+use crate::uop::Width;
+use dynasmrt::DynasmApi;
+
+/// A host general register.
+pub type Reg = u8;
+
+/// A register or memory operand.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rm {
+    /// A register.
+    R(Reg),
+    /// \[base + disp\].
+    Base(Reg, i32),
+    /// \[base + index\].
+    Pair(Reg, Reg),
+    /// \[base + (index << scale) + disp\].
+    Full { base: Option<Reg>, index: Reg, scale: u8, disp: i32 },
+    /// A number in the code.
+    Absolute(i32),
+}
+
+impl Rm {
+    /// A field of the vCPU.
+    pub const fn cpu(offset: usize) -> Rm {
+        Rm::Base(CPU, offset as i32)
+    }
+}
+
+/// Opcode maps.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Map {
+    /// One-byte opcodes.
+    One,
+    /// 0F.
+    M0f,
+    /// 0F 38.
+    M0f38,
+    /// 0F 3A.
+    M0f3a,
+}
+
+/// The parts of an instruction other than its operands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// LOCK.
+    pub lock: bool,
+    /// Mandatory or operand-size prefix: 0, 66h, F2h, F3h.
+    pub prefix: u8,
+    /// Opcode map.
+    pub map: Map,
+    /// Opcode.
+    pub opcode: u8,
+    /// REX.W or VEX.W.
+    pub wide: bool,
+    /// Registers are bytes: SIL and its like need a REX prefix.
+    pub bytes: bool,
+    /// VEX encoding: (second source, 256 bits).
+    pub vex: Option<(u8, bool)>,
+    /// Immediate and its size in bytes.
+    pub imm: Option<(i64, u8)>,
+}
+
+impl Form {
+    /// An opcode with no prefixes.
+    pub const fn new(map: Map, opcode: u8) -> Form {
+        Form { lock: false, prefix: 0, map, opcode, wide: false, bytes: false, vex: None, imm: None }
+    }
+    /// An integer instruction of an operand width, given the opcode of its word form; the byte form is one less.
+    pub const fn sized(map: Map, opcode: u8, width: Width) -> Form {
+        let form = Form::new(map, opcode);
+        match width {
+            Width::B1 => Form { opcode: opcode - 1, bytes: true, ..form },
+            Width::B2 => Form { prefix: 0x66, ..form },
+            Width::B4 => form,
+            Width::B8 => Form { wide: true, ..form },
+        }
+    }
+    /// The same without a byte form.
+    pub const fn word(map: Map, opcode: u8, width: Width) -> Form {
+        let form = Form::new(map, opcode);
+        match width {
+            Width::B1 | Width::B2 => Form { prefix: 0x66, ..form },
+            Width::B4 => form,
+            Width::B8 => Form { wide: true, ..form },
+        }
+    }
+    /// With an immediate.
+    pub const fn with(self, imm: i64, bytes: u8) -> Form {
+        Form { imm: Some((imm, bytes)), ..self }
+    }
+    /// With LOCK.
+    pub const fn locked(self, lock: bool) -> Form {
+        Form { lock, ..self }
+    }
+}
+
+/// ADD … CMP: the number in opcodes and ModRM.reg (SDM vol. 2, table A-6, group 1).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the manual's")]
+#[repr(u8)]
+pub enum Alu {
+    Add = 0,
+    Or = 1,
+    Adc = 2,
+    Sbb = 3,
+    And = 4,
+    Sub = 5,
+    Xor = 6,
+    Cmp = 7,
+}
+
+impl Alu {
+    /// `rm op= reg`.
+    pub const fn to_rm(self, width: Width) -> Form {
+        Form::sized(Map::One, self as u8 * 8 + 1, width)
+    }
+    /// `reg op= rm`.
+    pub const fn with_rm(self, width: Width) -> Form {
+        Form::sized(Map::One, self as u8 * 8 + 3, width)
+    }
+    /// `rm op= imm`, with its ModRM.reg.
+    pub const fn imm(self, width: Width, imm: i64) -> (Form, Reg) {
+        let form = match width {
+            Width::B1 => Form::sized(Map::One, 0x81, width).with(imm, 1),
+            _ if imm == imm as i8 as i64 => Form::word(Map::One, 0x83, width).with(imm, 1),
+            Width::B2 => Form::word(Map::One, 0x81, width).with(imm, 2),
+            _ => Form::word(Map::One, 0x81, width).with(imm, 4),
+        };
+        (form, self as u8)
+    }
+}
+
+/// A place in the code that is jumped to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Label(usize);
+
+/// Code being made for a known address.
+#[derive(Debug, Default)]
+pub struct Asm {
+    code: Vec<u8>,
+    /// The host address of the first byte.
+    base: u64,
+    /// Where labels are, once they are.
+    labels: Vec<Option<usize>>,
+    /// Displacements that wait for a label.
+    waiting: Vec<(usize, Label)>,
+}
+
+impl Asm {
+    /// Starts code that will lie at `base`.
+    pub fn start(&mut self, base: u64) {
+        self.code.clear();
+        self.labels.clear();
+        self.waiting.clear();
+        self.base = base;
+    }
+    /// The host address of the next byte.
+    pub fn here(&self) -> u64 {
+        self.base + self.code.len() as u64
+    }
+    /// Ends the code: every label must be bound.
+    pub fn finish(&mut self) -> &[u8] {
+        for (at, label) in std::mem::take(&mut self.waiting) {
+            if let Some(target) = self.labels[label.0] {
+                let displacement = (target as i64 - (at as i64 + 4)) as i32;
+                self.code[at..at + 4].copy_from_slice(&displacement.to_le_bytes());
+            }
+        }
+        &self.code
+    }
+
+    /// A new label.
+    pub fn label(&mut self) -> Label {
+        self.labels.push(None);
+        Label(self.labels.len() - 1)
+    }
+    /// Binds a label here.
+    pub fn bind(&mut self, label: Label) {
+        self.labels[label.0] = Some(self.code.len());
+    }
+    /// JMP to a label.
+    pub fn jmp(&mut self, label: Label) {
+        self.code.push(0xe9);
+        self.displacement(label);
+    }
+    /// Jcc to a label.
+    pub fn jcc(&mut self, cond: u8, label: Label) {
+        self.code.extend([0x0f, 0x80 | cond]);
+        self.displacement(label);
+    }
+    fn displacement(&mut self, label: Label) {
+        self.waiting.push((self.code.len(), label));
+        self.code.extend([0; 4]);
+    }
+    /// JMP to an address in the arena.
+    pub fn jmp_to(&mut self, target: u64) {
+        self.code.push(0xe9);
+        self.relative(target);
+    }
+    /// CALL of an address in the arena.
+    pub fn call(&mut self, target: u64) {
+        self.code.push(0xe8);
+        self.relative(target);
+    }
+    fn relative(&mut self, target: u64) {
+        let displacement = target.wrapping_sub(self.here() + 4) as i32;
+        self.code.extend(displacement.to_le_bytes());
+    }
+    /// A JMP whose displacement is 4-byte aligned, so that it can be patched; gives the displacement's address. It leads to
+    /// the label until then.
+    pub fn patchable_jmp(&mut self, label: Label) -> u64 {
+        while !(self.here() + 1).is_multiple_of(4) {
+            self.code.push(0x90);
+        }
+        self.jmp(label);
+        self.here() - 4
+    }
+
+    /// An instruction with a register operand (or opcode extension) and a register or memory operand.
+    pub fn op(&mut self, form: Form, reg: u8, rm: Rm) {
+        if form.lock {
+            self.code.push(0xf0);
+        }
+        let (base, index) = match rm {
+            Rm::R(r) | Rm::Base(r, _) => (r, 0),
+            Rm::Pair(base, index) => (base, index),
+            Rm::Full { base, index, .. } => (base.unwrap_or(0), index),
+            Rm::Absolute(_) => (0, 0),
+        };
+        let (r, x, b) = (reg >> 3 & 1, index >> 3 & 1, base >> 3 & 1);
+        match form.vex {
+            Some((second, long)) => {
+                let map = match form.map {
+                    Map::M0f38 => 2,
+                    Map::M0f3a => 3,
+                    _ => 1,
+                };
+                let pp = match form.prefix {
+                    0x66 => 1,
+                    0xf3 => 2,
+                    0xf2 => 3,
+                    _ => 0,
+                };
+                let inverted = (!r & 1) << 7 | (!x & 1) << 6 | (!b & 1) << 5;
+                let last = u8::from(form.wide) << 7 | (!second & 15) << 3 | u8::from(long) << 2 | pp;
+                self.code.extend([0xc4, inverted | map, last, form.opcode]);
+            }
+            None => {
+                if form.prefix != 0 {
+                    self.code.push(form.prefix);
+                }
+                let rex = u8::from(form.wide) << 3 | r << 2 | x << 1 | b;
+                let low_byte = form.bytes && (reg >= 4 || matches!(rm, Rm::R(4..)));
+                if rex != 0 || low_byte {
+                    self.code.push(0x40 | rex);
+                }
+                match form.map {
+                    Map::One => {}
+                    Map::M0f => self.code.push(0x0f),
+                    Map::M0f38 => self.code.extend([0x0f, 0x38]),
+                    Map::M0f3a => self.code.extend([0x0f, 0x3a]),
+                }
+                self.code.push(form.opcode);
+            }
+        }
+        self.modrm(reg & 7, rm);
+        if let Some((imm, bytes)) = form.imm {
+            self.code.extend(&imm.to_le_bytes()[..usize::from(bytes).min(8)]);
+        }
+    }
+
+    fn modrm(&mut self, reg: u8, rm: Rm) {
+        let short = |disp: i32| disp == i32::from(disp as i8);
+        match rm {
+            Rm::R(r) => self.code.push(0xc0 | reg << 3 | r & 7),
+            Rm::Base(base, disp) => {
+                let mode = if disp == 0 && base & 7 != 5 {
+                    0
+                } else if short(disp) {
+                    0x40
+                } else {
+                    0x80
+                };
+                self.code.push(mode | reg << 3 | base & 7);
+                if base & 7 == 4 {
+                    self.code.push(0x24);
+                }
+                self.disp(mode, disp);
+            }
+            Rm::Pair(base, index) => self.sib(reg, Some(base), index, 0, 0),
+            Rm::Full { base, index, scale, disp } => self.sib(reg, base, index, scale, disp),
+            Rm::Absolute(disp) => {
+                self.code.extend([reg << 3 | 4, 0x25]);
+                self.code.extend(disp.to_le_bytes());
+            }
+        }
+    }
+
+    fn sib(&mut self, reg: u8, base: Option<Reg>, index: Reg, scale: u8, disp: i32) {
+        let low = index & 7;
+        match base {
+            Some(base) => {
+                let mode = if disp == 0 && base & 7 != 5 {
+                    0
+                } else if disp == i32::from(disp as i8) {
+                    0x40
+                } else {
+                    0x80
+                };
+                self.code.extend([mode | reg << 3 | 4, scale << 6 | low << 3 | base & 7]);
+                self.disp(mode, disp);
+            }
+            None => {
+                self.code.extend([reg << 3 | 4, scale << 6 | low << 3 | 5]);
+                self.code.extend(disp.to_le_bytes());
+            }
+        }
+    }
+
+    fn disp(&mut self, mode: u8, disp: i32) {
+        match mode {
+            0x40 => self.code.push(disp as u8),
+            0x80 => self.code.extend(disp.to_le_bytes()),
+            _ => {}
+        }
+    }
+
+    // ---- the forms that everything uses
+
+    /// `reg = rm`, as a load or move of that width (a doubleword clears the upper half).
+    pub fn load(&mut self, width: Width, reg: Reg, rm: Rm) {
+        self.op(Form::sized(Map::One, 0x8b, width), reg, rm);
+    }
+    /// `rm = reg`.
+    pub fn store(&mut self, width: Width, rm: Rm, reg: Reg) {
+        self.op(Form::sized(Map::One, 0x89, width), reg, rm);
+    }
+    /// `reg = zero-extended rm`, from `width`.
+    pub fn load_zero(&mut self, width: Width, reg: Reg, rm: Rm) {
+        match width {
+            Width::B1 => self.op(Form { bytes: true, ..Form::new(Map::M0f, 0xb6) }, reg, rm),
+            Width::B2 => self.op(Form::new(Map::M0f, 0xb7), reg, rm),
+            Width::B4 | Width::B8 => self.load(width, reg, rm),
+        }
+    }
+    /// `to = from`, 64 bits.
+    pub fn mov(&mut self, to: Reg, from: Reg) {
+        if to != from {
+            self.load(Width::B8, to, Rm::R(from));
+        }
+    }
+    /// `reg = imm`, the shortest way; leaves the flags alone.
+    pub fn mov_imm(&mut self, reg: Reg, imm: u64) {
+        if let Ok(low) = u32::try_from(imm) {
+            if reg >= 8 {
+                self.code.push(0x41);
+            }
+            self.code.push(0xb8 | reg & 7);
+            self.code.extend(low.to_le_bytes());
+        } else if imm as i64 == i64::from(imm as i32) {
+            self.op(Form { wide: true, ..Form::new(Map::One, 0xc7) }.with(imm as i64, 4), 0, Rm::R(reg));
+        } else {
+            self.code.extend([0x48 | reg >> 3, 0xb8 | reg & 7]);
+            self.code.extend(imm.to_le_bytes());
+        }
+    }
+    /// `rm = imm` (sign-extended from 32 bits).
+    pub fn store_imm(&mut self, width: Width, rm: Rm, imm: i32) {
+        let bytes = (width.bytes() as u8).min(4);
+        self.op(Form::sized(Map::One, 0xc7, width).with(i64::from(imm), bytes), 0, rm);
+    }
+    /// `reg op= rm`.
+    pub fn alu(&mut self, op: Alu, width: Width, reg: Reg, rm: Rm) {
+        self.op(op.with_rm(width), reg, rm);
+    }
+    /// `rm op= imm`.
+    pub fn alu_imm(&mut self, op: Alu, width: Width, rm: Rm, imm: i64) {
+        let (form, reg) = op.imm(width, imm);
+        self.op(form, reg, rm);
+    }
+    /// TEST of two registers.
+    pub fn test(&mut self, width: Width, a: Reg, b: Reg) {
+        self.op(Form::sized(Map::One, 0x85, width), b, Rm::R(a));
+    }
+    /// `reg = address of rm`.
+    pub fn lea(&mut self, width: Width, reg: Reg, rm: Rm) {
+        self.op(Form::word(Map::One, 0x8d, width), reg, rm);
+    }
+    /// `to = from rotated right`, flags untouched (BMI2).
+    pub fn rorx(&mut self, width: Width, to: Reg, from: Rm, count: u8) {
+        let form =
+            Form { prefix: 0xf2, wide: width == Width::B8, vex: Some((0, false)), ..Form::new(Map::M0f3a, 0xf0) };
+        self.op(form.with(i64::from(count), 1), to, from);
+    }
+    /// SHL, SHR (`extension` 4, 5, 7 …) by an immediate.
+    pub fn shift_imm(&mut self, extension: u8, width: Width, rm: Rm, count: u8) {
+        self.op(Form::sized(Map::One, 0xc1, width).with(i64::from(count), 1), extension, rm);
+    }
+    /// `byte rm = condition`.
+    pub fn setcc(&mut self, cond: u8, rm: Rm) {
+        self.op(Form { bytes: true, ..Form::new(Map::M0f, 0x90 | cond) }, 0, rm);
+    }
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+}
+
+/// What `dynasm!` needs of a sink.
+impl Extend<u8> for Asm {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, iter: T) {
+        self.code.extend(iter);
+    }
+}
+
+impl<'a> Extend<&'a u8> for Asm {
+    fn extend<T: IntoIterator<Item = &'a u8>>(&mut self, iter: T) {
+        self.code.extend(iter);
+    }
+}
+
+impl DynasmApi for Asm {
+    fn offset(&self) -> dynasmrt::AssemblyOffset {
+        dynasmrt::AssemblyOffset(self.code.len())
+    }
+    fn push(&mut self, byte: u8) {
+        self.code.push(byte);
+    }
+    fn align(&mut self, alignment: usize, with: u8) {
+        while !self.code.len().is_multiple_of(alignment) {
+            self.code.push(with);
+        }
+    }
+}

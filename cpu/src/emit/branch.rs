@@ -1,0 +1,366 @@
+//! The stack, and the ends of blocks: jumps, calls, returns (`exec::stack`, `exec::branch`).
+
+use super::CodePtr;
+use super::address::{Access, Value, Way};
+use super::asm::{Alu, Form, Map, Rm};
+use super::block::{Edge, Emitter, Site};
+use super::flags::{Kind, Operand, Recipe, SiteFlags};
+use super::frame::frame;
+use super::gate::Status;
+use super::registers::{BP, FUEL, S0, S1, SP, pinned, slot};
+use crate::mode::ModeBits;
+use crate::state::Seg;
+use crate::state::slots::{RBP, RSP};
+use crate::uop::{Form as Shape, Op, Uop, Width};
+use umbra_mmu::addr::PAGE_OFFSET;
+
+/// The width of the stack pointer of a stack uop, if emitted code can handle it.
+fn sp_width(uop: &Uop) -> Option<Width> {
+    match uop.cond {
+        2 => Some(Width::B4),
+        3 => Some(Width::B8),
+        _ => None,
+    }
+}
+
+impl Emitter<'_> {
+    /// PUSH, POP, LEAVE and changes of the stack pointer.
+    pub(super) fn stack(&mut self, uop: &Uop) -> bool {
+        let Some(sp) = sp_width(uop) else { return false };
+        let width = uop.width;
+        match uop.op {
+            Op::Push => return self.push(uop, sp),
+            Op::Pop => {
+                self.protect(uop.dst);
+                self.protect(RSP);
+                self.clobber();
+                self.asm.load(sp, S0, Rm::R(SP));
+                let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
+                // The stack pointer moves before the destination is written: POP RSP keeps what was popped.
+                let access = Access {
+                    form,
+                    value: Value::Reg(S1),
+                    bytes,
+                    way: Way::Load,
+                    carry: false,
+                    sp: 0,
+                    sp_width: sp,
+                    flags: None,
+                };
+                self.access_at(uop, access);
+                self.asm.lea(sp, SP, Rm::Base(SP, i32::from(bytes)));
+                match pinned(uop.dst) {
+                    Some(reg) => self.asm.load(width, reg, Rm::R(S1)),
+                    None if width < Width::B4 => self.asm.store(width, slot(uop.dst), S1),
+                    None => self.asm.store(Width::B8, slot(uop.dst), S1),
+                }
+            }
+            Op::Leave => {
+                self.protect(RBP);
+                self.protect(RSP);
+                self.clobber();
+                self.asm.load(sp, S0, Rm::R(BP));
+                let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
+                let access = Access {
+                    form,
+                    value: Value::Reg(S1),
+                    bytes,
+                    way: Way::Load,
+                    carry: false,
+                    sp: 0,
+                    sp_width: sp,
+                    flags: None,
+                };
+                self.access_at(uop, access);
+                self.asm.lea(sp, SP, Rm::Base(BP, i32::from(bytes)));
+                self.asm.load(width, BP, Rm::R(S1));
+            }
+            _ => {
+                let Ok(imm) = i32::try_from(uop.imm) else { return false };
+                self.protect(RSP);
+                self.asm.lea(sp, SP, Rm::Base(SP, imm));
+            }
+        }
+        true
+    }
+
+    fn push(&mut self, uop: &Uop, sp: Width) -> bool {
+        let width = uop.width;
+        let bytes = width.bytes() as u8;
+        self.protect(RSP);
+        if uop.form.has_memory() {
+            self.load_to_scratch(uop, width);
+            // The value waits in the frame: the second access needs both scratch registers.
+            self.asm.store(Width::B8, slot(crate::state::slots::T3), S1);
+            let value = Value::In(crate::state::slots::T3);
+            self.push_value(uop, sp, Form::sized(Map::One, 0x89, width), value);
+            return true;
+        }
+        if uop.form == Shape::RI {
+            let imm = uop.imm;
+            let form = Form::sized(Map::One, 0xc7, width).with(imm, bytes.min(4));
+            if i64::from(imm as i32) != imm && width == Width::B8 {
+                return false;
+            }
+            self.push_value(uop, sp, form, Value::Reg(0));
+            return true;
+        }
+        self.push_value(uop, sp, Form::sized(Map::One, 0x89, width), Value::source(uop.src));
+        true
+    }
+
+    fn push_value(&mut self, uop: &Uop, sp: Width, form: Form, value: Value) {
+        let bytes = uop.width.bytes() as u8;
+        self.clobber();
+        self.asm.lea(sp, S0, Rm::Base(SP, -i32::from(bytes)));
+        let access =
+            Access { form, value, bytes, way: Way::Store, carry: false, sp: -(bytes as i8), sp_width: sp, flags: None };
+        // The operand of the push itself is on the stack, whatever its source was.
+        let uop = Uop { seg: Seg::Ss, ..*uop };
+        self.access_at(&uop, access);
+    }
+
+    /// Blocks that end with a known target, or two.
+    pub(super) fn direct(&mut self, uop: &Uop) -> bool {
+        match uop.op {
+            Op::Jmp => self.edge(uop, uop.target),
+            Op::End => self.edge(uop, uop.next_rip),
+            Op::CallNear => return self.call(uop),
+            _ => {
+                let cond = match uop.op {
+                    Op::CmpJcc | Op::TestJcc => {
+                        self.fused(uop);
+                        uop.cond & 15
+                    }
+                    _ => self.host_condition(uop.cond & 15),
+                };
+                self.two_edges(uop, cond);
+            }
+        }
+        true
+    }
+
+    fn fused(&mut self, uop: &Uop) {
+        let width = uop.width;
+        let source = match uop.form {
+            Shape::RI => Operand::Imm(uop.imm as i32),
+            _ => Operand::Slot(uop.src),
+        };
+        let a = Operand::Slot(uop.dst);
+        if uop.op == Op::CmpJcc {
+            self.compare(width, uop.dst, source);
+            return self.flags_are(Some(Recipe { kind: Kind::Sub, width, a, b: source }));
+        }
+        self.test(width, uop.dst, source);
+        let same = source == Operand::Slot(uop.dst);
+        let recipe = Recipe { kind: Kind::Logic, width, a, b: Operand::Imm(0) };
+        self.flags_are(same.then_some(recipe));
+    }
+
+    /// The condition as the host's flags have it; from the image a single flag is tested where it is.
+    pub(super) fn host_condition(&mut self, cond: u8) -> u8 {
+        if self.places.host || !self.places.saved {
+            self.load_flags();
+            return cond;
+        }
+        let (byte, bit) = match cond >> 1 {
+            0 => (0, 0x01),
+            1 => (1, 0x01),
+            2 => (1, 0x40),
+            4 => (1, 0x80),
+            5 => (1, 0x04),
+            _ => {
+                self.load_flags();
+                return cond;
+            }
+        };
+        let form = Form::sized(Map::One, 0xf7, Width::B1).with(bit, 1);
+        self.asm.op(form, 0, Rm::cpu(frame!(image) + byte));
+        // Set: not zero.
+        5 ^ cond & 1
+    }
+
+    fn two_edges(&mut self, uop: &Uop, cond: u8) {
+        // Both ends need the flags where an exit finds them; stores and moves leave the host's alone.
+        self.keep_for_edges();
+        let backward = uop.target <= self.context.key.rip;
+        let other = self.asm.label();
+        let places = self.places;
+        let (first, second, cond) = match backward {
+            true => (uop.target, uop.next_rip, cond ^ 1),
+            false => (uop.next_rip, uop.target, cond),
+        };
+        self.asm.jcc(cond, other);
+        self.edge(uop, first);
+        self.places = places;
+        self.asm.bind(other);
+        self.edge(uop, second);
+    }
+
+    /// Flags that only the host's flags hold are stored: what follows destroys them.
+    fn keep_for_edges(&mut self) {
+        if self.places.host && self.places.recipe.is_none() && !self.places.saved {
+            self.save_flags();
+        }
+    }
+
+    fn insns(&self) -> i64 {
+        self.context.offsets.len() as i64 - 1
+    }
+
+    /// The end of the block towards `target`: fuel, attention where the way leads back or into a call, then a jump that is
+    /// linked when the target is known.
+    fn edge(&mut self, uop: &Uop, target: u64) {
+        self.keep_for_edges();
+        self.places.host = false;
+        let stop = self.edge_site(uop, target);
+        let stop = self.add_site(stop);
+        let stop = self.exit_label(Status::Stop, stop);
+        let insns = self.insns();
+        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
+        self.asm.jcc(8, stop);
+        if target <= self.context.key.rip || uop.op == Op::CallNear {
+            self.asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
+            self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S0, 0), 0);
+            self.asm.jcc(5, stop);
+        }
+        let same_page = (self.context.key.rip ^ target) & !PAGE_OFFSET == 0
+            && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
+        let cold = self.asm.label();
+        let at = CodePtr(self.asm.patchable_jmp(cold));
+        let unit = self.context.unit;
+        let site = self.edge_site(uop, target);
+        let site = self.add_site(site);
+        let index = (site - self.context.first_site) as usize;
+        self.later(move |e| {
+            e.asm.bind(cold);
+            let here = CodePtr(e.asm.here());
+            e.sites[index].edge = Some(Edge { at, cold: here, unit, same_page });
+            e.exit(Status::Chain, site);
+        });
+    }
+
+    fn edge_site(&self, uop: &Uop, target: u64) -> Site {
+        let long = self.context.key.mode.has(ModeBits::L);
+        Site { rip: if long { target } else { target & 0xffff_ffff }, ..self.site(uop) }
+    }
+
+    fn call(&mut self, uop: &Uop) -> bool {
+        let Some(sp) = sp_width(uop) else { return false };
+        self.protect(RSP);
+        self.push_return(uop, sp);
+        self.edge(uop, uop.target);
+        true
+    }
+
+    fn push_return(&mut self, uop: &Uop, sp: Width) {
+        let (width, next) = (uop.width, uop.next_rip);
+        let imm = next as i64;
+        if width < Width::B8 || i64::from(imm as i32) == imm {
+            let form = Form::sized(Map::One, 0xc7, width).with(imm, (width.bytes() as u8).min(4));
+            return self.push_value(uop, sp, form, Value::Reg(0));
+        }
+        let t3 = crate::state::slots::T3;
+        self.asm.mov_imm(S0, next);
+        self.asm.store(Width::B8, slot(t3), S0);
+        self.push_value(uop, sp, Form::sized(Map::One, 0x89, width), Value::In(t3));
+    }
+
+    /// Indirect jumps and calls, returns.
+    pub(super) fn indirect(&mut self, uop: &Uop) -> bool {
+        let Some(sp) = sp_width(uop) else { return false };
+        let mode = self.context.key.mode;
+        let flat = mode.has(ModeBits::L) || mode.flat(Seg::Cs);
+        if !flat || uop.width == Width::B2 || uop.imm > 0x7fff {
+            return false;
+        }
+        // Whoever is jumped to finds the flags in the image.
+        self.save_flags();
+        let width = uop.width;
+        match uop.op {
+            Op::Ret => {
+                self.protect(RSP);
+                self.clobber();
+                self.asm.load(sp, S0, Rm::R(SP));
+                let access = Access {
+                    form: Form::sized(Map::One, 0x8b, width),
+                    value: Value::Reg(S0),
+                    bytes: width.bytes() as u8,
+                    way: Way::Load,
+                    carry: false,
+                    sp: 0,
+                    sp_width: sp,
+                    flags: None,
+                };
+                self.access_at(uop, access);
+                self.check_canonical(uop);
+                let change = width.bytes() as i32 + uop.imm as i32;
+                self.asm.lea(sp, SP, Rm::Base(SP, change));
+            }
+            Op::JmpInd => {
+                self.target_to_scratch(uop);
+                self.check_canonical(uop);
+            }
+            _ => {
+                self.target_to_scratch(uop);
+                self.check_canonical(uop);
+                // The push needs both scratch registers.
+                let t2 = slot(crate::state::slots::T2);
+                self.asm.store(Width::B8, t2, S0);
+                self.protect(RSP);
+                self.push_return(uop, sp);
+                self.asm.load(Width::B8, S0, t2);
+            }
+        }
+        self.dynamic(uop);
+        true
+    }
+
+    /// The target of an indirect branch, zero-extended, in the first scratch register.
+    fn target_to_scratch(&mut self, uop: &Uop) {
+        if uop.form.has_memory() {
+            self.load_to_scratch(uop, uop.width);
+            self.asm.mov(S0, S1);
+        } else {
+            self.clobber();
+            self.asm.load(uop.width, S0, slot(uop.src));
+        }
+    }
+
+    /// #GP before anything is committed, if the target in the first scratch register is not canonical.
+    fn check_canonical(&mut self, uop: &Uop) {
+        if !self.context.key.mode.has(ModeBits::L) {
+            return;
+        }
+        let fault = self.fault_label(uop, Status::NotCanonical);
+        let asm = &mut *self.asm;
+        asm.load(Width::B8, S1, Rm::R(S0));
+        asm.shift_imm(7, Width::B8, Rm::R(S1), 47);
+        asm.alu_imm(Alu::Add, Width::B8, Rm::R(S1), 1);
+        asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S1), 1);
+        asm.jcc(7, fault);
+    }
+
+    /// To the block at the address in the first scratch register.
+    fn dynamic(&mut self, uop: &Uop) {
+        let site = Site { flags: SiteFlags::Saved, ..self.site(uop) };
+        let site = self.add_site(site);
+        let insns = self.insns();
+        let vectors = usize::from(self.vectors);
+        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
+        // Fuel and attention are looked at here: a stop leaves as an unknown target does, with RIP in the state.
+        let out = self.asm.label();
+        self.asm.jcc(8, out);
+        self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
+        self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
+        self.asm.jcc(5, out);
+        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.jmp_to(self.context.gates.dynamic[vectors].0);
+        self.later(move |e| {
+            e.asm.bind(out);
+            let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);
+            e.asm.store(Width::B8, Rm::cpu(rip), S0);
+            e.exit(Status::Dynamic, site);
+        });
+    }
+}

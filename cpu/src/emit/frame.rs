@@ -1,0 +1,114 @@
+//! What emitted code reads and writes of a vCPU beside its state: never saved, at fixed offsets.
+
+use super::flags::SavedFlags;
+use crate::vcpu::{Link, Vcpu};
+use std::mem::offset_of;
+use umbra_mmu::VcpuMmu;
+use umbra_mmu::attention::Attention;
+use umbra_mmu::tlb::HotTlbs;
+
+/// A known target of indirect jumps.
+#[derive(Copy, Clone, Debug)]
+#[repr(C)]
+pub struct JumpEntry {
+    /// RIP of the target.
+    pub rip: u64,
+    /// Its code.
+    pub code: u64,
+    /// The identity that the fetch TLB must have for its page.
+    pub id: u64,
+    /// Its mode bits; all ones: no entry.
+    pub mode: u64,
+}
+
+impl JumpEntry {
+    /// Nothing.
+    pub const NONE: JumpEntry = JumpEntry { rip: 0, code: 0, id: 0, mode: u64::MAX };
+}
+
+/// Entries of the table of indirect jumps.
+pub const JUMPS: usize = 4096;
+
+/// The index of a target.
+pub const fn jump_index(rip: u64) -> usize {
+    ((rip ^ rip >> 12) & (JUMPS as u64 - 1)) as usize
+}
+
+/// The fields.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Frame {
+    /// The status flags in the form that LAHF and SETO give.
+    pub image: SavedFlags,
+    /// Operands of recipes that are in no register.
+    pub held: [u64; 2],
+    /// Fuel when emitted code was left, or at a gate.
+    pub fuel: i64,
+    /// Fuel + instructions retired at the start of the current block: constant while emitted code runs.
+    pub base: u64,
+    /// The site at which emitted code was left.
+    pub site: u32,
+    /// MXCSR of the host.
+    pub host_mxcsr: u32,
+    /// The linear address of a store on its slow path.
+    pub linear: u64,
+    /// The host address of an operand that a gate has found.
+    pub operand: u64,
+    /// The memory operand of an access on its slow path.
+    pub buffer: Buffer,
+    /// The attention word.
+    pub attention: *const Attention,
+    /// The table of indirect jumps for blocks that are entered without vector registers loaded, and with.
+    pub jumps: [*mut JumpEntry; 2],
+}
+
+// SAFETY: the pointers lead to the attention word that the vCPU holds by reference count, and into the tables of its own JIT;
+// both move with it and are only followed by the thread that runs it.
+#[allow(unsafe_code, reason = "see above")]
+unsafe impl Send for Frame {}
+
+/// 32 bytes for one operand.
+#[derive(Copy, Clone, Debug, Default)]
+#[repr(C, align(32))]
+pub struct Buffer(pub [u8; 32]);
+
+impl Default for Frame {
+    fn default() -> Frame {
+        Frame {
+            image: SavedFlags(0),
+            held: [0; 2],
+            fuel: 0,
+            base: 0,
+            site: 0,
+            host_mxcsr: 0x1f80,
+            linear: 0,
+            operand: 0,
+            buffer: Buffer::default(),
+            attention: std::ptr::null(),
+            jumps: [std::ptr::null_mut(); 2],
+        }
+    }
+}
+
+/// Offset of a field of the frame in the vCPU.
+macro_rules! frame {
+    ($($field:tt)*) => {
+        std::mem::offset_of!(crate::vcpu::Vcpu, link) + std::mem::offset_of!(crate::vcpu::Link, frame)
+            + std::mem::offset_of!(crate::emit::frame::Frame, $($field)*)
+    };
+}
+pub(crate) use frame;
+
+const HOT: usize = offset_of!(Vcpu, link) + offset_of!(Link, mmu);
+const _: () = assert!(align_of::<VcpuMmu>() >= 8);
+
+/// Offsets of the TLB's fields in the vCPU (the mmu's first field; a test of the mmu holds that).
+pub const DATA: usize = HOT + offset_of!(HotTlbs, data);
+/// The mask of the data TLB.
+pub const DATA_MASK: usize = HOT + offset_of!(HotTlbs, data_mask);
+/// The fetch TLB.
+pub const FETCH: usize = HOT + offset_of!(HotTlbs, fetch);
+/// Its mask.
+pub const FETCH_MASK: usize = HOT + offset_of!(HotTlbs, fetch_mask);
+/// The mode bits.
+pub const MODE: usize = offset_of!(Vcpu, link) + offset_of!(Link, mode);

@@ -1,0 +1,395 @@
+//! The JIT: a block's uops as x86-64 code (the second executor; `exec` is the first and the reference).
+//!
+//! ```text
+//! hot block ─ lift again ─► uops ─ block ─► code in the arena ─ link ─► chained to other code
+//!                                           │ gates: slow accesses, interpreter handlers for what has no native form
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `registers` | which host register holds what |
+//! | `asm` | encoding; `arena` the memory it goes to |
+//! | `block` | one block: uops in order, cold paths behind |
+//! | `flags` | where the status flags are |
+//! | `address`, `integer`, `shift`, `branch`, `vector` | families of uops |
+//! | `gate`, `frame` | the way to Rust and back |
+//!
+//! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
+//! whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else over a stub that stores them.
+//! When the arena is full, everything is dropped: what is hot is made again at once.
+
+mod address;
+mod arena;
+mod asm;
+mod block;
+mod branch;
+mod flags;
+pub(crate) mod frame;
+mod gate;
+mod integer;
+mod registers;
+mod run;
+mod shift;
+mod vector;
+
+pub use arena::{ArenaError, CodePtr};
+pub use block::{Edge, Site, Variant};
+pub use flags::{Recipe, SavedFlags, SiteFlags};
+pub use frame::Frame;
+pub use gate::Status;
+pub use run::Next;
+
+use crate::cache::{BlockKey, Leave, Step};
+use crate::uop::Uop;
+use arena::Arena;
+use asm::{Asm, Rm};
+use block::{Context, Emitter};
+use frame::{JUMPS, JumpEntry, jump_index};
+use gate::Gates;
+use registers::{S0, S1};
+use rustc_hash::FxHashMap;
+use umbra_mmu::addr::PhysPage;
+use umbra_mmu::tlb::fetch_id;
+
+/// More than the instructions of any block: emitted code is left when less fuel than that remains, and the interpreter
+/// finds the exact end.
+pub const SLACK: u64 = 96;
+
+/// Optimisations that can be switched off by name.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disable(pub u32);
+
+impl Disable {
+    /// Native forms: every uop runs through the interpreter's handler.
+    pub const NATIVE: u32 = 1 << 0;
+    /// Links between blocks.
+    pub const CHAINS: u32 = 1 << 1;
+    /// Variants that know where flags come from.
+    pub const RECIPES: u32 = 1 << 2;
+    /// The table of indirect jumps.
+    pub const JUMPS: u32 = 1 << 3;
+    /// Native vector instructions.
+    pub const VECTORS: u32 = 1 << 4;
+    /// Names on the command line.
+    pub const NAMES: [(&'static str, u32); 5] = [
+        ("native", Self::NATIVE),
+        ("chains", Self::CHAINS),
+        ("recipes", Self::RECIPES),
+        ("jumps", Self::JUMPS),
+        ("vectors", Self::VECTORS),
+    ];
+    /// Whether this one is off.
+    pub const fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// What the JIT counts.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct JitCounters {
+    /// Units made.
+    pub units: u64,
+    /// Guest instructions in them.
+    pub insns: u64,
+    /// Guest bytes in them.
+    pub guest_bytes: u64,
+    /// Host bytes of them.
+    pub host_bytes: u64,
+    /// Jumps linked.
+    pub links: u64,
+    /// Times that everything was dropped because the arena was full.
+    pub flushes: u64,
+    /// Entries of emitted code, and returns by status.
+    pub exits: [u64; 16],
+}
+
+/// One piece of code.
+#[derive(Debug)]
+struct Unit {
+    entry: CodePtr,
+    len: u32,
+    key: BlockKey,
+    needs_flags: bool,
+    alive: bool,
+    /// Sites whose edges lead here.
+    incoming: Vec<u32>,
+}
+
+/// A vCPU's emitted code.
+pub struct Jit {
+    arena: Arena,
+    asm: Asm,
+    gates: Gates,
+    /// Bytes of common code, which stay.
+    common: usize,
+    sites: Vec<Site>,
+    units: Vec<Unit>,
+    by_key: FxHashMap<(BlockKey, Variant), u32>,
+    variants: FxHashMap<BlockKey, Vec<Variant>>,
+    jumps: [Box<[JumpEntry]>; 2],
+    /// Grows with each flush: what was known of units is void.
+    epoch: u32,
+    disable: Disable,
+    counters: JitCounters,
+}
+
+impl std::fmt::Debug for Jit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jit").field("units", &self.units.len()).field("bytes", &self.arena.used()).finish()
+    }
+}
+
+/// The default size of the code cache in bytes.
+pub const DEFAULT_BYTES: usize = 32 << 20;
+
+/// Ends the steps of a single uop.
+fn end(_: &mut crate::vcpu::Vcpu, _: &Step) -> Leave {
+    Leave::NotTaken
+}
+
+/// Whether a block should become a variant of its own.
+const MOST_VARIANTS: usize = 3;
+
+impl Jit {
+    /// An empty code cache of `bytes`.
+    pub fn new(bytes: usize) -> Result<Box<Jit>, ArenaError> {
+        for (name, there) in
+            [("BMI2", std::is_x86_feature_detected!("bmi2")), ("AVX", std::is_x86_feature_detected!("avx"))]
+        {
+            if !there {
+                return Err(ArenaError::Host(name));
+            }
+        }
+        let mut arena = Arena::new(bytes)?;
+        let mut asm = Asm::default();
+        let gates = Gates::emit(&mut arena, &mut asm).ok_or(ArenaError::Host("room for common code"))?;
+        let common = arena.used();
+        Ok(Box::new(Jit {
+            arena,
+            asm,
+            gates,
+            common,
+            sites: Vec::new(),
+            units: Vec::new(),
+            by_key: FxHashMap::default(),
+            variants: FxHashMap::default(),
+            jumps: [(); 2].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
+            epoch: 1,
+            disable: Disable::default(),
+            counters: JitCounters::default(),
+        }))
+    }
+
+    /// The tables of indirect jumps, for the frame.
+    pub fn jump_tables(&mut self) -> [*mut JumpEntry; 2] {
+        let [plain, vectors] = &mut self.jumps;
+        [plain.as_mut_ptr(), vectors.as_mut_ptr()]
+    }
+
+    /// Switches optimisations off; for new code.
+    pub fn set_disable(&mut self, disable: Disable) {
+        self.disable = disable;
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> JitCounters {
+        self.counters
+    }
+
+    /// A site by number.
+    pub fn site(&self, number: u32) -> Option<&Site> {
+        self.sites.get(number as usize)
+    }
+
+    /// Where emitted code is entered.
+    fn enter(&self) -> CodePtr {
+        self.gates.enter
+    }
+
+    /// The unit of a block, if there is one.
+    pub fn find(&self, key: &BlockKey, variant: Variant) -> Option<u32> {
+        self.by_key.get(&(*key, variant)).copied()
+    }
+
+    /// Where a unit's code starts.
+    pub fn entry(&self, unit: u32) -> CodePtr {
+        self.units[unit as usize].entry
+    }
+
+    /// Whether another unit may not fit: drop everything first ([`Jit::flush`]), when no emitted code is running.
+    pub fn is_full(&self) -> bool {
+        self.arena.room() < 256 << 10 || self.sites.len() > 4_000_000
+    }
+
+    /// Drops all code.
+    pub fn flush(&mut self) {
+        self.arena.truncate(self.common);
+        self.sites.clear();
+        self.units.clear();
+        self.by_key.clear();
+        self.variants.clear();
+        self.jumps.iter_mut().for_each(|table| table.fill(JumpEntry::NONE));
+        self.epoch = self.epoch.wrapping_add(1);
+        self.counters.flushes += 1;
+    }
+
+    /// Makes the code of a block. `step` makes the interpreter's step of a uop.
+    pub fn compile(
+        &mut self,
+        key: BlockKey,
+        variant: Variant,
+        uops: &[Uop],
+        offsets: &[u16],
+        step: &mut dyn FnMut(&Uop) -> Step,
+    ) -> Option<u32> {
+        if self.is_full() {
+            return None;
+        }
+        let unit = self.units.len() as u32;
+        self.asm.start(self.arena.next().0);
+        let mut steps = |uop: &Uop| {
+            let first = step(uop);
+            Box::new([first, Step { run: end, ..first }])
+        };
+        let context = Context {
+            key,
+            uops,
+            offsets,
+            gates: &self.gates,
+            disable: self.disable,
+            unit,
+            step: &mut steps,
+            first_site: self.sites.len() as u32,
+        };
+        let emitter = Emitter::run(&mut self.asm, context, variant);
+        let needs_flags = emitter.needs_flags();
+        let sites = emitter.sites;
+        let code = self.asm.finish();
+        let len = code.len() as u32;
+        let entry = self.arena.append(code)?;
+        self.sites.extend(sites);
+        self.units.push(Unit { entry, len, key, needs_flags, alive: true, incoming: Vec::new() });
+        self.by_key.insert((key, variant), unit);
+        self.variants.entry(key).or_default().push(variant);
+        let c = &mut self.counters;
+        c.units += 1;
+        c.insns += offsets.len() as u64 - 1;
+        c.guest_bytes += u64::from(offsets.last().copied().unwrap_or(0));
+        c.host_bytes += u64::from(len);
+        Some(unit)
+    }
+
+    /// Which variant of `to` the jump at a site should lead to.
+    pub fn wanted_variant(&self, site: u32, to: &BlockKey) -> Variant {
+        let Some(site) = self.site(site) else { return Variant::default() };
+        let plain = Variant { vectors: site.vectors, recipe: None };
+        let SiteFlags::Recipe(recipe) = site.flags else { return plain };
+        let known = Variant { recipe: Some(recipe), ..plain };
+        let from = site.edge.and_then(|edge| self.units.get(edge.unit as usize));
+        let backward = from.is_some_and(|unit| to.rip <= unit.key.rip);
+        let room = self.variants.get(to).is_none_or(|all| all.contains(&known) || all.len() < MOST_VARIANTS);
+        if backward && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
+    }
+
+    /// Links the jump at a site to a unit.
+    pub fn link(&mut self, site: u32, unit: u32, variant: Variant) {
+        let (Some(found), Some(target)) = (self.sites.get(site as usize), self.units.get(unit as usize)) else {
+            return;
+        };
+        let Some(edge) = found.edge else { return };
+        let from = &self.units[edge.unit as usize];
+        if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
+            return;
+        }
+        let stays = edge.same_page && from.key.page == target.key.page && from.key.mode == target.key.mode;
+        let store = match found.flags {
+            SiteFlags::Recipe(recipe) if variant.recipe.is_none() && target.needs_flags => Some(recipe),
+            _ => None,
+        };
+        let mut to = target.entry;
+        if !stays || store.is_some() {
+            let (key, flags) = (target.key, found.vectors);
+            let Some(stub) = self.stub((!stays).then_some((key.linear, key.page)), store, site, flags, to) else {
+                return;
+            };
+            to = stub;
+        }
+        self.arena.patch(edge.at, to);
+        self.units[unit as usize].incoming.push(site);
+        self.counters.links += 1;
+    }
+
+    /// Code between a jump and its target: that the target's page is still mapped where it was, and that flags are stored.
+    fn stub(
+        &mut self,
+        page: Option<(u64, PhysPage)>,
+        store: Option<Recipe>,
+        site: u32,
+        vectors: bool,
+        to: CodePtr,
+    ) -> Option<CodePtr> {
+        use crate::uop::Width;
+        use asm::Alu;
+        self.asm.start(self.arena.next().0);
+        let asm = &mut self.asm;
+        let cold = asm.label();
+        if let Some((linear, page)) = page {
+            asm.mov_imm(S1, linear >> 7 & 0x1fff_ffe0);
+            asm.alu(Alu::And, Width::B8, S1, Rm::cpu(frame::FETCH_MASK));
+            asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::FETCH));
+            asm.mov_imm(S0, fetch_id(linear, page));
+            asm.alu(Alu::Cmp, Width::B8, S0, Rm::Base(S1, std::mem::offset_of!(umbra_mmu::tlb::FetchEntry, id) as i32));
+            asm.jcc(5, cold);
+        }
+        if let Some(recipe) = store {
+            flags::cook_and_save(asm, &recipe);
+        }
+        asm.jmp_to(to.0);
+        if page.is_some() {
+            asm.bind(cold);
+            asm.mov_imm(S0, Status::Stop as u64);
+            asm.mov_imm(S1, u64::from(site));
+            asm.jmp_to(self.gates.exit[usize::from(vectors)].0);
+        }
+        let code = asm.finish();
+        self.arena.append(code)
+    }
+
+    /// Tells the table of indirect jumps about a unit.
+    pub fn know_jump(&mut self, unit: u32, vectors: bool) {
+        if self.disable.has(Disable::JUMPS) {
+            return;
+        }
+        let Some(found) = self.units.get(unit as usize) else { return };
+        let key = &found.key;
+        let id = fetch_id(key.linear, key.page);
+        let entry = JumpEntry { rip: key.rip, code: found.entry.0, id, mode: u64::from(key.mode.0) };
+        self.jumps[usize::from(vectors)][jump_index(key.rip)] = entry;
+    }
+
+    /// Drops all code of a block: nothing leads to it any more. Its bytes stay until the next flush.
+    pub fn drop_block(&mut self, key: &BlockKey) {
+        for variant in self.variants.remove(key).unwrap_or_default() {
+            let Some(unit) = self.by_key.remove(&(*key, variant)) else { continue };
+            let Some(found) = self.units.get_mut(unit as usize) else { continue };
+            found.alive = false;
+            let entry = found.entry.0;
+            for site in std::mem::take(&mut found.incoming) {
+                if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge) {
+                    self.arena.patch(edge.at, edge.cold);
+                }
+            }
+            for table in &mut self.jumps {
+                let slot = &mut table[jump_index(key.rip)];
+                if slot.code == entry {
+                    *slot = JumpEntry::NONE;
+                }
+            }
+        }
+    }
+
+    /// The code of a unit, for dumps.
+    pub fn code(&self, unit: u32) -> &[u8] {
+        self.units.get(unit as usize).map_or(&[], |unit| self.arena.bytes(unit.entry, unit.len as usize))
+    }
+}

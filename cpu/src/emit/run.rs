@@ -1,0 +1,225 @@
+//! The dispatcher's part of the JIT: when a block becomes code, how code is entered, what happens when it is left.
+
+use super::gate::{self, Status};
+use super::{Jit, SLACK, SavedFlags, Variant};
+use crate::cache::{Alone, Block, BlockRef};
+use crate::exec;
+use crate::fault::Fault;
+use crate::lift::block::{lift_bytes, optimise};
+use crate::mode::ModeBits;
+use crate::vcpu::Vcpu;
+use std::sync::Arc;
+use umbra_mmu::addr::PAGE_OFFSET;
+
+/// [`Block::heat`] of a block that cannot be emitted.
+const NEVER: u32 = u32::MAX;
+
+/// What the dispatcher does after emitted code was left.
+#[derive(Copy, Clone, Debug)]
+pub enum Next {
+    /// Goes on with this block.
+    Block(BlockRef),
+    /// Looks at events.
+    Leave,
+    /// Nothing was done: the interpreter runs the block.
+    Interpret,
+}
+
+impl Vcpu {
+    /// Switches the JIT on, or off (`None`).
+    pub fn use_jit(&mut self, jit: Option<Box<Jit>>) {
+        self.link.cache.clear();
+        self.link.cache.take_dropped_code();
+        self.link.jit = jit;
+        if let Some(jit) = &mut self.link.jit {
+            self.link.frame.jumps = jit.jump_tables();
+            self.link.frame.attention = Arc::as_ptr(&self.link.attention);
+        }
+    }
+
+    /// Counts a run of a block by the interpreter; a hot block is emitted. True: it has just been.
+    #[inline]
+    pub(crate) fn warm(&mut self, block: BlockRef) -> bool {
+        let heat = &block.get().heat;
+        if heat.get() == NEVER {
+            return false;
+        }
+        heat.set(heat.get() + 1);
+        heat.get() >= self.link.hot && self.heated(block)
+    }
+
+    #[cold]
+    fn heated(&mut self, block: BlockRef) -> bool {
+        let before = block.get().code.get();
+        let emitted = self.unit(block, Variant::default()).is_some();
+        if !emitted {
+            block.get().heat.set(NEVER);
+        }
+        emitted && block.get().code.get() != before
+    }
+
+    /// The unit of a block, made if need be. Not while emitted code is running.
+    fn unit(&mut self, block: BlockRef, variant: Variant) -> Option<u32> {
+        let b = block.get();
+        let mut jit = self.link.jit.take()?;
+        for key in self.link.cache.take_dropped_code() {
+            jit.drop_block(&key);
+        }
+        let unit = match jit.find(&b.key, variant) {
+            Some(unit) => Some(unit),
+            None => self.compile(&mut jit, b, variant),
+        };
+        if unit.is_some() {
+            if variant == Variant::default() {
+                b.code.set(u64::from(jit.epoch) << 32 | (u64::from(unit.unwrap_or(0)) + 1));
+            } else if b.code.get() == 0 {
+                // Remembered as having code, of an epoch that is never current.
+                b.code.set(1);
+            }
+        }
+        self.link.jit = Some(jit);
+        unit
+    }
+
+    fn compile(&mut self, jit: &mut Jit, b: &Block, variant: Variant) -> Option<u32> {
+        if b.second.is_some() || b.key.alone == Alone::Yes || b.key.mode.has(ModeBits::ALIGN) {
+            return None;
+        }
+        if jit.is_full() {
+            jit.flush();
+        }
+        let mut bytes = vec![0; usize::from(b.len())];
+        let at = b.key.page.base().wrapping_add(b.key.linear & PAGE_OFFSET);
+        self.link.memory.read(at, &mut bytes);
+        let mut lifted = lift_bytes(self, &bytes, &b.key);
+        if lifted.offsets.len() as u64 != b.insns() + 1 {
+            return None;
+        }
+        optimise(&mut lifted.uops);
+        let (key, cache) = (b.key, &mut self.link.cache);
+        jit.compile(key, variant, &lifted.uops, &lifted.offsets, &mut |uop| exec::step(uop, key.rip, cache))
+    }
+
+    /// Runs the code of a block, and of those it is chained to, until it is left.
+    pub(crate) fn run_emitted(&mut self, b: &Block, end: u64) -> Result<Next, Fault> {
+        let Some(jit) = &mut self.link.jit else { return Ok(Next::Interpret) };
+        for key in self.link.cache.take_dropped_code() {
+            jit.drop_block(&key);
+        }
+        let code = b.code.get();
+        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(SLACK) as i64;
+        if (code >> 32) as u32 != jit.epoch || fuel < 0 {
+            return Ok(Next::Interpret);
+        }
+        let (enter, entry) = (jit.enter(), jit.entry(code as u32 - 1));
+        self.link.trail.note(b.key.rip);
+        self.materialise_flags();
+        let frame = &mut self.link.frame;
+        frame.image = SavedFlags::of(self.state.rflags);
+        frame.fuel = fuel;
+        frame.base = self.state.retired.wrapping_add(fuel as u64);
+        self.link.fault = None;
+        let status = gate::run(enter, self, entry);
+        if let Some(panic) = self.link.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+        self.left(status)
+    }
+
+    /// Makes state and counts those of a boundary again.
+    fn left(&mut self, status: Status) -> Result<Next, Fault> {
+        let number = self.link.frame.site;
+        let Some(jit) = &mut self.link.jit else { return Ok(Next::Leave) };
+        jit.counters.exits[status as usize & 15] += 1;
+        let Some(site) = jit.site(number) else { return Ok(Next::Leave) };
+        let (flags, rip, next_rip, insn) = (site.flags, site.rip, site.next_rip, site.insn);
+        let retired = self.link.frame.base.wrapping_sub(self.link.frame.fuel as u64);
+        let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
+        if !step {
+            flags.restore(self);
+            self.state.retired = retired;
+        }
+        let current = std::mem::take(&mut self.link.current);
+        match status {
+            Status::Chain | Status::Stop | Status::Dynamic => {
+                if status != Status::Dynamic {
+                    self.state.rip = rip;
+                }
+                if self.link.attention.get() != 0 {
+                    return Ok(Next::Leave);
+                }
+                let block = self.find_block(Alone::No)?;
+                match status {
+                    Status::Chain => self.link_to(number, block),
+                    Status::Dynamic => self.learn_jump(number, block),
+                    _ => {}
+                }
+                Ok(Next::Block(block))
+            }
+            Status::Fault | Status::NotCanonical => {
+                self.state.retired += u64::from(insn);
+                self.state.rip = rip;
+                let fault = if status == Status::Fault { Fault::de() } else { Fault::gp(0) };
+                Err(self.link.fault.take().unwrap_or(fault))
+            }
+            Status::Early => {
+                self.state.retired += u64::from(insn) + 1;
+                self.state.rip = next_rip;
+                Ok(Next::Leave)
+            }
+            Status::StepFault => {
+                self.state.retired += u64::from(current);
+                self.state.rip = rip;
+                Err(self.link.fault.take().unwrap_or(Fault::ud()))
+            }
+            Status::StepEarly => {
+                self.state.retired += u64::from(current) + 1;
+                self.state.rip = next_rip;
+                Ok(Next::Leave)
+            }
+            Status::StepEnd => {
+                self.state.retired += u64::from(current) + 1;
+                Ok(Next::Leave)
+            }
+            Status::Unmasked => {
+                self.state.rip = rip;
+                Ok(Next::Interpret)
+            }
+        }
+    }
+
+    /// After a jump that was not linked: links it, if its target is emitted.
+    fn link_to(&mut self, site: u32, block: BlockRef) {
+        let b = block.get();
+        if b.code.get() == 0 || b.second.is_some() {
+            return;
+        }
+        let epoch = |cpu: &Vcpu| cpu.link.jit.as_ref().map(|jit| jit.epoch);
+        let before = epoch(self);
+        let Some(jit) = &self.link.jit else { return };
+        let variant = jit.wanted_variant(site, &b.key);
+        let Some(unit) = self.unit(block, variant) else { return };
+        // A flush in between took the site away.
+        if before == epoch(self)
+            && let Some(jit) = &mut self.link.jit
+        {
+            jit.link(site, unit, variant);
+        }
+    }
+
+    /// After an indirect jump that was not known: the table knows it from now on.
+    fn learn_jump(&mut self, site: u32, block: BlockRef) {
+        let b = block.get();
+        if b.code.get() == 0 || b.second.is_some() || b.key.linear != b.key.rip {
+            return;
+        }
+        let Some(vectors) = self.link.jit.as_ref().and_then(|jit| jit.site(site)).map(|site| site.vectors) else {
+            return;
+        };
+        if let Some(unit) = self.unit(block, Variant { vectors, recipe: None })
+            && let Some(jit) = &mut self.link.jit
+        {
+            jit.know_jump(unit, vectors);
+        }
+    }
+}

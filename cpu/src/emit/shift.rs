@@ -1,0 +1,421 @@
+//! Shifts, rotates, multiplication, division, bits (`exec::shift`, `exec::muldiv`, `exec::bit`).
+//!
+//! Where the manuals leave a flag undefined, Umbra has one value (`exec::shift` says which); the host may have another, so
+//! that whenever such a flag can be seen, it is put in by hand.
+
+use super::address::{Access, Value, Way};
+use super::asm::{Alu, Form, Map, Rm};
+use super::block::Emitter;
+use super::flags::{FlagPlaces, Kind, Operand, Recipe};
+use super::frame::frame;
+use super::gate::Status;
+use super::registers::{RAX, RCX, RDX, S0, S1, pinned, slot};
+use crate::uop::{Op, Uop, Width};
+
+impl Emitter<'_> {
+    /// Shifts and rotates of registers. Those of memory, and by CL with flags that are seen, are the interpreter's, but for
+    /// those whose result alone matters.
+    pub(super) fn shift(&mut self, uop: &Uop) -> bool {
+        let (width, op) = (uop.width, uop.op);
+        let double = matches!(op, Op::Shld | Op::Shrd);
+        let by_cl = uop.imm < 0;
+        if uop.form.has_memory() || double && (by_cl || width < Width::B4) {
+            return false;
+        }
+        let count = uop.imm as u8 & if width == Width::B8 { 63 } else { 31 };
+        if !by_cl && count == 0 {
+            // The flags stay; a doubleword is zero-extended all the same.
+            self.protect(uop.dst);
+            self.change(uop.dst, width, true, |e, reg| e.asm.load(width, reg, Rm::R(reg)));
+            return true;
+        }
+        if by_cl {
+            return self.shift_by_cl(uop);
+        }
+        if double {
+            return self.double_shift(uop, count);
+        }
+        let extension = extension(op);
+        let rotate = matches!(op, Op::Rol | Op::Ror);
+        if rotate {
+            return self.rotate(uop, extension, count);
+        }
+        if u32::from(count) >= width.bits() && self.wanted() {
+            return false;
+        }
+        self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
+        if !self.wanted() {
+            self.flags_are(None);
+            return true;
+        }
+        self.store_shift_flags(uop, count);
+        true
+    }
+
+    /// The image after a shift by a known count: AF clear, OF by the formula for the last single step.
+    fn store_shift_flags(&mut self, uop: &Uop, count: u8) {
+        let asm = &mut *self.asm;
+        asm.mov(S0, RAX);
+        asm.raw(&[0x9f]); // LAHF
+        match (uop.op, count) {
+            (_, 1) => asm.setcc(0, Rm::R(RAX)),
+            (Op::Shl, _) => {
+                // OF = SF ^ CF.
+                asm.raw(&[0x88, 0xe0]); // MOV AL, AH
+                asm.shift_imm(0, Width::B1, Rm::R(RAX), 1); // ROL AL, 1: SF to bit 0, CF to bit 1
+                asm.raw(&[0x30, 0xe0]); // XOR AL, AH: bit 0 = SF ^ CF
+                asm.alu_imm(Alu::And, Width::B1, Rm::R(RAX), 1);
+            }
+            _ => asm.op(Form::sized(Map::One, 0xc7, Width::B1).with(0, 1), 0, Rm::R(RAX)),
+        }
+        asm.raw(&[0x80, 0xe4, 0xef]); // AND AH, !AF
+        asm.store(Width::B2, Rm::cpu(frame!(image)), RAX);
+        asm.mov(RAX, S0);
+        self.places = FlagPlaces::SAVED;
+    }
+
+    /// ROL and ROR change CF and OF only.
+    fn rotate(&mut self, uop: &Uop, extension: u8, count: u8) -> bool {
+        let width = uop.width;
+        let seen = self.wanted();
+        if seen {
+            self.save_flags();
+        } else {
+            self.protect(uop.dst);
+            self.clobber();
+        }
+        if !seen && width >= Width::B4 {
+            // No flag-setting form is needed: RORX leaves them alone.
+            let bits = width.bits() as u8;
+            let right = if uop.op == Op::Ror { count } else { bits - count };
+            self.change(uop.dst, width, true, |e, reg| e.asm.rorx(width, reg, Rm::R(reg), right & (bits - 1)));
+            return true;
+        }
+        self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
+        if !seen {
+            self.places.host = false;
+            return true;
+        }
+        // CF from the host, OF = CF ^ top bit (ROL) or the two top bits (ROR), from the result.
+        let asm = &mut *self.asm;
+        asm.setcc(2, Rm::R(S1));
+        asm.op(Form { lock: false, ..Form::word(Map::M0f, 0xba, Width::B2).with(8, 1) }, 6, Rm::cpu(frame!(image)));
+        asm.op(Form { bytes: true, ..Form::sized(Map::One, 0x09, Width::B1) }, S1, Rm::cpu(frame!(image) + 1));
+        // Bits 1 and 0 of S0: top bit and the one below.
+        match pinned(uop.dst) {
+            Some(reg) => asm.rorx(Width::B8, S0, Rm::R(reg), (width.bits() - 2) as u8),
+            None => asm.rorx(Width::B8, S0, slot(uop.dst), (width.bits() - 2) as u8),
+        }
+        if uop.op == Op::Rol {
+            // top ^ CF.
+            asm.shift_imm(5, Width::B4, Rm::R(S0), 1);
+            asm.alu(Alu::Xor, Width::B4, S0, Rm::R(S1));
+        } else {
+            asm.load(Width::B4, S1, Rm::R(S0));
+            asm.shift_imm(5, Width::B4, Rm::R(S1), 1);
+            asm.alu(Alu::Xor, Width::B4, S0, Rm::R(S1));
+        }
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), 1);
+        asm.store(Width::B1, Rm::cpu(frame!(image)), S0);
+        self.places = FlagPlaces::SAVED;
+        true
+    }
+
+    /// By CL: with flags that nobody sees, BMI2's forms; else the interpreter.
+    fn shift_by_cl(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        if self.wanted() {
+            return false;
+        }
+        let prefix = match uop.op {
+            Op::Shl => 0x66,
+            Op::Shr => 0xf2,
+            Op::Sar => 0xf3,
+            _ => 0,
+        };
+        self.protect(uop.dst);
+        if prefix != 0 && width >= Width::B4 {
+            let vex = Some((RCX, false));
+            let form = Form { prefix, wide: width == Width::B8, vex, ..Form::new(Map::M0f38, 0xf7) };
+            self.change(uop.dst, width, true, |e, reg| e.asm.op(form, reg, Rm::R(reg)));
+            return true;
+        }
+        self.clobber();
+        let extension = extension(uop.op);
+        let form = Form::sized(Map::One, 0xd3, width);
+        self.change(uop.dst, width, true, |e, reg| {
+            e.asm.op(form, extension, Rm::R(reg));
+            // A count of zero leaves even a doubleword's upper half to the hardware's rule: written here.
+            if width == Width::B4 {
+                e.asm.load(Width::B4, reg, Rm::R(reg));
+            }
+        });
+        true
+    }
+
+    fn double_shift(&mut self, uop: &Uop, count: u8) -> bool {
+        let width = uop.width;
+        let opcode = if uop.op == Op::Shld { 0xa4 } else { 0xac };
+        let form = Form::word(Map::M0f, opcode, width).with(i64::from(count), 1);
+        if self.wanted() {
+            return false;
+        }
+        self.protect(uop.dst);
+        self.clobber();
+        let source = pinned(uop.src).unwrap_or_else(|| {
+            self.asm.load(Width::B8, S1, slot(uop.src));
+            S1
+        });
+        self.change(uop.dst, width, true, |e, reg| e.asm.op(form, source, Rm::R(reg)));
+        true
+    }
+
+    /// IMUL, MUL, DIV, IDIV.
+    pub(super) fn multiply(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        match uop.op {
+            Op::Div | Op::Idiv => return self.divide(uop),
+            Op::MulWide | Op::ImulWide => {
+                let extension = if uop.op == Op::MulWide { 4 } else { 5 };
+                let source = self.operand(uop);
+                self.asm.op(Form::sized(Map::One, 0xf7, width), extension, source);
+                self.product_flags(width, 0);
+            }
+            Op::Imul => {
+                let source = self.operand(uop);
+                self.change(uop.dst, width, true, |e, reg| {
+                    e.asm.op(Form::word(Map::M0f, 0xaf, width), reg, source);
+                });
+                self.product_flags(width, uop.dst);
+            }
+            _ => {
+                let source = self.operand(uop);
+                let short = uop.imm == i64::from(uop.imm as i8);
+                let bytes = if short { 1 } else { (width.bytes() as u8).min(4) };
+                let form = Form::word(Map::One, if short { 0x6b } else { 0x69 }, width).with(uop.imm, bytes);
+                self.change(uop.dst, width, false, |e, reg| e.asm.op(form, reg, source));
+                self.product_flags(width, uop.dst);
+            }
+        }
+        true
+    }
+
+    /// The source operand: its slot, or loaded into the second scratch register.
+    fn operand(&mut self, uop: &Uop) -> Rm {
+        if uop.form.has_memory() {
+            self.load_to_scratch(uop, uop.width);
+            return Rm::R(S1);
+        }
+        slot(uop.src)
+    }
+
+    fn product_flags(&mut self, width: Width, dst: u8) {
+        if !self.wanted() {
+            return self.flags_are(None);
+        }
+        self.asm.setcc(0, Rm::cpu(frame!(held) + 8));
+        let recipe = Recipe { kind: Kind::Mul, width, a: Operand::Slot(dst), b: Operand::Imm(0) };
+        self.places = FlagPlaces { host: false, recipe: Some(recipe), saved: false };
+    }
+
+    /// In line where the quotient cannot overflow: unsigned with a smaller high half, signed with a sign-extended dividend.
+    /// The flags stay.
+    fn divide(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        if width < Width::B4 {
+            return false;
+        }
+        self.protect(0);
+        self.protect(2);
+        if uop.form.has_memory() {
+            self.load_to_scratch(uop, width);
+        } else {
+            self.clobber();
+            self.asm.load(width, S1, slot(uop.src));
+        }
+        let asm = &mut *self.asm;
+        if uop.op == Op::Div {
+            asm.alu(Alu::Cmp, width, RDX, Rm::R(S1));
+            let fault = self.fault_label(uop, Status::Fault);
+            self.asm.jcc(3, fault);
+            self.asm.op(Form::sized(Map::One, 0xf7, width), 6, Rm::R(S1));
+            return true;
+        }
+        // rDX = sign of rAX, divisor neither 0 nor −1.
+        let slow = asm.label();
+        let done = asm.label();
+        asm.load(width, S0, Rm::R(RAX));
+        asm.shift_imm(7, width, Rm::R(S0), (width.bits() - 1) as u8);
+        asm.alu(Alu::Cmp, width, S0, Rm::R(RDX));
+        asm.jcc(5, slow);
+        asm.lea(width, S0, Rm::Base(S1, 1));
+        asm.alu_imm(Alu::Cmp, width, Rm::R(S0), 1);
+        asm.jcc(6, slow);
+        asm.op(Form::sized(Map::One, 0xf7, width), 7, Rm::R(S1));
+        asm.bind(done);
+        let site = self.site(uop);
+        let steps = Some((self.context.step)(uop));
+        let site = self.add_site(super::block::Site { steps, ..site });
+        let vectors = usize::from(self.vectors);
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[vectors].0);
+            e.asm.jmp(done);
+        });
+        true
+    }
+
+    /// BT, BTS, BTR, BTC: CF alone changes.
+    pub(super) fn bit_test(&mut self, uop: &Uop) -> bool {
+        let (width, seen) = (uop.width, self.wanted());
+        let extension = match uop.op {
+            Op::Bt => 4,
+            Op::Bts => 5,
+            Op::Btr => 6,
+            _ => 7,
+        };
+        let memory = uop.form.has_memory();
+        let by_register = matches!(uop.form, crate::uop::Form::RR | crate::uop::Form::MR | crate::uop::Form::RM);
+        if memory && by_register || width == Width::B1 {
+            return false;
+        }
+        if seen {
+            self.save_flags();
+        }
+        let immediate = Form::word(Map::M0f, 0xba, width).with(uop.imm & i64::from(width.bits() - 1), 1);
+        if memory {
+            let way = if uop.op == Op::Bt { Way::Load } else { Way::Update };
+            let places = if seen { Some(FlagPlaces { host: true, recipe: None, saved: false }) } else { None };
+            if seen && way == Way::Update {
+                // The slow path would store the host's other flags: the handler does it right.
+                return false;
+            }
+            let bytes = width.bytes() as u8;
+            let value = Value::Reg(extension);
+            self.access(
+                uop,
+                Access {
+                    form: immediate.locked(uop.lock),
+                    value,
+                    bytes,
+                    way,
+                    carry: false,
+                    sp: 0,
+                    sp_width: Width::B8,
+                    flags: places,
+                },
+            );
+        } else {
+            self.protect(uop.dst);
+            self.clobber();
+            let (form, reg) = match by_register {
+                true => {
+                    let index = pinned(uop.src).unwrap_or_else(|| {
+                        self.asm.load(Width::B8, S1, slot(uop.src));
+                        S1
+                    });
+                    (Form::word(Map::M0f, 0x83 | extension << 3, width), index)
+                }
+                false => (immediate, extension),
+            };
+            self.change(uop.dst, width, true, |e, dst| e.asm.op(form, reg, Rm::R(dst)));
+        }
+        if seen {
+            // Into the image: CF is bit 0 of its upper byte.
+            let asm = &mut *self.asm;
+            asm.setcc(2, Rm::R(S1));
+            asm.op(Form::word(Map::M0f, 0xba, Width::B2).with(8, 1), 6, Rm::cpu(frame!(image)));
+            asm.op(Form::sized(Map::One, 0x09, Width::B1), S1, Rm::cpu(frame!(image) + 1));
+            self.places = FlagPlaces::SAVED;
+        }
+        true
+    }
+
+    /// BSF, BSR, TZCNT, LZCNT, POPCNT whose undefined flags nobody sees.
+    pub(super) fn scan(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        if self.wanted() || width == Width::B1 {
+            return false;
+        }
+        let (prefix, opcode) = match uop.op {
+            Op::Bsf => (0, 0xbc),
+            Op::Bsr => (0, 0xbd),
+            Op::Tzcnt => (0xf3, 0xbc),
+            Op::Lzcnt => (0xf3, 0xbd),
+            _ => (0xf3, 0xb8),
+        };
+        if prefix != 0 && width == Width::B2 {
+            return false;
+        }
+        let merge = prefix == 0;
+        let form = Form::word(Map::M0f, opcode, width);
+        let form = Form { prefix: if prefix != 0 { prefix } else { form.prefix }, ..form };
+        self.protect(uop.dst);
+        let source = if uop.form.has_memory() {
+            self.load_to_scratch(uop, width);
+            Rm::R(S1)
+        } else {
+            self.clobber();
+            slot(uop.src)
+        };
+        self.change(uop.dst, width, merge, |e, reg| {
+            // A zero source leaves the whole destination alone (`exec::bit`).
+            let zero = merge.then(|| {
+                let zero = e.asm.label();
+                e.asm.alu_imm(Alu::Cmp, width, source, 0);
+                e.asm.jcc(4, zero);
+                zero
+            });
+            e.asm.op(form, reg, source);
+            if let Some(zero) = zero {
+                e.asm.bind(zero);
+            }
+        });
+        true
+    }
+
+    /// XCHG with memory, XADD, CMPXCHG.
+    pub(super) fn exchange(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        let bytes = width.bytes() as u8;
+        let memory = uop.form.has_memory();
+        match uop.op {
+            Op::XchgMem => {
+                self.protect(uop.src);
+                let form = Form::sized(Map::One, 0x87, width);
+                let value = Value::both(uop.src);
+                let access = Access {
+                    form,
+                    value,
+                    bytes,
+                    way: Way::Update,
+                    carry: false,
+                    sp: 0,
+                    sp_width: Width::B8,
+                    flags: None,
+                };
+                self.access(uop, access);
+            }
+            Op::Xadd if memory => {
+                self.update(uop, Form::sized(Map::M0f, 0xc1, width).locked(uop.lock), Value::both(uop.src));
+            }
+            Op::Cmpxchg if memory => {
+                self.update(uop, Form::sized(Map::M0f, 0xb1, width).locked(uop.lock), Value::source(uop.src));
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// The opcode extension of a shift (SDM vol. 2, table A-6, group 2).
+fn extension(op: Op) -> u8 {
+    match op {
+        Op::Rol => 0,
+        Op::Ror => 1,
+        Op::Shl => 4,
+        Op::Shr => 5,
+        _ => 7,
+    }
+}
