@@ -255,11 +255,6 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
             _ => Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")),
         });
     }
-    if let Some(what) = config.trace.disable.first() {
-        return Err(Failure::input(format!(
-            "--disable names no optimisation with \"{what}\": --engine interp has none to switch off; try without --disable"
-        )));
-    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@
 
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
-use crate::config::{Clock, ConfigError, Display, Entry, MachineConfig, SerialTarget, Size, Switch, Toggle};
+use crate::config::{Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Switch, Toggle};
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
+use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
@@ -68,9 +69,28 @@ pub enum BuildError {
     /// The host has no memory for it.
     #[error("guest memory: {0}; try a smaller -m")]
     Pool(#[from] PoolError),
+    /// The engine does not work on this host.
+    #[error(transparent)]
+    Engine(#[from] ArenaError),
+    /// There is no such optimisation.
+    #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
+    UnknownOptimisation(String),
     /// A range of guest memory cannot be mapped.
     #[error("guest memory: {0}")]
     Map(#[from] MapError),
+}
+
+fn names() -> String {
+    Disable::NAMES.map(|(name, _)| name).join(", ")
+}
+
+/// The optimisations that are switched off.
+fn disabled(names: &[String]) -> Result<Disable, BuildError> {
+    let bit = |name: &String| {
+        let known = Disable::NAMES.into_iter().find(|(known, _)| known == name);
+        known.map(|(_, bit)| bit).ok_or_else(|| BuildError::UnknownOptimisation(name.clone()))
+    };
+    names.iter().try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
 }
 
 /// A file, read or still to read.
@@ -247,11 +267,18 @@ impl MachineBuilder {
             Clock::Real => GuestClock::real(),
             Clock::Virtual => GuestClock::of_instructions(cpus),
         });
+        let disable = disabled(&config.trace.disable)?;
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
-            Vcpu::new(model.clone(), &memory, Box::new(bus), attention)
+            let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
+            if config.engine == Engine::Jit {
+                let mut jit = Jit::new(DEFAULT_BYTES)?;
+                jit.set_disable(disable);
+                vcpu.use_jit(Some(jit));
+            }
+            Ok(vcpu)
         });
-        let vcpus = vcpus.collect();
+        let vcpus = vcpus.collect::<Result<_, BuildError>>()?;
         let boot = BootSource {
             kernel: self.kernel,
             initrd: self.initrd,

@@ -381,7 +381,7 @@ impl MachineConfig {
         }
         #[rustfmt::skip]
         let not_yet = [
-            (self.engine != Engine::Interp,                          "an engine other than interp", "--engine interp"),
+            (self.engine == Engine::Both,                            "the engine both", "--engine interp or --engine jit"),
             (self.display != Display::None,                          "a display",                   "--headless"),
             (!self.disks.is_empty(),                                 "a disk",                      "--kernel and --initrd"),
             (self.boot.cdrom.is_some(),                              "a CD-ROM drive",              "--kernel and --initrd"),
@@ -490,7 +490,7 @@ mod tests {
             ("serial = [\"stdio\", \"stdio\"]",         "two serial ports"),
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
-            ("engine = \"jit\"",                        "an engine other than interp is not there yet"),
+            ("engine = \"both\"",                       "the engine both is not there yet"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),
