@@ -113,6 +113,13 @@ impl Vcpu {
         self.pieces(linear, len as usize, Access::Write, view).map(|_| ())
     }
 
+    /// Like [`Self::reserve_linear`], for an instruction that cannot start again once it has begun to write: devices ask for
+    /// it to run alone now.
+    pub(crate) fn reserve_memory(&mut self, linear: Linear, len: usize, view: View) -> Result<(), Fault> {
+        let (first, second) = self.pieces(linear, len, Access::Write, view)?;
+        self.require_alone(&first.0, second.as_ref())
+    }
+
     /// Loads from a linear address with the current view (no segment check).
     #[inline(always)]
     pub fn load_linear<T: Word>(&mut self, linear: u64) -> Result<T, Fault> {

@@ -176,19 +176,19 @@ impl Emitter<'_> {
     }
 
     fn slow_load(&mut self, site: Site, slow: Label, found: Label) {
-        let vectors = usize::from(site.vectors);
+        let live = site.live.index();
         let site = self.add_site(site);
         self.later(move |e| {
             e.asm.bind(slow);
             e.asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(Way::Load)));
             e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.load[vectors].0);
+            e.asm.call(e.context.gates.load[live].0);
             e.asm.jmp(found);
         });
     }
 
     fn slow_store(&mut self, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
-        let vectors = usize::from(site.vectors);
+        let live = site.live.index();
         // After the store the flags are what the instruction made of them.
         let (after, restore) = match access.flags {
             Some(places) if places.host => (flags::SiteFlags::Saved, true),
@@ -205,14 +205,14 @@ impl Emitter<'_> {
             asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
             asm.mov_imm(S1, u64::from(start));
             let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
-            asm.call(first[vectors].0);
+            asm.call(first[live].0);
             asm.jcc(5, found);
             touch(asm, &access);
             if restore {
                 flags::save(asm);
             }
             asm.mov_imm(S1, u64::from(commit));
-            asm.call(gates.commit[vectors].0);
+            asm.call(gates.commit[live].0);
             if restore {
                 flags::load(asm);
             }
@@ -222,7 +222,7 @@ impl Emitter<'_> {
 
     /// A locked access whose page is in the TLB after the gate is made in line; any other is the handler's.
     fn slow_locked(&mut self, uop: &Uop, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
-        let vectors = usize::from(site.vectors);
+        let live = site.live.index();
         let steps = Some((self.context.step)(uop));
         let whole = self.add_site(Site { steps, ..site.clone() });
         let site = self.add_site(site);
@@ -233,10 +233,10 @@ impl Emitter<'_> {
             asm.bind(slow);
             asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
             asm.mov_imm(S1, u64::from(site));
-            asm.call(gates.reserve[vectors].0);
+            asm.call(gates.reserve[live].0);
             asm.jcc(5, found);
             asm.mov_imm(S1, u64::from(whole));
-            asm.call(gates.step[vectors].0);
+            asm.call(gates.step[live].0);
             if restore {
                 flags::load(asm);
             }
@@ -307,12 +307,12 @@ impl Emitter<'_> {
         let steps = Some((self.context.step)(uop));
         let site = Site { flags, steps, ..self.site(uop) };
         let site = self.add_site(site);
-        let vectors = usize::from(self.vectors);
+        let live = self.live.index();
         let dst = uop.dst;
         self.later(move |e| {
             e.asm.bind(slow);
             e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[vectors].0);
+            e.asm.call(e.context.gates.step[live].0);
             e.asm.load(Width::B8, S0, Rm::cpu(slot_offset(dst)));
             e.asm.jmp(done);
         });

@@ -1,15 +1,18 @@
 //! One block to host code: walks its uops, keeps track of where flags and vector registers are, and collects the cold paths that
 //! follow the block's straight code.
 
-use super::asm::{Asm, Label};
+use super::asm::{Alu, Asm, Label, Rm};
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{S0, S1};
-use super::{CodePtr, Disable};
+use super::{CodePtr, Disable, frame};
 use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
+use crate::state::flags;
 use crate::uop::list::Effect;
-use crate::uop::{FlagUse, Form, Op, Uop};
+use crate::uop::{FlagUse, Op, Uop, Width};
+use umbra_mmu::addr::PhysPage;
+use umbra_mmu::tlb::{FetchEntry, fetch_id};
 
 /// What emitted code tells Rust when it stops at a place.
 #[derive(Clone, Debug)]
@@ -24,8 +27,10 @@ pub struct Site {
     pub sp: i8,
     /// The step ends its block.
     pub ends: bool,
-    /// Whether vector registers are in host registers.
-    pub vectors: bool,
+    /// Which units are the host's.
+    pub live: Live,
+    /// The last x87 instruction before: RIP and opcode, to be noted.
+    pub x87: Option<(u64, u16)>,
     /// RIP of the block.
     pub block_rip: u64,
     /// RIP to go on with: of the instruction, or a jump's target.
@@ -53,11 +58,40 @@ pub struct Edge {
     pub same_page: bool,
 }
 
+/// Which floating-point units hold the guest's registers in the host's.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Live(u8);
+
+impl Live {
+    /// XMM, YMM and MXCSR.
+    pub const VECTORS: Live = Live(1);
+    /// The x87 unit.
+    pub const X87: Live = Live(2);
+    /// The number of combinations.
+    pub const ALL: usize = 4;
+    /// Both.
+    pub const fn with(self, other: Live) -> Live {
+        Live(self.0 | other.0)
+    }
+    /// Whether these are among them.
+    pub const fn has(self, other: Live) -> bool {
+        self.0 & other.0 != 0
+    }
+    /// A number below [`Live::ALL`].
+    pub const fn index(self) -> usize {
+        (self.0 & 3) as usize
+    }
+    /// From its number.
+    pub const fn of(index: usize) -> Live {
+        Live(index as u8 & 3)
+    }
+}
+
 /// What a unit of code was made for, beside its block.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// Vector registers are in host registers at entry.
-    pub vectors: bool,
+    /// Which units are the host's at entry.
+    pub live: Live,
     /// The flags at entry, if they are not in the image.
     pub recipe: Option<Recipe>,
 }
@@ -70,6 +104,8 @@ pub struct Context<'a> {
     pub uops: &'a [Uop],
     /// Offset of each instruction, and of the end.
     pub offsets: &'a [u16],
+    /// The page that its last instruction runs into, by linear address.
+    pub second: Option<(u64, PhysPage)>,
     /// The common code.
     pub gates: &'a Gates,
     /// What is switched off.
@@ -93,10 +129,12 @@ pub struct Emitter<'a> {
     cold: Vec<Cold>,
     /// Where the flags are now.
     pub(super) places: FlagPlaces,
-    /// Vector registers are in host registers now.
-    pub(super) vectors: bool,
-    /// Whether the flags before each uop are needed.
-    needed: Vec<bool>,
+    /// Which units are the host's now.
+    pub(super) live: Live,
+    /// The last x87 instruction of this block so far, if its pointers are not noted yet.
+    pub(super) x87: Option<(u64, u16)>,
+    /// The status flags that are needed before each uop.
+    needed: Vec<u64>,
     /// Index of the current uop.
     at: usize,
 }
@@ -115,10 +153,13 @@ impl<'a> Emitter<'a> {
             sites: Vec::new(),
             cold: Vec::new(),
             places,
-            vectors: variant.vectors,
+            live: variant.live,
+            x87: None,
             needed,
             at: 0,
         };
+        emitter.check_second_page();
+        emitter.load_x87_first();
         emitter.load_vectors_first();
         let uops = emitter.context.uops;
         let mut at = 0;
@@ -149,19 +190,57 @@ impl<'a> Emitter<'a> {
         emitter
     }
 
+    /// The second page must still be mapped where the block's last bytes came from.
+    fn check_second_page(&mut self) {
+        let (Some(second), Some(first)) = (self.context.second, self.context.uops.first().copied()) else { return };
+        let (cold, found) = (self.asm.label(), self.asm.label());
+        look_at_page(self.asm, second);
+        self.asm.jcc(5, cold);
+        self.asm.bind(found);
+        let site = self.site(&first);
+        let site = self.add_site(site);
+        let live = self.live.index();
+        self.later(move |e| {
+            e.asm.bind(cold);
+            e.asm.mov_imm(S0, second.0);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.fetch[live].0);
+            look_at_page(e.asm, second);
+            e.asm.jcc(4, found);
+            e.exit(Status::Stop, site);
+        });
+    }
+
     /// Whether the flags at the block's start are needed by it.
     pub fn needs_flags(&self) -> bool {
-        self.needed.first().copied().unwrap_or(true)
+        self.needed.first() != Some(&0)
     }
 
-    /// Whether the flags after the current uop are needed.
+    /// Whether any flags after the current uop are needed.
     pub(super) fn needed_after(&self) -> bool {
-        self.needed.get(self.at + 1).copied().unwrap_or(true)
+        self.needed.get(self.at + 1) != Some(&0)
     }
 
-    /// Whether the flags that the current uop sets are needed.
+    /// Whether any flags that the current uop sets are needed.
     pub(super) fn wanted(&self) -> bool {
-        self.context.uops[self.at].flags == FlagUse::Wanted && self.needed_after()
+        self.wanted_flags() != 0
+    }
+
+    /// The status flags that are needed after the current uop; where its own are not, those that it keeps.
+    pub(super) fn wanted_flags(&self) -> u64 {
+        let needed = self.needed.get(self.at + 1).copied().unwrap_or(flags::STATUS);
+        let uop = &self.context.uops[self.at];
+        let partial = matches!(effect(uop), (_, mask) if mask != 0 && mask != flags::STATUS);
+        match uop.flags {
+            FlagUse::Wanted => needed,
+            FlagUse::Dead if partial => needed & !effect(uop).1,
+            FlagUse::Dead => 0,
+        }
+    }
+
+    /// Whether the host's flags are right after the current uop if only those in `exact` are as Umbra defines them.
+    pub(super) fn suffices(&self, exact: u64) -> bool {
+        self.wanted_flags() & !exact == 0
     }
 
     /// Defers code to the end of the block.
@@ -178,7 +257,8 @@ impl<'a> Emitter<'a> {
             sp: 0,
             stack: uop.seg == crate::state::Seg::Ss,
             ends: uop.op.effect() == Effect::Ends,
-            vectors: self.vectors,
+            live: self.live,
+            x87: self.x87,
             next_rip: self.next_rip(uop),
             block_rip: self.context.key.rip,
             rip: self.wrap(self.context.key.rip.wrapping_add(u64::from(offset))),
@@ -206,10 +286,10 @@ impl<'a> Emitter<'a> {
 
     /// Leaves emitted code.
     pub(super) fn exit(&mut self, status: Status, site: u32) {
-        let vectors = self.sites[(site - self.context.first_site) as usize].vectors;
+        let live = self.sites[(site - self.context.first_site) as usize].live;
         self.asm.mov_imm(S0, status as u64);
         self.asm.mov_imm(S1, u64::from(site));
-        let target = self.context.gates.exit[usize::from(vectors)];
+        let target = self.context.gates.exit[live.index()];
         self.asm.jmp_to(target.0);
     }
 
@@ -221,8 +301,12 @@ impl<'a> Emitter<'a> {
         let site = Site { flags, steps, ..self.site(uop) };
         let site = self.add_site(site);
         self.asm.mov_imm(S1, u64::from(site));
-        let gate = self.context.gates.step[usize::from(self.vectors)];
-        self.asm.call(gate.0);
+        let live = self.live.index();
+        if uop.op.effect() == Effect::Ends {
+            self.note_x87();
+            return self.asm.jmp_to(self.context.gates.step_end[live].0);
+        }
+        self.asm.call(self.context.gates.step[live].0);
         self.places = FlagPlaces::SAVED;
     }
 
@@ -231,13 +315,17 @@ impl<'a> Emitter<'a> {
             return self.by_interpreter(uop);
         }
         let done = match uop.op {
+            Op::Call if self.x87_call(uop) => true,
             Op::Nop => true,
             Op::Mov | Op::Movzx8 | Op::Movzx16 | Op::Movsx8 | Op::Movsx16 | Op::Movsx32 => self.transfer(uop),
+            Op::Clc | Op::Stc | Op::Cmc => self.carry(uop),
             Op::Lea | Op::ExtractHigh | Op::InsertHigh | Op::Xchg | Op::Bswap => self.rearrange(uop),
             Op::Cmov | Op::Set => self.conditional(uop),
             Op::Add | Op::Sub | Op::And | Op::Or | Op::Xor | Op::Cmp | Op::Test | Op::Adc | Op::Sbb => self.binary(uop),
             Op::Inc | Op::Dec | Op::Neg | Op::Not => self.unary(uop),
-            Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Shld | Op::Shrd => self.shift(uop),
+            Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr | Op::Shld | Op::Shrd => {
+                self.shift(uop)
+            }
             Op::Imul | Op::Imul3 | Op::MulWide | Op::ImulWide | Op::Div | Op::Idiv => self.multiply(uop),
             Op::Bt | Op::Bts | Op::Btr | Op::Btc => self.bit_test(uop),
             Op::Bsf | Op::Bsr | Op::Tzcnt | Op::Lzcnt | Op::Popcnt => self.scan(uop),
@@ -264,39 +352,48 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Whether the flags before each uop are needed: somebody reads them, or may see them, before all are replaced.
-fn needed(uops: &[Uop]) -> Vec<bool> {
-    let mut needed = vec![true; uops.len() + 1];
+/// Compares the fetch TLB's identity for a linear page with the one that code was made for; equal: it still is there.
+pub(super) fn look_at_page(asm: &mut Asm, (linear, page): (u64, PhysPage)) {
+    asm.mov_imm(S1, linear >> 7 & 0x1fff_ffe0);
+    asm.alu(Alu::And, Width::B8, S1, Rm::cpu(frame::FETCH_MASK));
+    asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::FETCH));
+    asm.mov_imm(S0, fetch_id(linear, page));
+    asm.alu(Alu::Cmp, Width::B8, S0, Rm::Base(S1, std::mem::offset_of!(FetchEntry, id) as i32));
+}
+
+/// The flags that are needed before each uop: somebody reads them, or may see them, before they are replaced.
+fn needed(uops: &[Uop]) -> Vec<u64> {
+    let mut needed = vec![flags::STATUS; uops.len() + 1];
     for (at, uop) in uops.iter().enumerate().rev() {
-        needed[at] = match effect(uop) {
-            FlagEffect::Sees => true,
-            FlagEffect::Replaces => false,
-            FlagEffect::None => needed[at + 1],
-        };
+        let (sees, replaces) = effect(uop);
+        needed[at] = sees | needed[at + 1] & !replaces;
     }
     needed
 }
 
-enum FlagEffect {
-    /// Reads them, keeps some of them, or may leave the block and show them.
-    Sees,
-    /// Replaces all of them.
-    Replaces,
-    /// Neither.
-    None,
-}
-
-fn effect(uop: &Uop) -> FlagEffect {
-    let memory = uop.form.has_memory() && uop.op != Op::Lea;
+/// Which flags a uop reads or may show by leaving the block, and which it replaces whatever its operands are.
+fn effect(uop: &Uop) -> (u64, u64) {
+    use flags::{CF, OF, STATUS, ZF};
+    if uop.form.has_memory() && uop.op != Op::Lea {
+        return (STATUS, 0);
+    }
+    // A count in CL may be zero; so may a masked immediate.
+    let counted = |mask| if uop.imm > 0 && uop.imm & 31 != 0 { mask } else { 0 };
     match uop.op {
-        _ if memory => FlagEffect::Sees,
-        Op::Add | Op::Sub | Op::And | Op::Or | Op::Xor | Op::Cmp | Op::Test | Op::Neg => FlagEffect::Replaces,
-        Op::Imul | Op::Imul3 | Op::MulWide | Op::ImulWide | Op::Popcnt | Op::Xadd | Op::Cmpxchg => FlagEffect::Replaces,
-        Op::Shl | Op::Shr | Op::Sar if uop.form == Form::RI && uop.imm & 31 != 0 && uop.imm > 0 => FlagEffect::Replaces,
-        Op::CmpJcc | Op::TestJcc => FlagEffect::Replaces,
-        Op::Mov | Op::Movzx8 | Op::Movzx16 | Op::Movsx8 | Op::Movsx16 | Op::Movsx32 => FlagEffect::None,
-        Op::Lea | Op::ExtractHigh | Op::InsertHigh | Op::Xchg | Op::Bswap | Op::Not | Op::Nop => FlagEffect::None,
-        Op::AddSp => FlagEffect::None,
-        _ => FlagEffect::Sees,
+        Op::Add | Op::Sub | Op::And | Op::Or | Op::Xor | Op::Cmp | Op::Test | Op::Neg => (0, STATUS),
+        Op::Imul | Op::Imul3 | Op::MulWide | Op::ImulWide | Op::Popcnt | Op::Xadd | Op::Cmpxchg => (0, STATUS),
+        Op::Adc | Op::Sbb => (CF, STATUS),
+        Op::Inc | Op::Dec => (0, STATUS & !CF),
+        Op::Shl | Op::Shr | Op::Sar | Op::Shld | Op::Shrd => (0, counted(STATUS)),
+        Op::Rol | Op::Ror => (0, counted(CF | OF)),
+        Op::Rcl | Op::Rcr => (CF, counted(CF | OF)),
+        Op::Bt | Op::Bts | Op::Btr | Op::Btc | Op::Clc | Op::Stc => (0, CF),
+        Op::Cmc => (CF, CF),
+        Op::Bsf | Op::Bsr => (0, ZF),
+        Op::Tzcnt | Op::Lzcnt => (0, ZF | CF),
+        Op::Cmov | Op::Set => (STATUS, 0),
+        Op::Mov | Op::Movzx8 | Op::Movzx16 | Op::Movsx8 | Op::Movsx16 | Op::Movsx32 => (0, 0),
+        Op::Lea | Op::ExtractHigh | Op::InsertHigh | Op::Xchg | Op::Bswap | Op::Not | Op::Nop | Op::AddSp => (0, 0),
+        _ => (STATUS, 0),
     }
 }

@@ -182,6 +182,7 @@ impl Emitter<'_> {
 
     fn two_edges(&mut self, uop: &Uop, cond: u8) {
         // Both ends need the flags where an exit finds them; stores and moves leave the host's alone.
+        self.note_x87();
         self.keep_for_edges();
         let backward = uop.target <= self.context.key.rip;
         let other = self.asm.label();
@@ -211,6 +212,7 @@ impl Emitter<'_> {
     /// The end of the block towards `target`: fuel, attention where the way leads back or into a call, then a jump that is
     /// linked when the target is known.
     fn edge(&mut self, uop: &Uop, target: u64) {
+        self.note_x87();
         self.keep_for_edges();
         self.places.host = false;
         let stop = self.edge_site(uop, target);
@@ -276,6 +278,7 @@ impl Emitter<'_> {
         }
         // Whoever is jumped to finds the flags in the image.
         self.save_flags();
+        self.note_x87();
         let width = uop.width;
         match uop.op {
             Op::Ret => {
@@ -346,7 +349,7 @@ impl Emitter<'_> {
         let site = Site { flags: SiteFlags::Saved, ..self.site(uop) };
         let site = self.add_site(site);
         let insns = self.insns();
-        let vectors = usize::from(self.vectors);
+        let live = self.live.index();
         self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
         // Fuel and attention are looked at here: a stop leaves as an unknown target does, with RIP in the state.
         let out = self.asm.label();
@@ -355,7 +358,7 @@ impl Emitter<'_> {
         self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
         self.asm.jcc(5, out);
         self.asm.mov_imm(S1, u64::from(site));
-        self.asm.jmp_to(self.context.gates.dynamic[vectors].0);
+        self.asm.jmp_to(self.context.gates.dynamic[live].0);
         self.later(move |e| {
             e.asm.bind(out);
             let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);

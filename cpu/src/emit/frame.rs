@@ -1,5 +1,6 @@
 //! What emitted code reads and writes of a vCPU beside its state: never saved, at fixed offsets.
 
+use super::block::Live;
 use super::flags::SavedFlags;
 use crate::vcpu::{Link, Vcpu};
 use std::mem::offset_of;
@@ -27,11 +28,14 @@ impl JumpEntry {
 }
 
 /// Entries of the table of indirect jumps.
-pub const JUMPS: usize = 4096;
+pub const JUMPS: usize = 16384;
+
+/// Bits of a target's page that are mixed in.
+pub const JUMP_SHIFT: u32 = JUMPS.trailing_zeros();
 
 /// The index of a target.
 pub const fn jump_index(rip: u64) -> usize {
-    ((rip ^ rip >> 12) & (JUMPS as u64 - 1)) as usize
+    ((rip ^ rip >> JUMP_SHIFT) & (JUMPS as u64 - 1)) as usize
 }
 
 /// The fields.
@@ -58,14 +62,23 @@ pub struct Frame {
     pub buffer: Buffer,
     /// The attention word.
     pub attention: *const Attention,
-    /// The table of indirect jumps for blocks that are entered without vector registers loaded, and with.
-    pub jumps: [*mut JumpEntry; 2],
+    /// The tables of indirect jumps, by which units are the host's (`Live`).
+    pub jumps: [*mut JumpEntry; Live::ALL],
+    /// FXSAVE has put the x87 unit into `fx`, and the state does not have it yet.
+    pub fx_saved: u32,
+    /// The x87 unit on its way between state and host.
+    pub fx: FxImage,
 }
 
 // SAFETY: the pointers lead to the attention word that the vCPU holds by reference count, and into the tables of its own JIT;
 // both move with it and are only followed by the thread that runs it.
 #[allow(unsafe_code, reason = "see above")]
 unsafe impl Send for Frame {}
+
+/// The area of FXSAVE (SDM vol. 1, 10.5.1).
+#[derive(Copy, Clone, Debug)]
+#[repr(C, align(16))]
+pub struct FxImage(pub [u8; 512]);
 
 /// 32 bytes for one operand.
 #[derive(Copy, Clone, Debug, Default)]
@@ -85,7 +98,9 @@ impl Default for Frame {
             operand: 0,
             buffer: Buffer::default(),
             attention: std::ptr::null(),
-            jumps: [std::ptr::null_mut(); 2],
+            jumps: [std::ptr::null_mut(); Live::ALL],
+            fx_saved: 0,
+            fx: FxImage([0; 512]),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The common code: how emitted code is entered and left, and the gates through which it calls Rust.
 //!
 //! At a gate all guest registers are written to the state, so that Rust sees a vCPU like any other; after it they are read
-//! again. The vector variants do the same with YMM0–15 and MXCSR: no Rust runs with the guest's MXCSR.
+//! again. Variants do the same with the units that are the host's: no Rust runs with the guest's MXCSR or x87 control word.
 //! A gate's function answers 0 (go on), 1 (go on with the buffer), or a [`Status`] with which emitted code is left.
 #![allow(
     unsafe_code,
@@ -11,23 +11,24 @@
 #![allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::identity_op, reason = "code that dynasm! makes")]
 
 use super::arena::{Arena, CodePtr};
-use super::asm::{Asm, Form, Map, Rm};
-use super::block::Site;
+use super::asm::{Asm, Form, Label, Map, Rm};
+use super::block::{Live, Site};
 use super::flags::SavedFlags;
-use super::frame::{self, JUMPS, JumpEntry, frame};
+use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, frame};
 use super::registers::{PINNED, slot_offset};
+use super::x87;
 use crate::cache::Leave;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::flags::LazyOp;
 use crate::state::slots::RSP;
-use crate::state::{State, Vectors};
+use crate::state::{InterruptShadow, State, Vectors};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 use dynasmrt::{DynasmApi, dynasm};
 use std::mem::offset_of;
 use umbra_mmu::addr::Linear;
-use umbra_mmu::fault::Access;
+use umbra_mmu::fault::{Access, View};
 use umbra_mmu::tlb::FetchEntry;
 
 /// Why emitted code was left.
@@ -67,27 +68,33 @@ impl Status {
     }
 }
 
-/// Addresses of the common code; pairs are without and with vector registers loaded.
+/// Addresses of the common code, by which units are the host's ([`Live`]).
 #[derive(Clone, Debug)]
 pub struct Gates {
     /// `extern "sysv64" fn(*mut Vcpu, code) -> u32`.
     pub enter: CodePtr,
     /// Leaves with status in R13 and site in R14.
-    pub exit: [CodePtr; 2],
+    pub exit: [CodePtr; Live::ALL],
     /// Loads: linear in R13, site in R14; afterwards R14 + R13 is the operand's host address.
-    pub load: [CodePtr; 2],
+    pub load: [CodePtr; Live::ALL],
     /// The same with write rights; ZF: it is the buffer, to be committed.
-    pub reserve: [CodePtr; 2],
+    pub reserve: [CodePtr; Live::ALL],
     /// The same, and the buffer holds the old value.
-    pub load_for_update: [CodePtr; 2],
+    pub load_for_update: [CodePtr; Live::ALL],
     /// Stores the buffer: site in R14.
-    pub commit: [CodePtr; 2],
+    pub commit: [CodePtr; Live::ALL],
     /// Runs the site's step: site in R14.
-    pub step: [CodePtr; 2],
+    pub step: [CodePtr; Live::ALL],
+    /// Runs the site's step, the last of its block, and goes on at RIP if that is known code (jumped to).
+    pub step_end: [CodePtr; Live::ALL],
     /// Goes to the block at RIP = R13, site in R14 (jumped to).
-    pub dynamic: [CodePtr; 2],
+    pub dynamic: [CodePtr; Live::ALL],
+    /// Puts the page of R13 into the fetch TLB, if it can be fetched from: site in R14.
+    pub fetch: [CodePtr; Live::ALL],
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
-    pub load_vectors: CodePtr,
+    pub load_vectors: [CodePtr; Live::ALL],
+    /// Loads the x87 unit; leaves as the other does.
+    pub load_x87: [CodePtr; Live::ALL],
 }
 
 type GateFn = unsafe extern "sysv64" fn(*mut Vcpu, u64, u32) -> u32;
@@ -121,15 +128,30 @@ fn mxcsr(asm: &mut Asm, extension: u8, offset: usize) {
     asm.op(Form::new(Map::M0f, 0xae), extension, Rm::cpu(offset));
 }
 
-fn save_vectors(asm: &mut Asm) {
-    ymm(asm, 0x11);
-    mxcsr(asm, 3, MXCSR);
-    mxcsr(asm, 2, frame!(host_mxcsr));
+/// Units to state; the host's own control words afterwards.
+fn save_units(asm: &mut Asm, live: Live) {
+    if live.has(Live::VECTORS) {
+        ymm(asm, 0x11);
+        mxcsr(asm, 3, MXCSR);
+        mxcsr(asm, 2, frame!(host_mxcsr));
+    }
+    if live.has(Live::X87) {
+        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 0, Rm::cpu(frame!(fx)));
+        asm.store_imm(Width::B4, Rm::cpu(frame!(fx_saved)), 1);
+        asm.raw(&[0xdb, 0xe3]); // FNINIT
+    }
 }
 
-fn load_vectors(asm: &mut Asm) {
-    ymm(asm, 0x10);
-    mxcsr(asm, 2, MXCSR);
+/// State (for the x87 unit: `Frame::fx`, which Rust has filled) to units.
+fn load_units(asm: &mut Asm, live: Live) {
+    if live.has(Live::X87) {
+        // This also loads XMM registers and MXCSR, with nothing in particular.
+        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 1, Rm::cpu(frame!(fx)));
+    }
+    if live.has(Live::VECTORS) {
+        ymm(asm, 0x10);
+        mxcsr(asm, 2, MXCSR);
+    }
 }
 
 impl Gates {
@@ -158,23 +180,41 @@ impl Gates {
                 ; ret
             );
         })?;
-        let mut exits = [leave; 2];
-        for (vectors, exit) in exits.iter_mut().enumerate() {
+        let mut exits = [leave; Live::ALL];
+        for (live, exit) in exits.iter_mut().enumerate() {
             *exit = piece(&mut |asm| {
                 spill(asm);
-                if vectors == 1 {
-                    save_vectors(asm);
-                }
+                save_units(asm, Live::of(live));
                 dynasm!(asm ; .arch x64 ; mov [r15 + frame!(site) as i32], r14d ; mov eax, r13d);
                 asm.jmp_to(leave.0);
             })?;
         }
-        let mut gate = |function: GateFn, vectors: bool| {
+        let mut last = |live: usize| {
             piece(&mut |asm| {
                 spill(asm);
-                if vectors {
-                    save_vectors(asm);
-                }
+                save_units(asm, Live::of(live));
+                let out = asm.label();
+                dynasm!(asm ; .arch x64
+                    ; mov [r15 + frame!(site) as i32], r14d
+                    ; mov rdi, r15
+                    ; mov rsi, r13
+                    ; mov edx, r14d
+                    ; mov rax, QWORD step_end_gate as *const () as usize as i64
+                    ; call rax
+                    ; cmp eax, GO_ON as i32
+                );
+                asm.jcc(5, out);
+                fill(asm);
+                dynasm!(asm ; .arch x64 ; jmp QWORD [r15 + frame!(operand) as i32]);
+                asm.bind(out);
+                asm.jmp_to(leave.0);
+            })
+        };
+        let step_end = [last(0)?, last(1)?, last(2)?, last(3)?];
+        let mut gate = |function: GateFn, before: Live, after: Live| {
+            piece(&mut |asm| {
+                spill(asm);
+                save_units(asm, before);
                 let keep = asm.label();
                 dynasm!(asm ; .arch x64
                     ; sub rsp, 8
@@ -189,12 +229,15 @@ impl Gates {
                 );
                 asm.jcc(6, keep);
                 // Not coming back: the return address goes.
-                dynasm!(asm ; .arch x64 ; add rsp, 8);
+                let out = asm.label();
+                dynasm!(asm ; .arch x64 ; add rsp, 8 ; cmp eax, GO_ON as i32);
+                asm.jcc(5, out);
+                fill(asm);
+                dynasm!(asm ; .arch x64 ; jmp QWORD [r15 + frame!(operand) as i32]);
+                asm.bind(out);
                 asm.jmp_to(leave.0);
                 asm.bind(keep);
-                if vectors {
-                    load_vectors(asm);
-                }
+                load_units(asm, after);
                 fill(asm);
                 dynasm!(asm ; .arch x64
                     ; mov r14, [r15 + frame!(operand) as i32]
@@ -203,29 +246,42 @@ impl Gates {
                 );
             })
         };
-        let load = [gate(load_gate, false)?, gate(load_gate, true)?];
-        let reserve = [gate(reserve_gate, false)?, gate(reserve_gate, true)?];
-        let load_for_update = [gate(update_gate, false)?, gate(update_gate, true)?];
-        let commit = [gate(commit_gate, false)?, gate(commit_gate, true)?];
-        let step = [gate(step_gate, false)?, gate(step_gate, true)?];
-        let mut dynamics = [leave; 2];
-        for (vectors, dynamic) in dynamics.iter_mut().enumerate() {
-            *dynamic = piece(&mut |asm| dynamic_jump(asm, vectors, exits[vectors]))?;
+        let mut load_x87 = [leave; Live::ALL];
+        for (live, code) in load_x87.iter_mut().enumerate() {
+            let live = Live::of(live);
+            *code = gate(x87_gate, live, live.with(Live::X87))?;
         }
-        let load_all = piece(&mut |asm| {
-            let masked = asm.label();
-            dynasm!(asm ; .arch x64
-                ; mov r13d, [r15 + MXCSR as i32]
-                ; not r13d
-                ; test r13d, 0x1f80
-            );
-            asm.jcc(4, masked);
-            dynasm!(asm ; .arch x64 ; add rsp, 8 ; mov r13d, Status::Unmasked as u32 as i32);
-            asm.jmp_to(exits[0].0);
-            asm.bind(masked);
-            load_vectors(asm);
-            dynasm!(asm ; .arch x64 ; ret);
-        })?;
+        let mut all = |function: GateFn| {
+            let mut one = |live| gate(function, Live::of(live), Live::of(live));
+            Some([one(0)?, one(1)?, one(2)?, one(3)?])
+        };
+        let load = all(load_gate)?;
+        let reserve = all(reserve_gate)?;
+        let load_for_update = all(update_gate)?;
+        let commit = all(commit_gate)?;
+        let step = all(step_gate)?;
+        let fetch = all(fetch_gate)?;
+        let mut dynamic = [leave; Live::ALL];
+        for (live, code) in dynamic.iter_mut().enumerate() {
+            *code = piece(&mut |asm| dynamic_jump(asm, live, exits[live], fetch[live]))?;
+        }
+        let mut load_vectors = [leave; Live::ALL];
+        for (live, code) in load_vectors.iter_mut().enumerate() {
+            *code = piece(&mut |asm| {
+                let masked = asm.label();
+                dynasm!(asm ; .arch x64
+                    ; mov r13d, [r15 + MXCSR as i32]
+                    ; not r13d
+                    ; test r13d, 0x1f80
+                );
+                asm.jcc(4, masked);
+                dynasm!(asm ; .arch x64 ; add rsp, 8 ; mov r13d, Status::Unmasked as u32 as i32);
+                asm.jmp_to(exits[live].0);
+                asm.bind(masked);
+                load_units(asm, Live::VECTORS);
+                dynasm!(asm ; .arch x64 ; ret);
+            })?;
+        }
         Some(Gates {
             enter,
             exit: exits,
@@ -234,8 +290,11 @@ impl Gates {
             load_for_update,
             commit,
             step,
-            dynamic: dynamics,
-            load_vectors: load_all,
+            step_end,
+            fetch,
+            dynamic,
+            load_vectors,
+            load_x87,
         })
     }
 }
@@ -251,18 +310,40 @@ pub fn run(enter: CodePtr, cpu: &mut Vcpu, code: CodePtr) -> Status {
     Status::of(number)
 }
 
-/// Looks RIP = R13 up: its entry, the mode, and that the fetch TLB still leads to the page that the code was made from.
-fn dynamic_jump(asm: &mut Asm, vectors: usize, exit: CodePtr) {
-    let miss = asm.label();
-    let shift = size_of::<JumpEntry>().trailing_zeros() as i8;
+/// Goes to RIP = R13, if its code is known and the fetch TLB leads to the page that it was made from.
+fn dynamic_jump(asm: &mut Asm, live: usize, exit: CodePtr, fetch: CodePtr) {
+    let (miss, other_page) = (asm.label(), asm.label());
     dynasm!(asm ; .arch x64
         ; mov [r15 + frame!(site) as i32], r14d
         ; mov [r15 + (offset_of!(Vcpu, state) + offset_of!(State, rip)) as i32], r13
-        ; rorx r14, r13, 12
+    );
+    look_up(asm, live, miss, other_page);
+    asm.bind(other_page);
+    // Its page may only be missing from the TLB: once more with it.
+    dynasm!(asm ; .arch x64
+        ; mov r13, [r15 + (offset_of!(Vcpu, state) + offset_of!(State, rip)) as i32]
+        ; mov r14d, [r15 + frame!(site) as i32]
+    );
+    asm.call(fetch.0);
+    dynasm!(asm ; .arch x64 ; mov r13, [r15 + (offset_of!(Vcpu, state) + offset_of!(State, rip)) as i32]);
+    look_up(asm, live, miss, miss);
+    asm.bind(miss);
+    dynasm!(asm ; .arch x64
+        ; mov r14d, [r15 + frame!(site) as i32]
+        ; mov r13d, Status::Dynamic as u32 as i32
+    );
+    asm.jmp_to(exit.0);
+}
+
+/// Looks RIP = R13 up in the table: its entry, the mode, the page.
+fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
+    let shift = size_of::<JumpEntry>().trailing_zeros() as i8;
+    dynasm!(asm ; .arch x64
+        ; rorx r14, r13, JUMP_SHIFT as i8
         ; xor r14, r13
         ; and r14d, (JUMPS as i32) - 1
         ; shl r14d, shift
-        ; add r14, [r15 + (frame!(jumps) + 8 * vectors) as i32]
+        ; add r14, [r15 + (frame!(jumps) + 8 * live) as i32]
         ; cmp r13, [r14 + offset_of!(JumpEntry, rip) as i32]
     );
     asm.jcc(5, miss);
@@ -273,19 +354,13 @@ fn dynamic_jump(asm: &mut Asm, vectors: usize, exit: CodePtr) {
         ; mov r13, [r13 + offset_of!(FetchEntry, id) as i32]
         ; cmp r13, [r14 + offset_of!(JumpEntry, id) as i32]
     );
-    asm.jcc(5, miss);
+    asm.jcc(5, other_page);
     dynasm!(asm ; .arch x64
         ; mov r13d, [r15 + frame::MODE as i32]
         ; cmp r13, [r14 + offset_of!(JumpEntry, mode) as i32]
     );
     asm.jcc(5, miss);
     dynasm!(asm ; .arch x64 ; jmp QWORD [r14 + offset_of!(JumpEntry, code) as i32]);
-    asm.bind(miss);
-    dynasm!(asm ; .arch x64
-        ; mov r14d, [r15 + frame!(site) as i32]
-        ; mov r13d, Status::Dynamic as u32 as i32
-    );
-    asm.jmp_to(exit.0);
 }
 
 /// A gate's body: it may not unwind into emitted code.
@@ -295,7 +370,14 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let jit = cpu.link.jit.take();
         let result = match jit.as_ref().and_then(|jit| jit.site(site)) {
-            Some(site) => body(cpu, site),
+            Some(site) => {
+                x87::import(&mut cpu.state, &mut cpu.link.frame, site.x87);
+                let result = body(cpu, site);
+                if site.live.has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
+                    x87::export(&cpu.state, &mut cpu.link.frame);
+                }
+                result
+            }
             None => Err(Status::Stop),
         };
         cpu.link.jit = jit;
@@ -337,6 +419,8 @@ fn canonical(cpu: &Vcpu, site: &Site, linear: u64) -> Result<(), Fault> {
 
 const DIRECT: u32 = 0;
 const BUFFER: u32 = 1;
+/// The handler has left the block, and `Frame::operand` is the code to go on with.
+const GO_ON: u32 = 0x100;
 
 unsafe extern "sysv64" fn load_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
     gate(cpu, site, |cpu, site| {
@@ -367,11 +451,32 @@ fn operand(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u
         cpu.load_bytes(Linear(linear), &mut bytes[..len], view)?;
         cpu.link.frame.buffer.0 = bytes;
     } else {
-        cpu.reserve_linear(Linear(linear), len as u64, view)?;
+        cpu.reserve_memory(Linear(linear), len, view)?;
         cpu.link.frame.linear = linear;
     }
     cpu.link.frame.operand = cpu.link.frame.buffer.0.as_ptr() as u64;
     Ok(BUFFER)
+}
+
+unsafe extern "sysv64" fn x87_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
+    gate(cpu, site, |cpu, _| {
+        if !x87::all_masked(&cpu.state.fpu) {
+            return Err(Status::Unmasked);
+        }
+        x87::export(&cpu.state, &mut cpu.link.frame);
+        Ok(DIRECT)
+    })
+}
+
+unsafe extern "sysv64" fn fetch_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
+    gate(cpu, site, |cpu, _| {
+        let view = if cpu.state.cpl == 3 { View::User } else { View::Supervisor };
+        // A fault is found again, and raised, by whoever looks for the block.
+        if Linear(linear).is_canonical_48() {
+            let _ = cpu.link.mmu.resolve(Linear(linear), Access::Fetch, view);
+        }
+        Ok(DIRECT)
+    })
 }
 
 unsafe extern "sysv64" fn reserve_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
@@ -410,29 +515,66 @@ unsafe extern "sysv64" fn commit_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 
     })
 }
 
+unsafe extern "sysv64" fn step_end_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
+    gate(cpu, site, |cpu, site| {
+        let leave = handle(cpu, site)?;
+        if leave == Leave::Fault {
+            return Err(Status::StepFault);
+        }
+        go_on(cpu)
+    })
+}
+
+/// After the last instruction of a block: the next one is entered at once, unless an event is due, something is watched, or its
+/// code is not known.
+fn go_on(cpu: &mut Vcpu) -> Result<u32, Status> {
+    let retired = cpu.state.retired + u64::from(cpu.link.current) + 1;
+    let fuel = cpu.link.frame.base.wrapping_sub(retired) as i64;
+    if fuel < 0 || cpu.link.attention.get() != 0 || !cpu.is_plain_boundary() {
+        return Err(Status::StepEnd);
+    }
+    let Some(code) = cpu.known_jump() else { return Err(Status::StepEnd) };
+    // A shadow holds back what is not there: it passes with the next instruction.
+    cpu.state.shadow = InterruptShadow::None;
+    cpu.state.retired = retired;
+    cpu.link.current = 0;
+    cpu.link.leave = false;
+    cpu.link.frame.fuel = fuel;
+    cpu.link.frame.operand = code;
+    cpu.link.frame.image = SavedFlags::of(cpu.state.rflags);
+    Ok(GO_ON)
+}
+
+/// Runs the handler of a site; flags are in RFLAGS afterwards.
+fn handle(cpu: &mut Vcpu, site: &Site) -> Result<Leave, Status> {
+    let Some(steps) = &site.steps else { return Err(Status::Stop) };
+    site.flags.restore(cpu);
+    set_counts(cpu, site);
+    // The handler finds RIP at the start of its block.
+    cpu.state.rip = site.block_rip;
+    let leave = (steps[0].run)(cpu, &steps[0]);
+    cpu.materialise_flags();
+    Ok(leave)
+}
+
 unsafe extern "sysv64" fn step_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
     gate(cpu, site, |cpu, site| {
-        let Some(steps) = &site.steps else { return Err(Status::Stop) };
-        site.flags.restore(cpu);
-        set_counts(cpu, site);
-        // The handler finds RIP at the start of its block.
-        cpu.state.rip = site.block_rip;
-        let leave = (steps[0].run)(cpu, &steps[0]);
-        cpu.materialise_flags();
+        let leave = handle(cpu, site)?;
         if leave == Leave::NotTaken && !site.ends {
             cpu.link.current = 0;
             cpu.link.frame.image = SavedFlags::of(cpu.state.rflags);
             debug_assert_eq!(cpu.link.lazy.op, LazyOp::None);
-            if site.vectors && cpu.state.vectors.mxcsr & 0x1f80 != 0x1f80 {
+            let vectors = site.live.has(Live::VECTORS) && cpu.state.vectors.mxcsr & 0x1f80 != 0x1f80;
+            if vectors || site.live.has(Live::X87) && !x87::all_masked(&cpu.state.fpu) {
                 cpu.link.current = site.insn;
                 return Err(Status::StepEarly);
             }
             return Ok(DIRECT);
         }
-        Err(match leave {
-            Leave::Fault => Status::StepFault,
-            Leave::Early => Status::StepEarly,
-            _ => Status::StepEnd,
-        })
+        match leave {
+            Leave::Fault => Err(Status::StepFault),
+            Leave::Early => Err(Status::StepEarly),
+            _ => go_on(cpu),
+        }
     })
 }

@@ -5,6 +5,7 @@ use super::asm::{Alu, Form, Map, Reg, Rm};
 use super::block::Emitter;
 use super::flags::{FlagPlaces, Kind, Operand, Recipe};
 use super::registers::{S0, S1, pinned, slot, slot_offset};
+use crate::state::flags;
 use crate::state::slots::{T3, ZERO};
 use crate::uop::{AddrKind, Form as Shape, Mem, Op, Uop, Width};
 
@@ -467,7 +468,19 @@ impl Emitter<'_> {
         }
         let a = Operand::Slot(uop.dst);
         let none = Operand::Imm(0);
-        if keeps_carry && self.wanted() {
+        if keeps_carry && self.wanted_flags() == flags::CF {
+            // CF alone is looked at later: the host keeps its own, and what is stored stays.
+            if !self.places.host {
+                self.protect(uop.dst);
+            }
+            self.change(uop.dst, width, true, |e, reg| e.asm.op(form, extension, Rm::R(reg)));
+            if self.places.host {
+                self.places = FlagPlaces { host: true, recipe: None, saved: false };
+            }
+            return true;
+        }
+        let carry_seen = self.wanted_flags() & flags::CF != 0;
+        if keeps_carry && self.wanted() && carry_seen {
             let same_carry = matches!(self.places.recipe, Some(Recipe { kind: Kind::Inc | Kind::Dec, .. }));
             if !same_carry {
                 self.save_flags();

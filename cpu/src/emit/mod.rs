@@ -11,7 +11,7 @@
 //! | `asm` | encoding; `arena` the memory it goes to |
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
-//! | `address`, `integer`, `shift`, `branch`, `vector` | families of uops |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
@@ -31,9 +31,10 @@ mod registers;
 mod run;
 mod shift;
 mod vector;
+mod x87;
 
 pub use arena::{ArenaError, CodePtr};
-pub use block::{Edge, Site, Variant};
+pub use block::{Edge, Live, Site, Variant};
 pub use flags::{Recipe, SavedFlags, SiteFlags};
 pub use frame::Frame;
 pub use gate::Status;
@@ -42,7 +43,7 @@ pub use run::Next;
 use crate::cache::{BlockKey, Leave, Step};
 use crate::uop::Uop;
 use arena::Arena;
-use asm::{Asm, Rm};
+use asm::Asm;
 use block::{Context, Emitter};
 use frame::{JUMPS, JumpEntry, jump_index};
 use gate::Gates;
@@ -70,13 +71,16 @@ impl Disable {
     pub const JUMPS: u32 = 1 << 3;
     /// Native vector instructions.
     pub const VECTORS: u32 = 1 << 4;
+    /// Native x87 instructions.
+    pub const X87: u32 = 1 << 5;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 5] = [
+    pub const NAMES: [(&'static str, u32); 6] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
         ("jumps", Self::JUMPS),
         ("vectors", Self::VECTORS),
+        ("x87", Self::X87),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
@@ -126,7 +130,7 @@ pub struct Jit {
     units: Vec<Unit>,
     by_key: FxHashMap<(BlockKey, Variant), u32>,
     variants: FxHashMap<BlockKey, Vec<Variant>>,
-    jumps: [Box<[JumpEntry]>; 2],
+    jumps: [Box<[JumpEntry]>; Live::ALL],
     /// Grows with each flush: what was known of units is void.
     epoch: u32,
     disable: Disable,
@@ -173,7 +177,7 @@ impl Jit {
             units: Vec::new(),
             by_key: FxHashMap::default(),
             variants: FxHashMap::default(),
-            jumps: [(); 2].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
+            jumps: [(); Live::ALL].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
             epoch: 1,
             disable: Disable::default(),
             counters: JitCounters::default(),
@@ -181,9 +185,8 @@ impl Jit {
     }
 
     /// The tables of indirect jumps, for the frame.
-    pub fn jump_tables(&mut self) -> [*mut JumpEntry; 2] {
-        let [plain, vectors] = &mut self.jumps;
-        [plain.as_mut_ptr(), vectors.as_mut_ptr()]
+    pub fn jump_tables(&mut self) -> [*mut JumpEntry; Live::ALL] {
+        self.jumps.each_mut().map(|table| table.as_mut_ptr())
     }
 
     /// Switches optimisations off; for new code.
@@ -233,13 +236,13 @@ impl Jit {
         self.counters.flushes += 1;
     }
 
-    /// Makes the code of a block. `step` makes the interpreter's step of a uop.
+    /// Makes the code of a block, whose last instruction may run into a `second` page (linear address, page). `step` makes the interpreter's step of a uop.
     pub fn compile(
         &mut self,
         key: BlockKey,
         variant: Variant,
-        uops: &[Uop],
-        offsets: &[u16],
+        (uops, offsets): (&[Uop], &[u16]),
+        second: Option<(u64, PhysPage)>,
         step: &mut dyn FnMut(&Uop) -> Step,
     ) -> Option<u32> {
         if self.is_full() {
@@ -255,6 +258,7 @@ impl Jit {
             key,
             uops,
             offsets,
+            second,
             gates: &self.gates,
             disable: self.disable,
             unit,
@@ -282,7 +286,7 @@ impl Jit {
     /// Which variant of `to` the jump at a site should lead to.
     pub fn wanted_variant(&self, site: u32, to: &BlockKey) -> Variant {
         let Some(site) = self.site(site) else { return Variant::default() };
-        let plain = Variant { vectors: site.vectors, recipe: None };
+        let plain = Variant { live: site.live, recipe: None };
         let SiteFlags::Recipe(recipe) = site.flags else { return plain };
         let known = Variant { recipe: Some(recipe), ..plain };
         let from = site.edge.and_then(|edge| self.units.get(edge.unit as usize));
@@ -308,8 +312,8 @@ impl Jit {
         };
         let mut to = target.entry;
         if !stays || store.is_some() {
-            let (key, flags) = (target.key, found.vectors);
-            let Some(stub) = self.stub((!stays).then_some((key.linear, key.page)), store, site, flags, to) else {
+            let (key, live) = (target.key, found.live);
+            let Some(stub) = self.stub((!stays).then_some((key.linear, key.page)), store, site, live, to) else {
                 return;
             };
             to = stub;
@@ -325,46 +329,53 @@ impl Jit {
         page: Option<(u64, PhysPage)>,
         store: Option<Recipe>,
         site: u32,
-        vectors: bool,
+        live: Live,
         to: CodePtr,
     ) -> Option<CodePtr> {
-        use crate::uop::Width;
-        use asm::Alu;
         self.asm.start(self.arena.next().0);
         let asm = &mut self.asm;
-        let cold = asm.label();
-        if let Some((linear, page)) = page {
-            asm.mov_imm(S1, linear >> 7 & 0x1fff_ffe0);
-            asm.alu(Alu::And, Width::B8, S1, Rm::cpu(frame::FETCH_MASK));
-            asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::FETCH));
-            asm.mov_imm(S0, fetch_id(linear, page));
-            asm.alu(Alu::Cmp, Width::B8, S0, Rm::Base(S1, std::mem::offset_of!(umbra_mmu::tlb::FetchEntry, id) as i32));
+        let (cold, found) = (asm.label(), asm.label());
+        if let Some(page) = page {
+            block::look_at_page(asm, page);
             asm.jcc(5, cold);
         }
+        asm.bind(found);
         if let Some(recipe) = store {
             flags::cook_and_save(asm, &recipe);
         }
         asm.jmp_to(to.0);
-        if page.is_some() {
+        if let Some(page) = page {
+            // It may only be missing from the TLB.
             asm.bind(cold);
+            asm.mov_imm(S0, page.0);
+            asm.mov_imm(S1, u64::from(site));
+            asm.call(self.gates.fetch[live.index()].0);
+            block::look_at_page(asm, page);
+            asm.jcc(4, found);
             asm.mov_imm(S0, Status::Stop as u64);
             asm.mov_imm(S1, u64::from(site));
-            asm.jmp_to(self.gates.exit[usize::from(vectors)].0);
+            asm.jmp_to(self.gates.exit[live.index()].0);
         }
         let code = asm.finish();
         self.arena.append(code)
     }
 
+    /// Whether the table of indirect jumps has a block.
+    pub fn knows_jump(&self, key: &BlockKey, live: Live) -> bool {
+        let entry = &self.jumps[live.index()][jump_index(key.rip)];
+        entry.rip == key.rip && entry.mode == u64::from(key.mode.0) && entry.id == fetch_id(key.linear, key.page)
+    }
+
     /// Tells the table of indirect jumps about a unit.
-    pub fn know_jump(&mut self, unit: u32, vectors: bool) {
-        if self.disable.has(Disable::JUMPS) {
-            return;
-        }
+    pub fn know_jump(&mut self, unit: u32, live: Live) {
         let Some(found) = self.units.get(unit as usize) else { return };
         let key = &found.key;
+        if self.disable.has(Disable::JUMPS) || self.knows_jump(key, live) {
+            return;
+        }
         let id = fetch_id(key.linear, key.page);
         let entry = JumpEntry { rip: key.rip, code: found.entry.0, id, mode: u64::from(key.mode.0) };
-        self.jumps[usize::from(vectors)][jump_index(key.rip)] = entry;
+        self.jumps[live.index()][jump_index(key.rip)] = entry;
     }
 
     /// Drops all code of a block: nothing leads to it any more. Its bytes stay until the next flush.

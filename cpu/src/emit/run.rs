@@ -1,15 +1,20 @@
 //! The dispatcher's part of the JIT: when a block becomes code, how code is entered, what happens when it is left.
+#![allow(unsafe_code, reason = "reads the table that emitted code reads, through the pointer that it has")]
 
+use super::frame::jump_index;
 use super::gate::{self, Status};
-use super::{Jit, SLACK, SavedFlags, Variant};
+use super::{Jit, Live, SLACK, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
 use crate::exec;
+use crate::exit::Activity;
 use crate::fault::Fault;
 use crate::lift::block::{lift_bytes, optimise};
 use crate::mode::ModeBits;
+use crate::state::{InterruptShadow, Seg, flags};
 use crate::vcpu::Vcpu;
 use std::sync::Arc;
-use umbra_mmu::addr::PAGE_OFFSET;
+use umbra_mmu::addr::{PAGE_OFFSET, PAGE_SIZE};
+use umbra_mmu::tlb::fetch_id;
 
 /// [`Block::heat`] of a block that cannot be emitted.
 const NEVER: u32 = u32::MAX;
@@ -82,22 +87,29 @@ impl Vcpu {
     }
 
     fn compile(&mut self, jit: &mut Jit, b: &Block, variant: Variant) -> Option<u32> {
-        if b.second.is_some() || b.key.alone == Alone::Yes || b.key.mode.has(ModeBits::ALIGN) {
+        if b.key.alone == Alone::Yes || b.key.mode.has(ModeBits::ALIGN) {
             return None;
         }
         if jit.is_full() {
             jit.flush();
         }
+        let offset = b.key.linear & PAGE_OFFSET;
         let mut bytes = vec![0; usize::from(b.len())];
-        let at = b.key.page.base().wrapping_add(b.key.linear & PAGE_OFFSET);
-        self.link.memory.read(at, &mut bytes);
+        let (first, rest) = bytes.split_at_mut(usize::from(b.len()).min((PAGE_SIZE - offset) as usize));
+        self.link.memory.read(b.key.page.base().wrapping_add(offset), first);
+        let second = b.second.map(|page| {
+            self.link.memory.read(page.base(), rest);
+            let next = (b.key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
+            (if b.key.mode.has(ModeBits::L) { next } else { next & 0xffff_ffff }, page)
+        });
         let mut lifted = lift_bytes(self, &bytes, &b.key);
         if lifted.offsets.len() as u64 != b.insns() + 1 {
             return None;
         }
         optimise(&mut lifted.uops);
         let (key, cache) = (b.key, &mut self.link.cache);
-        jit.compile(key, variant, &lifted.uops, &lifted.offsets, &mut |uop| exec::step(uop, key.rip, cache))
+        let lifted = (lifted.uops.as_slice(), lifted.offsets.as_slice());
+        jit.compile(key, variant, lifted, second, &mut |uop| exec::step(uop, key.rip, cache))
     }
 
     /// Runs the code of a block, and of those it is chained to, until it is left.
@@ -112,6 +124,9 @@ impl Vcpu {
             return Ok(Next::Interpret);
         }
         let (enter, entry) = (jit.enter(), jit.entry(code as u32 - 1));
+        if b.key.linear == b.key.rip {
+            jit.know_jump(code as u32 - 1, Live::default());
+        }
         self.link.trail.note(b.key.rip);
         self.materialise_flags();
         let frame = &mut self.link.frame;
@@ -133,6 +148,7 @@ impl Vcpu {
         jit.counters.exits[status as usize & 15] += 1;
         let Some(site) = jit.site(number) else { return Ok(Next::Leave) };
         let (flags, rip, next_rip, insn) = (site.flags, site.rip, site.next_rip, site.insn);
+        x87::import(&mut self.state, &mut self.link.frame, site.x87);
         let retired = self.link.frame.base.wrapping_sub(self.link.frame.fuel as u64);
         let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
         if !step {
@@ -179,7 +195,14 @@ impl Vcpu {
             }
             Status::StepEnd => {
                 self.state.retired += u64::from(current) + 1;
-                Ok(Next::Leave)
+                if self.link.attention.get() != 0 || !self.is_plain_boundary() {
+                    return Ok(Next::Leave);
+                }
+                // Nothing is due, so a shadow holds nothing back: it passes with the next instruction.
+                self.link.leave = false;
+                let block = self.find_block(Alone::No)?;
+                self.state.shadow = InterruptShadow::None;
+                Ok(Next::Block(block))
             }
             Status::Unmasked => {
                 self.state.rip = rip;
@@ -188,10 +211,33 @@ impl Vcpu {
         }
     }
 
+    /// Whether nothing is due at this boundary but the next block: no trap, breakpoint or other activity
+    /// (`Vcpu::serve_events` looks at the same things). Attention is the caller's.
+    pub(super) fn is_plain_boundary(&self) -> bool {
+        let state = &self.state;
+        state.rflags & (flags::TF | flags::RF) == 0
+            && state.pending_debug == 0
+            && state.dr[7] & 0xff == 0
+            && state.activity == Activity::Running
+            && !self.link.debugger.active()
+    }
+
+    /// The code at RIP, if the table of indirect jumps knows it and its page is still mapped where it was.
+    pub(super) fn known_jump(&self) -> Option<u64> {
+        let rip = self.state.rip;
+        // SAFETY: the table has `JUMPS` entries, belongs to this vCPU's JIT and is only touched by this thread.
+        let entry = unsafe { &*self.link.frame.jumps[0].add(jump_index(rip)) };
+        let mode = self.link.mode;
+        let flat = mode.has(ModeBits::L) || mode.flat(Seg::Cs);
+        let known = entry.rip == rip && entry.mode == u64::from(mode.0) && flat;
+        (known && self.link.mmu.fetch_page(rip).is_some_and(|page| fetch_id(rip, page) == entry.id))
+            .then_some(entry.code)
+    }
+
     /// After a jump that was not linked: links it, if its target is emitted.
     fn link_to(&mut self, site: u32, block: BlockRef) {
         let b = block.get();
-        if b.code.get() == 0 || b.second.is_some() {
+        if b.code.get() == 0 {
             return;
         }
         let epoch = |cpu: &Vcpu| cpu.link.jit.as_ref().map(|jit| jit.epoch);
@@ -210,16 +256,19 @@ impl Vcpu {
     /// After an indirect jump that was not known: the table knows it from now on.
     fn learn_jump(&mut self, site: u32, block: BlockRef) {
         let b = block.get();
-        if b.code.get() == 0 || b.second.is_some() || b.key.linear != b.key.rip {
+        if b.code.get() == 0 || b.key.linear != b.key.rip {
             return;
         }
-        let Some(vectors) = self.link.jit.as_ref().and_then(|jit| jit.site(site)).map(|site| site.vectors) else {
+        let Some(jit) = &self.link.jit else { return };
+        let Some(live) = jit.site(site).map(|site| site.live) else { return };
+        // Known, but its page was not in the fetch TLB.
+        if jit.knows_jump(&b.key, live) {
             return;
-        };
-        if let Some(unit) = self.unit(block, Variant { vectors, recipe: None })
+        }
+        if let Some(unit) = self.unit(block, Variant { live, recipe: None })
             && let Some(jit) = &mut self.link.jit
         {
-            jit.know_jump(unit, vectors);
+            jit.know_jump(unit, live);
         }
     }
 }

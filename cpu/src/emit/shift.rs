@@ -10,6 +10,7 @@ use super::flags::{FlagPlaces, Kind, Operand, Recipe};
 use super::frame::frame;
 use super::gate::Status;
 use super::registers::{RAX, RCX, RDX, S0, S1, pinned, slot};
+use crate::state::flags;
 use crate::uop::{Op, Uop, Width};
 
 impl Emitter<'_> {
@@ -35,6 +36,9 @@ impl Emitter<'_> {
         if double {
             return self.double_shift(uop, count);
         }
+        if matches!(op, Op::Rcl | Op::Rcr) {
+            return self.rotate_through_carry(uop, count);
+        }
         let extension = extension(op);
         let rotate = matches!(op, Op::Rol | Op::Ror);
         if rotate {
@@ -44,11 +48,13 @@ impl Emitter<'_> {
             return false;
         }
         self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
-        if !self.wanted() {
+        // The host's own are the same but for AF, and OF after more than one step.
+        let exact = flags::CF | flags::ZF | flags::SF | flags::PF | if count == 1 { flags::OF } else { 0 };
+        if self.suffices(exact) {
             self.flags_are(None);
-            return true;
+        } else {
+            self.store_shift_flags(uop, count);
         }
-        self.store_shift_flags(uop, count);
         true
     }
 
@@ -74,10 +80,46 @@ impl Emitter<'_> {
         self.places = FlagPlaces::SAVED;
     }
 
+    /// RCL and RCR by one, when nobody sees the flags that they keep.
+    fn rotate_through_carry(&mut self, uop: &Uop, count: u8) -> bool {
+        if count != 1 || !self.suffices(flags::CF | flags::OF) {
+            return false;
+        }
+        self.load_carry();
+        let extension = if uop.op == Op::Rcl { 2 } else { 3 };
+        let form = Form::sized(Map::One, 0xd1, uop.width);
+        self.change(uop.dst, uop.width, true, |e, reg| e.asm.op(form, extension, Rm::R(reg)));
+        self.flags_are(None);
+        true
+    }
+
+    /// CLC, STC, CMC, when nobody sees the flags that they keep.
+    pub(super) fn carry(&mut self, uop: &Uop) -> bool {
+        if !self.suffices(flags::CF) {
+            return false;
+        }
+        let opcode = match uop.op {
+            Op::Clc => 0xf8,
+            Op::Stc => 0xf9,
+            _ => {
+                self.load_carry();
+                0xf5
+            }
+        };
+        self.asm.raw(&[opcode]);
+        self.flags_are(None);
+        true
+    }
+
     /// ROL and ROR change CF and OF only.
     fn rotate(&mut self, uop: &Uop, extension: u8, count: u8) -> bool {
         let width = uop.width;
         let seen = self.wanted();
+        if seen && self.suffices(flags::CF | if count == 1 { flags::OF } else { 0 }) {
+            self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
+            self.flags_are(None);
+            return true;
+        }
         if seen {
             self.save_flags();
         } else {
@@ -157,16 +199,15 @@ impl Emitter<'_> {
         let width = uop.width;
         let opcode = if uop.op == Op::Shld { 0xa4 } else { 0xac };
         let form = Form::word(Map::M0f, opcode, width).with(i64::from(count), 1);
-        if self.wanted() {
+        if !self.suffices(flags::CF | flags::ZF | flags::SF | flags::PF) {
             return false;
         }
-        self.protect(uop.dst);
-        self.clobber();
         let source = pinned(uop.src).unwrap_or_else(|| {
             self.asm.load(Width::B8, S1, slot(uop.src));
             S1
         });
         self.change(uop.dst, width, true, |e, reg| e.asm.op(form, source, Rm::R(reg)));
+        self.flags_are(None);
         true
     }
 
@@ -210,7 +251,7 @@ impl Emitter<'_> {
     }
 
     fn product_flags(&mut self, width: Width, dst: u8) {
-        if !self.wanted() {
+        if self.suffices(flags::CF | flags::OF) {
             return self.flags_are(None);
         }
         self.asm.setcc(0, Rm::cpu(frame!(held) + 8));
@@ -256,11 +297,11 @@ impl Emitter<'_> {
         let site = self.site(uop);
         let steps = Some((self.context.step)(uop));
         let site = self.add_site(super::block::Site { steps, ..site });
-        let vectors = usize::from(self.vectors);
+        let live = self.live.index();
         self.later(move |e| {
             e.asm.bind(slow);
             e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[vectors].0);
+            e.asm.call(e.context.gates.step[live].0);
             e.asm.jmp(done);
         });
         true
@@ -268,7 +309,10 @@ impl Emitter<'_> {
 
     /// BT, BTS, BTR, BTC: CF alone changes.
     pub(super) fn bit_test(&mut self, uop: &Uop) -> bool {
-        let (width, seen) = (uop.width, self.wanted());
+        let width = uop.width;
+        // CF is all that the host's flags have to tell.
+        let alone = self.wanted() && self.suffices(flags::CF);
+        let seen = self.wanted() && !alone;
         let extension = match uop.op {
             Op::Bt => 4,
             Op::Bts => 5,
@@ -285,6 +329,9 @@ impl Emitter<'_> {
         }
         let immediate = Form::word(Map::M0f, 0xba, width).with(uop.imm & i64::from(width.bits() - 1), 1);
         if memory {
+            if alone {
+                return false;
+            }
             let way = if uop.op == Op::Bt { Way::Load } else { Way::Update };
             let places = if seen { Some(FlagPlaces { host: true, recipe: None, saved: false }) } else { None };
             if seen && way == Way::Update {
@@ -307,8 +354,10 @@ impl Emitter<'_> {
                 },
             );
         } else {
-            self.protect(uop.dst);
-            self.clobber();
+            if !alone {
+                self.protect(uop.dst);
+                self.clobber();
+            }
             let (form, reg) = match by_register {
                 true => {
                     let index = pinned(uop.src).unwrap_or_else(|| {
@@ -320,6 +369,9 @@ impl Emitter<'_> {
                 false => (immediate, extension),
             };
             self.change(uop.dst, width, true, |e, dst| e.asm.op(form, reg, Rm::R(dst)));
+        }
+        if alone {
+            self.flags_are(None);
         }
         if seen {
             // Into the image: CF is bit 0 of its upper byte.
@@ -335,7 +387,12 @@ impl Emitter<'_> {
     /// BSF, BSR, TZCNT, LZCNT, POPCNT whose undefined flags nobody sees.
     pub(super) fn scan(&mut self, uop: &Uop) -> bool {
         let width = uop.width;
-        if self.wanted() || width == Width::B1 {
+        let exact = match uop.op {
+            Op::Bsf | Op::Bsr => flags::ZF,
+            Op::Tzcnt | Op::Lzcnt => flags::ZF | flags::CF,
+            _ => flags::STATUS,
+        };
+        if !self.suffices(exact) || width == Width::B1 {
             return false;
         }
         let (prefix, opcode) = match uop.op {
@@ -359,6 +416,7 @@ impl Emitter<'_> {
             self.clobber();
             slot(uop.src)
         };
+        let seen = self.wanted();
         self.change(uop.dst, width, merge, |e, reg| {
             // A zero source leaves the whole destination alone (`exec::bit`).
             let zero = merge.then(|| {
@@ -372,6 +430,9 @@ impl Emitter<'_> {
                 e.asm.bind(zero);
             }
         });
+        if seen {
+            self.flags_are(None);
+        }
         true
     }
 

@@ -6,7 +6,7 @@
 use super::Disable;
 use super::address::{Access, Value, Way};
 use super::asm::{Form, Map, Rm};
-use super::block::Emitter;
+use super::block::{Emitter, Live};
 use super::gate::Status;
 use super::registers::{S0, S1, pinned, slot_offset};
 use crate::uop::native::{General, Native};
@@ -33,15 +33,15 @@ impl Emitter<'_> {
 
     /// At the block's start: whether vector registers must be loaded for it.
     pub(super) fn load_vectors_first(&mut self) {
-        if self.vectors || !self.context.uops.iter().any(|uop| self.is_native(uop)) {
+        if self.live.has(Live::VECTORS) || !self.context.uops.iter().any(|uop| self.is_native(uop)) {
             return;
         }
         let Some(first) = self.context.uops.first().copied() else { return };
         let site = self.site(&first);
         let site = self.add_site(site);
         self.asm.mov_imm(S1, u64::from(site));
-        self.asm.call(self.context.gates.load_vectors.0);
-        self.vectors = true;
+        self.asm.call(self.context.gates.load_vectors[self.live.index()].0);
+        self.live = self.live.with(Live::VECTORS);
     }
 
     /// The whole instruction, at its first vector uop.

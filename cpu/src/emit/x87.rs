@@ -1,0 +1,252 @@
+//! x87 instructions by the host's own unit, while `Live::X87` holds.
+//!
+//! Only with every x87 exception masked and none pending, so that no instruction waits. The unit's instruction and data pointers
+//! are Umbra's: a site knows the last instruction before it, a block's end stores it, and FXSAVE's are not looked at.
+//! Left to the handlers: transcendental functions (one portable implementation for all hosts), control words, environments.
+
+use super::Disable;
+use super::address::{Access, Value, Way};
+use super::asm::{Form, Map, Rm};
+use super::block::{Emitter, Live};
+use super::frame::Frame;
+use super::registers::{RAX, S0};
+use crate::helpers::MEMORY;
+use crate::mode::ModeBits;
+use crate::state::fpu::St;
+use crate::state::slots::T0;
+use crate::state::{Fpu, Seg, Segment, State};
+use crate::uop::{AddrKind, Mem, Op, Uop, Width};
+use crate::vcpu::Vcpu;
+use std::mem::offset_of;
+
+/// Error summary of the status word.
+const ES: u16 = 1 << 7;
+
+/// Whether no x87 instruction can raise an exception.
+pub fn all_masked(fpu: &Fpu) -> bool {
+    fpu.cw & 0x3f == 0x3f && fpu.sw & ES == 0
+}
+
+/// Takes over what FXSAVE has stored, if it has, and notes the last instruction.
+pub fn import(state: &mut State, frame: &mut Frame, last: Option<(u64, u16)>) {
+    if frame.fx_saved == 0 {
+        return;
+    }
+    frame.fx_saved = 0;
+    let word = |at: usize| u16::from_le_bytes([frame.fx.0[at], frame.fx.0[at + 1]]);
+    let fpu = &mut state.fpu;
+    (fpu.cw, fpu.sw, fpu.tags) = (word(0), word(2), frame.fx.0[4]);
+    let top = usize::from(fpu.sw >> 11 & 7);
+    for n in 0..8 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&frame.fx.0[32 + 16 * n..40 + 16 * n]);
+        fpu.regs[(top + n) & 7] = St { significand: u64::from_le_bytes(bytes), sign_exponent: word(40 + 16 * n) };
+    }
+    if let Some((rip, opcode)) = last {
+        (fpu.fip, fpu.fop, fpu.fcs) = (rip, opcode, state.seg[Seg::Cs as usize].selector);
+    }
+}
+
+/// Makes what FXRSTOR loads.
+pub fn export(state: &State, frame: &mut Frame) {
+    let (fpu, image) = (&state.fpu, &mut frame.fx.0);
+    image[0..2].copy_from_slice(&fpu.cw.to_le_bytes());
+    image[2..4].copy_from_slice(&fpu.sw.to_le_bytes());
+    image[4] = fpu.tags;
+    image[5..24].fill(0);
+    image[24..28].copy_from_slice(&frame.host_mxcsr.to_le_bytes());
+    let top = usize::from(fpu.sw >> 11 & 7);
+    for n in 0..8 {
+        let st = fpu.regs[(top + n) & 7];
+        image[32 + 16 * n..40 + 16 * n].copy_from_slice(&st.significand.to_le_bytes());
+        image[40 + 16 * n..42 + 16 * n].copy_from_slice(&st.sign_exponent.to_le_bytes());
+    }
+}
+
+/// How an instruction with a memory operand uses it.
+#[rustfmt::skip]
+fn memory_way(escape: u8, extension: u8) -> Option<(u8, Way)> {
+    use Way::{Load, Store};
+    Some(match (escape, extension) {
+        (0, _) => (4, Load),
+        (1, 0) => (4, Load),  (1, 2 | 3) => (4, Store), (1, 7) => (2, Store),
+        (2, _) => (4, Load),
+        (3, 0) => (4, Load),  (3, 1..=3) => (4, Store), (3, 5) => (10, Load), (3, 7) => (10, Store),
+        (4, _) => (8, Load),
+        (5, 0) => (8, Load),  (5, 1..=3) => (8, Store), (5, 7) => (2, Store),
+        (6, _) => (2, Load),
+        (7, 0) => (2, Load),  (7, 1..=3) => (2, Store), (7, 5) => (8, Load), (7, 7) => (8, Store),
+        (7, 4) => (10, Load), (7, 6) => (10, Store),
+        _ => return None,
+    })
+}
+
+/// Helpers whose instructions the host runs as they are.
+fn is_plain(name: &str) -> bool {
+    matches!(
+        name,
+        "fadd"
+            | "fmul"
+            | "fsub"
+            | "fsubr"
+            | "fdiv"
+            | "fdivr"
+            | "fsqrt"
+            | "frndint"
+            | "fabs"
+            | "fchs"
+            | "fcom"
+            | "fucom"
+            | "ftst"
+            | "fxam"
+            | "fcomi"
+            | "fucomi"
+            | "fld"
+            | "fst"
+            | "fisttp"
+            | "fld_st"
+            | "fst_st"
+            | "fxch"
+            | "fcmov"
+            | "fld_constant"
+            | "fnstcw"
+            | "fnstsw"
+            | "fnop"
+            | "fwait"
+    )
+}
+
+impl Emitter<'_> {
+    /// Whether this uop is an x87 instruction that runs natively.
+    fn is_native_x87(&self, uop: &Uop) -> bool {
+        let Some(helper) = uop.helper else { return false };
+        if uop.op != Op::Call || self.context.disable.has(Disable::X87) || !is_plain(helper.name) {
+            return false;
+        }
+        match helper.name {
+            // Nothing waits while every exception is masked.
+            "fwait" => return self.live.has(Live::X87),
+            _ if uop.src != MEMORY => return true,
+            _ => {}
+        }
+        let (escape, extension) = opcode(uop);
+        let flat = self.context.key.mode.flat(uop.seg);
+        flat && memory_way(escape, extension).is_some() && !self.context.key.mode.has(ModeBits::ALIGN)
+    }
+
+    /// At the block's start: whether the unit must be loaded for it.
+    pub(super) fn load_x87_first(&mut self) {
+        let native = |uop: &Uop| self.is_native_x87(uop) && uop.helper.is_some_and(|helper| helper.name != "fwait");
+        if self.live.has(Live::X87) || !self.context.uops.iter().any(native) {
+            return;
+        }
+        let Some(first) = self.context.uops.first().copied() else { return };
+        let site = self.site(&first);
+        let site = self.add_site(site);
+        self.asm.mov_imm(super::registers::S1, u64::from(site));
+        self.asm.call(self.context.gates.load_x87[self.live.index()].0);
+        self.live = self.live.with(Live::X87);
+    }
+
+    /// An x87 instruction, if it runs natively.
+    pub(super) fn x87_call(&mut self, uop: &Uop) -> bool {
+        if !self.is_native_x87(uop) {
+            // A handler sees and sets the pointers itself.
+            if self.x87.is_some() {
+                self.note_x87();
+            }
+            return false;
+        }
+        let name = uop.helper.map_or("", |helper| helper.name);
+        if name == "fwait" {
+            return true;
+        }
+        let (escape, extension) = opcode(uop);
+        if uop.src == MEMORY {
+            self.x87_memory(uop, escape, extension);
+        } else {
+            match name {
+                "fnstsw" => {
+                    self.protect(RAX);
+                    self.asm.raw(&[0xdf, 0xe0]);
+                    return true;
+                }
+                "fcomi" | "fucomi" => {
+                    self.asm.raw(&[0xd8 | escape, uop.imm as u8]);
+                    self.store_comparison();
+                }
+                "fcmov" => {
+                    self.load_flags();
+                    self.asm.raw(&[0xd8 | escape, uop.imm as u8]);
+                }
+                _ => self.asm.raw(&[0xd8 | escape, uop.imm as u8]),
+            }
+        }
+        if !matches!(name, "fnstcw" | "fnstsw") {
+            let start = self.site(uop).rip;
+            self.x87 = Some((start, uop.imm as u16 & 0x7ff));
+        }
+        true
+    }
+
+    /// ZF, PF and CF are the comparison's; the others are cleared.
+    fn store_comparison(&mut self) {
+        let exact = crate::state::flags::CF | crate::state::flags::ZF | crate::state::flags::PF;
+        if self.suffices(exact) {
+            return self.flags_are(None);
+        }
+        let asm = &mut *self.asm;
+        asm.mov(S0, RAX);
+        asm.raw(&[0x9f, 0x80, 0xe4, 0x47]); // LAHF; AND AH, ZF | PF | CF | fixed
+        asm.op(Form::sized(Map::One, 0xc7, Width::B1).with(0, 1), 0, Rm::R(RAX));
+        asm.store(Width::B2, Rm::cpu(super::frame::frame!(image)), RAX);
+        asm.mov(RAX, S0);
+        self.places = super::flags::FlagPlaces::SAVED;
+    }
+
+    fn x87_memory(&mut self, uop: &Uop, escape: u8, extension: u8) {
+        let Some((bytes, way)) = memory_way(escape, extension) else { return };
+        let kind = if self.context.key.mode.has(ModeBits::L) { AddrKind::Flat64 } else { AddrKind::Flat32 };
+        let mem = Mem { kind, base: T0, ..Mem::checked(T0) };
+        self.clobber();
+        self.address(&mem);
+        let form = Form::new(Map::One, 0xd8 | escape);
+        let value = Value::Reg(extension);
+        let access = Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None };
+        self.access_at(uop, access);
+        if extension == 7 && matches!(escape, 1 | 5) {
+            // Control and status words note nothing.
+            return;
+        }
+        let fpu = offset_of!(Vcpu, state) + offset_of!(State, fpu);
+        self.asm.load(Width::B8, S0, super::registers::slot(T0));
+        self.asm.store(Width::B8, Rm::cpu(fpu + offset_of!(Fpu, fdp)), S0);
+        self.asm.load_zero(Width::B2, S0, Rm::cpu(selector(uop.seg)));
+        self.asm.store(Width::B2, Rm::cpu(fpu + offset_of!(Fpu, fds)), S0);
+    }
+
+    /// Stores the pointers of the last x87 instruction: from here on sites do not know it any more.
+    pub(super) fn note_x87(&mut self) {
+        let Some((rip, opcode)) = self.x87.take() else { return };
+        let fpu = offset_of!(Vcpu, state) + offset_of!(State, fpu);
+        self.asm.mov_imm(S0, rip);
+        self.asm.store(Width::B8, Rm::cpu(fpu + offset_of!(Fpu, fip)), S0);
+        self.asm.mov_imm(S0, u64::from(opcode));
+        self.asm.store(Width::B2, Rm::cpu(fpu + offset_of!(Fpu, fop)), S0);
+        self.asm.load_zero(Width::B2, S0, Rm::cpu(selector(Seg::Cs)));
+        self.asm.store(Width::B2, Rm::cpu(fpu + offset_of!(Fpu, fcs)), S0);
+    }
+}
+
+/// Offset of a segment's selector in the vCPU.
+const fn selector(seg: Seg) -> usize {
+    offset_of!(Vcpu, state)
+        + offset_of!(State, seg)
+        + seg as usize * size_of::<Segment>()
+        + offset_of!(Segment, selector)
+}
+
+/// The low three bits of the escape opcode, and ModRM.reg.
+fn opcode(uop: &Uop) -> (u8, u8) {
+    ((uop.imm >> 8) as u8 & 7, (uop.imm >> 3) as u8 & 7)
+}
