@@ -67,7 +67,8 @@ impl ModeBits {
             let flat = match seg {
                 _ if align => false,
                 Seg::Cs => code64 || s.flat(),
-                Seg::Fs | Seg::Gs if code64 => s.base == 0,
+                // Never, whatever the base: a kernel's code would be made anew for every base that it runs with.
+                Seg::Fs | Seg::Gs if code64 => false,
                 _ => code64 || s.flat() && s.writable(),
             };
             set(flat, 1 << (Self::FLAT_SHIFT + seg as u32));
