@@ -42,13 +42,36 @@ impl Default for Fpu {
     }
 }
 
-/// YMM0–15 as four quadwords each (XMM in the low two), and MXCSR. Number 16 and up are the executors' temporaries.
+/// YMM0–15 as four quadwords each (XMM in the low two), and MXCSR. Number 16 and up are the executors' temporaries, which
+/// equality, serialisation and hashes do not see.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Vectors {
     /// Registers in memory order.
     pub regs: [[u64; 4]; 20],
     /// SSE control and status.
     pub mxcsr: u32,
+}
+
+/// What is saved of [`Vectors`].
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    regs: [[u64; 4]; 16],
+    mxcsr: u32,
+}
+
+impl From<Vectors> for Saved {
+    fn from(vectors: Vectors) -> Saved {
+        Saved { regs: std::array::from_fn(|n| vectors.regs[n]), mxcsr: vectors.mxcsr }
+    }
+}
+
+impl From<Saved> for Vectors {
+    fn from(saved: Saved) -> Vectors {
+        let mut vectors = Vectors { mxcsr: saved.mxcsr, ..Vectors::default() };
+        vectors.regs[..16].copy_from_slice(&saved.regs);
+        vectors
+    }
 }
 
 /// The first temporary vector register: memory operands are loaded there.
