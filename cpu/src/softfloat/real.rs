@@ -110,20 +110,13 @@ impl Real {
         if self.is_zero() {
             return Self::ZERO;
         }
-        let mut rest = self.significand;
-        let mut quotient = 0u128;
-        let mut carry = false;
-        // 129 binary digits, the first of which may be zero.
-        for _ in 0..128 {
-            quotient <<= 1;
-            if carry || rest >= other.significand {
-                rest = rest.wrapping_sub(other.significand);
-                quotient |= 1;
-            }
-            carry = rest >> 127 != 0;
-            rest <<= 1;
-        }
+        let quotient = divide(self.significand, other.significand);
         Self::scaled(quotient, self.exponent - other.exponent - 127).with_sign(self.negative != other.negative)
+    }
+
+    /// The magnitude in units of 2^-127, cut; for numbers below two.
+    pub fn fixed(self) -> u128 {
+        self.significand.checked_shr(self.exponent.unsigned_abs()).filter(|_| self.exponent <= 0).unwrap_or(0)
     }
 
     /// For rounding to an F80, as a value that is not exact.
@@ -151,4 +144,35 @@ fn multiply_high(a: u128, b: u128) -> u128 {
     let middle = a1 * b0;
     let carry = (low(middle) + low(a0 * b1) + ((a0 * b0) >> 64)) >> 64;
     a1 * b1 + (middle >> 64) + ((a0 * b1) >> 64) + carry
+}
+
+/// The first 128 binary digits of a quotient of two significands: `a * 2^127 / b`, cut. Two digits of 64 bits by the
+/// schoolbook (Knuth, The Art of Computer Programming, vol. 2, 4.3.1, algorithm D).
+fn divide(a: u128, b: u128) -> u128 {
+    // A quotient below two is one, or nothing, and a rest below the divisor.
+    let (one, mut rest) = if a >= b { (1u128 << 127, a - b) } else { (0, a) };
+    // 127 more digits: 64, then 64 of which the last is cut.
+    let mut digits = [0u128; 2];
+    for digit in &mut digits {
+        (*digit, rest) = next_digit(rest, b);
+    }
+    one | (digits[0] << 63 | digits[1] >> 1)
+}
+
+/// The next 64 binary digits of `rest / b`, with `rest < b`, and what is left.
+fn next_digit(rest: u128, b: u128) -> (u128, u128) {
+    let (high, low) = (b >> 64, b & u128::from(u64::MAX));
+    // The estimate is too large by two at most.
+    let mut digit = (rest / high).min(u128::from(u64::MAX));
+    let mut left = rest - digit * high;
+    while left >> 64 == 0 && digit * low > left << 64 {
+        digit -= 1;
+        left += high;
+    }
+    (digit, (left << 64).wrapping_sub(digit * low))
+}
+
+/// `a * b` of numbers in units of 2^-127.
+pub(super) fn multiply_fixed(a: u128, b: u128) -> u128 {
+    multiply_high(a, b) << 1
 }

@@ -8,7 +8,7 @@
 
 use super::f80::{BIAS, Class, F80, INTEGER_BIT, invalid, note_denormals, special, unpack};
 use super::f80_arithmetic::round_pack_extended;
-use super::real::Real;
+use super::real::{Real, multiply_fixed};
 use super::{Env, Flags};
 
 /// Pi over two in units of 2^-65.
@@ -258,17 +258,60 @@ impl Reduced {
     }
 }
 
-/// sin x = x (1 - x^2/(2*3) (1 - x^2/(4*5) (...))) for x up to pi/4.
-fn sine_series(x: Real) -> Real {
-    let square = x.mul(x);
-    let series = (1..=14).rev().fold(Real::ONE, |sum, n| Real::ONE.sub(square.mul(sum).over(2 * n * (2 * n + 1))));
-    x.mul(series)
+/// Below this power of two a square is nothing against one, and only its sign counts: the general arithmetic keeps that.
+const TINY: i32 = -30;
+
+/// 1/(first!), 1/((first+2)!) … in units of 2^-127.
+const fn inverse_factorials(first: u128) -> [u128; 15] {
+    let mut terms = [0; 15];
+    let mut term = 1 << 127;
+    let mut n = 0;
+    while n < 15 {
+        terms[n] = term;
+        let next = first + 2 * n as u128 + 1;
+        term /= next * (next + 1);
+        n += 1;
+    }
+    terms
 }
 
-/// cos x = 1 - x^2/(1*2) (1 - x^2/(3*4) (...)) for x up to pi/4.
+/// 1, 1/3, 1/5 … in units of 2^-127.
+const fn odd_inverses() -> [u128; 21] {
+    let mut terms = [0; 21];
+    let mut n = 0;
+    while n < 21 {
+        terms[n] = (1 << 127) / (2 * n as u128 + 1);
+        n += 1;
+    }
+    terms
+}
+
+const SINE: [u128; 15] = inverse_factorials(1);
+const COSINE: [u128; 15] = inverse_factorials(0);
+const ODD: [u128; 21] = odd_inverses();
+
+/// c0 - s (c1 - s (c2 - ...)) in units of 2^-127.
+fn alternating(terms: &[u128], square: u128) -> Real {
+    let sum = terms.iter().rev().fold(0, |sum, term| term - multiply_fixed(square, sum));
+    Real::scaled(sum, -127)
+}
+
+/// sin x = x (1 - x^2/3! + x^4/5! ...) for x up to pi/4.
+fn sine_series(x: Real) -> Real {
+    let square = x.mul(x);
+    if x.exponent < TINY {
+        return x.mul(Real::ONE.sub(square.over(6)));
+    }
+    x.mul(alternating(&SINE, square.fixed()))
+}
+
+/// cos x = 1 - x^2/2! + x^4/4! ... for x up to pi/4.
 fn cosine_series(x: Real) -> Real {
     let square = x.mul(x);
-    (1..=14).rev().fold(Real::ONE, |sum, n| Real::ONE.sub(square.mul(sum).over((2 * n - 1) * 2 * n)))
+    if x.exponent < TINY {
+        return Real::ONE.sub(square.over(2));
+    }
+    alternating(&COSINE, square.fixed())
 }
 
 /// The base-2 logarithm of a positive number; zero for one.
@@ -282,8 +325,12 @@ fn logarithm(x: Real) -> Real {
 /// 2 artanh s = ln((1 + s) / (1 - s)) = 2 s (1 + s^2/3 + s^4/5 + ...) for s up to 0.18.
 fn two_artanh(s: Real) -> Real {
     let square = s.mul(s);
-    let series = (0..=20).rev().fold(Real::ZERO, |sum, n| Real::ONE.over(2 * n + 1).add(square.mul(sum)));
-    s.mul(series).shifted(1)
+    if s.exponent < TINY {
+        return s.mul(Real::ONE.add(square.over(3))).shifted(1);
+    }
+    let fixed = square.fixed();
+    let sum = ODD.iter().rev().fold(0, |sum, term| term + multiply_fixed(fixed, sum));
+    s.mul(Real::scaled(sum, -127)).shifted(1)
 }
 
 /// The angle of a point with nonzero coordinates, without the sign of `y`.
@@ -315,6 +362,8 @@ fn arc_tangent(t: Real) -> Real {
 /// atan t = t (1 - t^2/3 + t^4/5 - ...) for t up to 1/16.
 fn arc_tangent_series(t: Real) -> Real {
     let square = t.mul(t);
-    let series = (0..=16).rev().fold(Real::ZERO, |sum, n| Real::ONE.over(2 * n + 1).sub(square.mul(sum)));
-    t.mul(series)
+    if t.exponent < TINY {
+        return t.mul(Real::ONE.sub(square.over(3)));
+    }
+    t.mul(alternating(&ODD[..17], square.fixed()))
 }
