@@ -90,6 +90,7 @@ fn jump(cpu: &mut Vcpu, target: FarPointer, _width: Width) -> Result<Flow, Fault
             if !gate.code.is_conforming() && gate.code.dpl() != cpl {
                 return Err(Fault::gp(selector_error(gate.selector)));
             }
+            gate.require_present()?;
             cpu.check_target(gate.code, gate.offset, 0)?;
             let code = cpu.mark_accessed(gate.selector, gate.code)?;
             cpu.enter_code(gate.selector, code, cpl, gate.offset);
@@ -125,7 +126,14 @@ fn to_task(cpu: &mut Vcpu, selector: u16, descriptor: Descriptor, switch: Switch
     switch_task(cpu, tss, switch)
 }
 
-/// The checks of a call gate and of the code segment behind it, but for those that differ between JMP and CALL.
+impl CallGate {
+    /// #NP unless the code segment is present: checked after its privilege.
+    fn require_present(&self) -> Result<(), Fault> {
+        if self.code.present() { Ok(()) } else { Err(Fault::np(selector_error(self.selector))) }
+    }
+}
+
+/// The checks of a call gate and of the code segment behind it, but for its presence and those that differ between JMP and CALL.
 fn call_gate(cpu: &mut Vcpu, selector: u16, gate: Descriptor) -> Result<CallGate, Fault> {
     let error = selector_error(selector);
     if gate.dpl() < cpu.state.cpl || gate.dpl() < rpl(selector) {
@@ -148,9 +156,6 @@ fn call_gate(cpu: &mut Vcpu, selector: u16, gate: Descriptor) -> Result<CallGate
     let target_error = selector_error(target);
     if code.dpl() > cpu.state.cpl || long && !code.long() {
         return Err(Fault::gp(target_error));
-    }
-    if !code.present() {
-        return Err(Fault::np(target_error));
     }
     let width = match (long, gate.is_32bit_system()) {
         (true, _) => Width::B8,
@@ -192,6 +197,7 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
         return to_task(cpu, target.selector, descriptor, Switch::Call);
     }
     let gate = call_gate(cpu, target.selector, descriptor)?;
+    gate.require_present()?;
     if !gate.code.is_conforming() && gate.code.dpl() < cpl {
         return call_inner(cpu, &gate);
     }
