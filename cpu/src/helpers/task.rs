@@ -200,13 +200,15 @@ pub fn switch_to(cpu: &mut Vcpu, selector: u16, switch: Switch) -> Result<Switch
     if switch != Switch::Iret {
         cpu.mark_busy(selector, descriptor)?;
     }
-    if !switch.nests() && older.selector & 0xfffc != selector & 0xfffc {
+    if !switch.nests() {
         cpu.clear_busy(older.selector)?;
     }
     save(cpu, older_layout, save_at, switch)?;
     if switch.nests() {
         cpu.store_system(descriptor.base(), older.selector)?;
     }
+    // Again: a task that returns to itself, or whose TSS overlaps the old one, finds what was just saved.
+    cpu.load_bytes(Linear(descriptor.base()), &mut image.bytes[..size], View::Supervisor)?;
     cpu.state.tr = descriptor.segment(selector);
     cpu.state.tr.rights |= 2;
     let loaded = load(cpu, &image, switch).and_then(|()| match switch {
