@@ -12,7 +12,7 @@ from pathlib import Path
 import layout
 from machine import Machine
 
-SUITES = ("gates", "segments")
+SUITES = ("gates", "segments", "taskswitch", "paging")
 
 
 def main():

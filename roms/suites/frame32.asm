@@ -97,6 +97,17 @@ noted:                                  ; nothing is on our side yet but CS and 
     jmp     case_done
 
 run_case:
+    mov     eax, [STATE + 32 * 4]
+    mov     ecx, 0xC0000080             ; EFER
+    xor     edx, edx
+    wrmsr
+    mov     eax, [STATE + 18 * 4]
+    mov     cr4, eax
+    mov     eax, [STATE + 17 * 4]
+    mov     cr3, eax
+    mov     eax, [STATE + 16 * 4]
+    and     eax, ~8                     ; TS: below
+    mov     cr0, eax
     lgdt    [STATE + 19 * 4 + 2]
     lidt    [STATE + 21 * 4 + 2]
     mov     ax, [STATE + 14 * 4]
@@ -122,10 +133,6 @@ run_case:
     mov     dr3, eax
     mov     eax, [STATE + 27 * 4]
     mov     dr6, eax
-    mov     eax, [STATE + 18 * 4]
-    mov     cr4, eax
-    mov     eax, [STATE + 17 * 4]
-    mov     cr3, eax
     push    2
     popfd
     mov     ecx, [STATE + 1 * 4]

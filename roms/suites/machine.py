@@ -104,6 +104,7 @@ class Machine:
             self.seg["cs"], self.seg["ss"] = self.raw_load(cs), self.raw_load(ss)
         self.ext = 0
         self.end = None
+        self.trap = False  # a trap is due after this instruction
 
     # Memory by linear address.
 
@@ -144,9 +145,9 @@ class Machine:
 
     def accessed(self, selector):
         """Sets the accessed bit."""
-        at = self.slot(selector)
-        if not self.mem[at + 5] & 1:
-            self.write(at + 5, self.mem[at + 5] | 1, 1)
+        at = self.slot(selector) + 5
+        if not self.read(at, 1) & 1:
+            self.write(at, self.read(at, 1) | 1, 1)
 
     def load(self, name, selector, desc):
         """Loads a segment register after all checks."""
@@ -352,6 +353,9 @@ class Machine:
                 double |= first == 14 and second.vector in CONTRIBUTORY | {14}
                 fault = Fault(8, 0) if double else second
 
+    def code_fetched(self, at, size):
+        """What fetching an instruction may meet; paging.py has something to say."""
+
     def run(self):
         """Until the frame has control; the record."""
         for _ in range(200):
@@ -360,9 +364,15 @@ class Machine:
             op, length = self.ops[self.seg["cs"].desc.base + self.eip]
             self.next = self.eip + length
             try:
+                self.code_fetched(self.seg["cs"].desc.base + self.eip, length)
                 op(self)
-            except Fault as fault:
+                fault = Fault(1) if self.trap else None
+            except Fault as met:
+                fault = met
+            while fault is not None and self.end is None:
+                self.trap = False
                 self.deliver(fault)
+                fault = Fault(1) if self.trap else None
         assert self.end is not None, f"{self.case.name}: does not end"
         return self.record()
 
@@ -375,9 +385,8 @@ class Machine:
             out = [self.end, r["eax"], r["ecx"], r["edx"], r["ebx"], r["esp"], r["ebp"], r["esi"], r["edi"]]
             out += [self.flags & self.case.reg(MASK), sel["ss"] | sel["ds"] << 16, sel["es"] | sel["fs"] << 16]
             out += [sel["gs"] | self.ldtr.selector << 16, self.tr.selector, self.cr0, self.cr2, self.dr6 & 0xE00F]
-        for at in range(0, self.case.size, 4):
-            if self.mem[at : at + 4] != self.case.mem[at : at + 4]:
-                out += [at, self.read(at, 4)]
+        for at in differing(self.case.mem, self.mem):
+            out += [at, int.from_bytes(self.mem[at : at + 4], "little")]
         return out
 
 

@@ -83,7 +83,7 @@ def switch(m, selector, desc, how, rf=0):
     old = m.tr
     old_at, new_at = m.slot(old.selector), m.slot(selector)
     if how in ("jmp", "iret"):
-        m.write(old_at + 5, m.mem[old_at + 5] & ~2, 1)
+        m.write(old_at + 5, m.read(old_at + 5, 1) & ~2, 1)
     flags = m.flags | rf
     if how == "iret":
         flags &= ~NT
@@ -92,7 +92,7 @@ def switch(m, selector, desc, how, rf=0):
     if how in ("call", "int"):
         m.write(base, old.selector, 2)
     if how != "iret":
-        m.write(new_at + 5, m.mem[new_at + 5] | 2, 1)
+        m.write(new_at + 5, m.read(new_at + 5, 1) | 2, 1)
     m.tr = Segment(selector & 0xFFFF, type(desc)(desc.raw | 2 << 40))
     m.cr0 |= 8
     enter(m, base, wide, how)

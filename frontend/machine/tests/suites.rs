@@ -67,5 +67,6 @@ macro_rules! suites {
 
 suites! {
     gates "max"
+    taskswitch "max"
     segments "max"
 }
