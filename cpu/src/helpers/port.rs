@@ -3,6 +3,7 @@
 //! INS and OUTS commit per element: registers are right after every element, so that a fault or an interrupt in the
 //! middle of a REP restarts the rest.
 
+use super::string::again;
 use super::{Args, Flow, Helper};
 use crate::fault::Fault;
 use crate::state::flags;
@@ -133,14 +134,14 @@ fn repeat(
             return Ok(Flow::Leave);
         }
         done += 1;
-        if done >= budget || cpu.link.attention.get() != 0 {
+        let traps = cpu.state.rflags & flags::TF != 0 || cpu.state.pending_debug != 0;
+        if done >= budget || traps || cpu.link.attention.get() != 0 {
             break;
         }
         cpu.state.retired += 1;
     }
     // The elements so far are done; the rest is the same instruction again. `imm` is its length.
-    let rip = cpu.state.rip.wrapping_sub(args.imm);
-    cpu.state.rip = if cpu.state.code64() { rip } else { rip & 0xffff_ffff };
+    again(cpu, args.imm);
     Ok(Flow::Leave)
 }
 

@@ -98,9 +98,9 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
         if count == 0 {
             break;
         }
-        if done >= budget || done > 0 && cpu.link.attention.get() != 0 {
+        if done >= budget || done > 0 && (cpu.link.attention.get() != 0 || cpu.state.pending_debug != 0) {
             // Not finished: the instruction starts again with what is left.
-            cpu.state.rip = again(cpu, args.imm);
+            again(cpu, args.imm);
             break;
         }
         let moved = match bulk::<T>(cpu, &args, &walk, kind, count.min(budget - done)) {
@@ -122,7 +122,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
             }
         }
         if cpu.link.leave && done < budget && walk.get(cpu, RCX) != 0 && cpu.link.attention.get() != 0 {
-            cpu.state.rip = again(cpu, args.imm);
+            again(cpu, args.imm);
             break;
         }
     }
@@ -130,9 +130,12 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     Ok(Flow::Leave)
 }
 
-fn again(cpu: &Vcpu, length: u64) -> u64 {
+/// Goes back to the start of a repeated instruction that is not finished. RF says so to whoever comes between its elements
+/// (SDM vol. 3, 18.3.1.1), and keeps a breakpoint on it from hitting again.
+pub(super) fn again(cpu: &mut Vcpu, length: u64) {
     let rip = cpu.state.rip.wrapping_sub(length);
-    if cpu.state.code64() { rip } else { rip & 0xffff_ffff }
+    cpu.state.rip = if cpu.state.code64() { rip } else { rip & 0xffff_ffff };
+    cpu.state.rflags |= flags::RF;
 }
 
 /// One element: loads, stores, then moves the index registers.
