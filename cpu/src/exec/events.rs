@@ -5,12 +5,16 @@ use crate::debug::{self, BreakKind};
 use crate::exit::{Activity, Exit};
 use crate::fault::Fault;
 use crate::helpers::interrupt;
+use crate::state::control::cr4;
 use crate::state::{InterruptShadow, flags};
 use crate::vcpu::Vcpu;
 use umbra_mmu::attention::bits;
 
 /// DR6.BS: a single-step trap.
 const DR6_BS: u64 = 1 << 14;
+
+/// A virtual interrupt that is enabled and pending: #GP(0) at the next instruction.
+const VIRTUAL_PENDING: u64 = flags::VIF | flags::VIP;
 
 impl Vcpu {
     /// Serves everything that is due at this boundary. `Some`: `run` returns.
@@ -34,7 +38,8 @@ impl Vcpu {
         if self.state.retired >= end {
             return Ok(Some(Exit::BudgetSpent));
         }
-        if self.state.dr[7] & 0xff != 0 && self.state.rflags & flags::RF == 0 {
+        let shadowed = self.state.shadow == InterruptShadow::MovSs;
+        if self.state.dr[7] & 0xff != 0 && self.state.rflags & flags::RF == 0 && !shadowed {
             let linear = self.linear_rip();
             let hits = debug::breakpoints(&self.state).filter(|b| b.kind == BreakKind::Execute && b.linear == linear);
             let bits = hits.fold(0, |bits, b| bits | 1 << b.number);
@@ -43,10 +48,19 @@ impl Vcpu {
                 return Err((self.state.rip, Fault::db()));
             }
         }
+        if self.state.rflags & VIRTUAL_PENDING == VIRTUAL_PENDING && self.virtual_interrupts() {
+            return Err((self.state.rip, Fault::gp(0)));
+        }
         if self.link.debugger.stops_at(self.linear_rip()) {
             return Ok(Some(Exit::Debug));
         }
         Ok(None)
+    }
+
+    /// Whether VIF and VIP are in use: with VME in virtual-8086 mode, with PVI in ring 3, below IOPL 3 (SDM vol. 3, 21.3.2, 21.4).
+    fn virtual_interrupts(&self) -> bool {
+        let enable = if self.state.v86() { cr4::VME } else { cr4::PVI };
+        self.state.cpl == 3 && self.state.control.cr4 & enable != 0 && self.state.rflags & flags::IOPL != flags::IOPL
     }
 
     #[cold]
