@@ -12,7 +12,7 @@ from pathlib import Path
 import layout
 from machine import Machine
 
-SUITES = ("gates", "segments", "taskswitch", "paging")
+SUITES = ("gates", "segments", "taskswitch", "paging", "decoding", "debugging", "virtual86")
 
 
 def main():
@@ -33,7 +33,7 @@ def main():
         print(f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items()))
 
 
-NAMES = "id eax ecx edx ebx esp ebp esi edi flags ds:ss fs:es ldt:gs tr cr0 cr2 dr6".split()
+NAMES = "id eax ecx edx ebx esp ebp esi edi flags ds:ss fs:es ldt:gs dr7:tr cr0 cr2 dr6".split()
 
 
 def fields(record):

@@ -82,6 +82,8 @@ noted:                                  ; nothing is on our side yet but CS and 
     mov     eax, dr6
     and     eax, 0xE00F
     mov     [RECORD + 16 * 4], eax
+    mov     eax, dr7
+    mov     [RECORD + 13 * 4 + 2], ax
     mov     eax, 0x400
     mov     dr7, eax
     mov     eax, OWN_DATA

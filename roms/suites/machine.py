@@ -384,7 +384,7 @@ class Machine:
             r, sel = self.r, {name: segment.selector for name, segment in self.seg.items()}
             out = [self.end, r["eax"], r["ecx"], r["edx"], r["ebx"], r["esp"], r["ebp"], r["esi"], r["edi"]]
             out += [self.flags & self.case.reg(MASK), sel["ss"] | sel["ds"] << 16, sel["es"] | sel["fs"] << 16]
-            out += [sel["gs"] | self.ldtr.selector << 16, self.tr.selector, self.cr0, self.cr2, self.dr6 & 0xE00F]
+            out += [sel["gs"] | self.ldtr.selector << 16, self.tr.selector | (self.dr7 & 0xFFFF) << 16, self.cr0, self.cr2, self.dr6 & 0xE00F]
         for at in differing(self.case.mem, self.mem):
             out += [at, int.from_bytes(self.mem[at : at + 4], "little")]
         return out

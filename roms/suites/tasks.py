@@ -95,6 +95,7 @@ def switch(m, selector, desc, how, rf=0):
         m.write(new_at + 5, m.read(new_at + 5, 1) | 2, 1)
     m.tr = Segment(selector & 0xFFFF, type(desc)(desc.raw | 2 << 40))
     m.cr0 |= 8
+    m.dr7 &= ~0x155  # the local breakpoints are the old task's
     enter(m, base, wide, how)
 
 

@@ -286,7 +286,21 @@ def nested(base):
                         yield case
 
 
-FAMILIES = (switches, rights, descriptors, faults_after, trap_flag, nested)
+def breakpoints(base):
+    """DR7 loses its local enables, and only those."""
+    for how in HOWS:
+        for dr7 in (0x400, 0x4FF, 0x7FF, 0x4AA, 0x455, 0x401, 0x402):
+            case = before(base, True, 0, 2 | (NT if how == "iret" else 0))
+            task(case, TSS_B, True)
+            case.gdt(TSS_B_SEL, tss(TSS_B, True, how == "iret"))
+            for n in range(4):
+                case.set(DR0 + n, 0x50000 + 0x1000 * n)
+            case.set(DR7, dr7)
+            do(case, how, TSS_B_SEL)
+            yield case
+
+
+FAMILIES = (breakpoints, switches, rights, descriptors, faults_after, trap_flag, nested)
 
 
 def cases():

@@ -67,6 +67,10 @@ macro_rules! suites {
 
 suites! {
     gates "max"
-    taskswitch "max"
     segments "max"
+    taskswitch "max"
+    paging "max"
+    decoding "max"
+    debugging "max"
+    virtual86 "max"
 }
