@@ -29,18 +29,18 @@ pub struct Site {
     pub ends: bool,
     /// Which units are the host's.
     pub live: Live,
-    /// The last x87 instruction before: RIP and opcode, to be noted.
-    pub x87: Option<(u64, u16)>,
-    /// RIP of the block.
-    pub block_rip: u64,
-    /// RIP to go on with: of the instruction, or a jump's target.
-    pub rip: u64,
-    /// RIP of the next instruction.
-    pub next_rip: u64,
+    /// Offset in its block of the instruction.
+    pub offset: u16,
+    /// Offset of the next one.
+    pub next: u16,
+    /// The last x87 instruction before: its offset and opcode, to be noted.
+    pub x87: Option<(u16, u16)>,
+    /// The unit it belongs to.
+    pub unit: u32,
     /// Where the flags are.
     pub flags: SiteFlags,
     /// A direct jump that can be linked.
-    pub edge: Option<Edge>,
+    pub edge: Option<Box<Edge>>,
     /// The uop, to be run by the interpreter's handler, and the end of its block.
     pub steps: Option<Box<[Step; 2]>>,
 }
@@ -48,12 +48,12 @@ pub struct Site {
 /// A direct jump to another block.
 #[derive(Copy, Clone, Debug)]
 pub struct Edge {
+    /// RIP of the target.
+    pub target: u64,
     /// The displacement to patch.
     pub at: CodePtr,
     /// Where it leads while there is no link.
     pub cold: CodePtr,
-    /// The unit it belongs to.
-    pub unit: u32,
     /// Source and target lie in one linear page.
     pub same_page: bool,
 }
@@ -132,7 +132,7 @@ pub struct Emitter<'a> {
     /// Which units are the host's now.
     pub(super) live: Live,
     /// The last x87 instruction of this block so far, if its pointers are not noted yet.
-    pub(super) x87: Option<(u64, u16)>,
+    pub(super) x87: Option<(u16, u16)>,
     /// The status flags that are needed before each uop.
     needed: Vec<u64>,
     /// Index of the current uop.
@@ -250,7 +250,6 @@ impl<'a> Emitter<'a> {
 
     /// A site for the current uop, at its instruction's start.
     pub(super) fn site(&self, uop: &Uop) -> Site {
-        let offset = self.context.offsets.get(usize::from(uop.insn)).copied().unwrap_or(0);
         Site {
             insn: uop.insn,
             bytes: 0,
@@ -259,23 +258,23 @@ impl<'a> Emitter<'a> {
             ends: uop.op.effect() == Effect::Ends,
             live: self.live,
             x87: self.x87,
-            next_rip: self.next_rip(uop),
-            block_rip: self.context.key.rip,
-            rip: self.wrap(self.context.key.rip.wrapping_add(u64::from(offset))),
+            offset: self.offset_of(uop.insn),
+            next: self.offset_of(uop.insn + 1),
+            unit: self.context.unit,
             flags: self.places.at_site(),
             edge: None,
             steps: None,
         }
     }
 
-    /// RIP of the instruction after the current uop's.
-    pub(super) fn next_rip(&self, uop: &Uop) -> u64 {
-        let offset = self.context.offsets.get(usize::from(uop.insn) + 1).copied().unwrap_or(0);
-        self.wrap(self.context.key.rip.wrapping_add(u64::from(offset)))
+    /// Offset of an instruction in the block.
+    fn offset_of(&self, insn: u8) -> u16 {
+        self.context.offsets.get(usize::from(insn)).copied().unwrap_or(0)
     }
 
-    fn wrap(&self, rip: u64) -> u64 {
-        if self.context.key.mode.has(ModeBits::L) { rip } else { rip & 0xffff_ffff }
+    /// RIP at an offset from the block's start.
+    pub(super) fn rip_at(&self, offset: u16) -> u64 {
+        rip_at(&self.context.key, offset)
     }
 
     /// Registers a site and gives its number.
@@ -350,6 +349,12 @@ impl<'a> Emitter<'a> {
         });
         label
     }
+}
+
+/// RIP at an offset from a block's start.
+pub(super) fn rip_at(key: &BlockKey, offset: u16) -> u64 {
+    let rip = key.rip.wrapping_add(u64::from(offset));
+    if key.mode.has(ModeBits::L) { rip } else { rip & 0xffff_ffff }
 }
 
 /// Compares the fetch TLB's identity for a linear page with the one that code was made for; equal: it still is there.

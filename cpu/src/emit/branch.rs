@@ -215,9 +215,9 @@ impl Emitter<'_> {
         self.note_x87();
         self.keep_for_edges();
         self.places.host = false;
-        let stop = self.edge_site(uop, target);
-        let stop = self.add_site(stop);
-        let stop = self.exit_label(Status::Stop, stop);
+        let site = self.site(uop);
+        let site = self.add_site(site);
+        let stop = self.exit_label(Status::Stop, site);
         let insns = self.insns();
         self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
         self.asm.jcc(8, stop);
@@ -230,21 +230,14 @@ impl Emitter<'_> {
             && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
         let cold = self.asm.label();
         let at = CodePtr(self.asm.patchable_jmp(cold));
-        let unit = self.context.unit;
-        let site = self.edge_site(uop, target);
-        let site = self.add_site(site);
+        let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
         let index = (site - self.context.first_site) as usize;
         self.later(move |e| {
             e.asm.bind(cold);
             let here = CodePtr(e.asm.here());
-            e.sites[index].edge = Some(Edge { at, cold: here, unit, same_page });
+            e.sites[index].edge = Some(Box::new(Edge { target, at, cold: here, same_page }));
             e.exit(Status::Chain, site);
         });
-    }
-
-    fn edge_site(&self, uop: &Uop, target: u64) -> Site {
-        let long = self.context.key.mode.has(ModeBits::L);
-        Site { rip: if long { target } else { target & 0xffff_ffff }, ..self.site(uop) }
     }
 
     fn call(&mut self, uop: &Uop) -> bool {

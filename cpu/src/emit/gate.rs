@@ -369,9 +369,13 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result
     let cpu = unsafe { &mut *cpu };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let jit = cpu.link.jit.take();
-        let result = match jit.as_ref().and_then(|jit| jit.site(site)) {
-            Some(site) => {
-                x87::import(&mut cpu.state, &mut cpu.link.frame, site.x87);
+        let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(site)?))) {
+            Some((jit, site)) => {
+                x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site));
+                if site.steps.is_some() {
+                    // A handler finds RIP at the start of its block.
+                    cpu.state.rip = jit.block_rip(site);
+                }
                 let result = body(cpu, site);
                 if site.live.has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
                     x87::export(&cpu.state, &mut cpu.link.frame);
@@ -550,8 +554,6 @@ fn handle(cpu: &mut Vcpu, site: &Site) -> Result<Leave, Status> {
     let Some(steps) = &site.steps else { return Err(Status::Stop) };
     site.flags.restore(cpu);
     set_counts(cpu, site);
-    // The handler finds RIP at the start of its block.
-    cpu.state.rip = site.block_rip;
     let leave = (steps[0].run)(cpu, &steps[0]);
     cpu.materialise_flags();
     Ok(leave)

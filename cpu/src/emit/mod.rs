@@ -204,6 +204,29 @@ impl Jit {
         self.sites.get(number as usize)
     }
 
+    /// RIP of the block that a site is in.
+    fn block_rip(&self, site: &Site) -> u64 {
+        self.units.get(site.unit as usize).map_or(0, |unit| unit.key.rip)
+    }
+
+    /// RIP to go on with at a site: the jump's target, or the instruction.
+    fn rip_of(&self, site: &Site) -> u64 {
+        match &site.edge {
+            Some(edge) => edge.target,
+            None => self.rip_at(site, site.offset),
+        }
+    }
+
+    /// RIP at an offset from the start of a site's block.
+    fn rip_at(&self, site: &Site, offset: u16) -> u64 {
+        self.units.get(site.unit as usize).map_or(0, |unit| block::rip_at(&unit.key, offset))
+    }
+
+    /// The last x87 instruction before a site, if it is still to be noted: RIP and opcode.
+    fn last_x87(&self, site: &Site) -> Option<(u64, u16)> {
+        site.x87.map(|(offset, opcode)| (self.rip_at(site, offset), opcode))
+    }
+
     /// Where emitted code is entered.
     fn enter(&self) -> CodePtr {
         self.gates.enter
@@ -289,7 +312,7 @@ impl Jit {
         let plain = Variant { live: site.live, recipe: None };
         let SiteFlags::Recipe(recipe) = site.flags else { return plain };
         let known = Variant { recipe: Some(recipe), ..plain };
-        let from = site.edge.and_then(|edge| self.units.get(edge.unit as usize));
+        let from = self.units.get(site.unit as usize);
         let backward = from.is_some_and(|unit| to.rip <= unit.key.rip);
         let room = self.variants.get(to).is_none_or(|all| all.contains(&known) || all.len() < MOST_VARIANTS);
         if backward && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
@@ -300,8 +323,8 @@ impl Jit {
         let (Some(found), Some(target)) = (self.sites.get(site as usize), self.units.get(unit as usize)) else {
             return;
         };
-        let Some(edge) = found.edge else { return };
-        let from = &self.units[edge.unit as usize];
+        let Some(edge) = found.edge.as_deref().copied() else { return };
+        let Some(from) = self.units.get(found.unit as usize) else { return };
         if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
             return;
         }
@@ -386,7 +409,7 @@ impl Jit {
             found.alive = false;
             let entry = found.entry.0;
             for site in std::mem::take(&mut found.incoming) {
-                if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge) {
+                if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge.as_deref()) {
                     self.arena.patch(edge.at, edge.cold);
                 }
             }

@@ -147,8 +147,9 @@ impl Vcpu {
         let Some(jit) = &mut self.link.jit else { return Ok(Next::Leave) };
         jit.counters.exits[status as usize & 15] += 1;
         let Some(site) = jit.site(number) else { return Ok(Next::Leave) };
-        let (flags, rip, next_rip, insn) = (site.flags, site.rip, site.next_rip, site.insn);
-        x87::import(&mut self.state, &mut self.link.frame, site.x87);
+        let (flags, insn) = (site.flags, site.insn);
+        let (rip, next_rip) = (jit.rip_of(site), jit.rip_at(site, site.next));
+        x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(site));
         let retired = self.link.frame.base.wrapping_sub(self.link.frame.fuel as u64);
         let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
         if !step {

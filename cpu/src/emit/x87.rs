@@ -183,8 +183,8 @@ impl Emitter<'_> {
             }
         }
         if !matches!(name, "fnstcw" | "fnstsw") {
-            let start = self.site(uop).rip;
-            self.x87 = Some((start, uop.imm as u16 & 0x7ff));
+            let offset = self.site(uop).offset;
+            self.x87 = Some((offset, uop.imm as u16 & 0x7ff));
         }
         true
     }
@@ -227,7 +227,8 @@ impl Emitter<'_> {
 
     /// Stores the pointers of the last x87 instruction: from here on sites do not know it any more.
     pub(super) fn note_x87(&mut self) {
-        let Some((rip, opcode)) = self.x87.take() else { return };
+        let Some((offset, opcode)) = self.x87.take() else { return };
+        let rip = self.rip_at(offset);
         let fpu = offset_of!(Vcpu, state) + offset_of!(State, fpu);
         self.asm.mov_imm(S0, rip);
         self.asm.store(Width::B8, Rm::cpu(fpu + offset_of!(Fpu, fip)), S0);
