@@ -212,11 +212,12 @@ impl Vcpu {
         }
     }
 
-    /// Whether nothing is due at this boundary but the next block: no trap, breakpoint or other activity
+    /// Whether nothing is due at this boundary but the next block: no trap, breakpoint, virtual interrupt or other activity
     /// (`Vcpu::serve_events` looks at the same things). Attention is the caller's.
     pub(super) fn is_plain_boundary(&self) -> bool {
         let state = &self.state;
         state.rflags & (flags::TF | flags::RF) == 0
+            && state.rflags & (flags::VIF | flags::VIP) != flags::VIF | flags::VIP
             && state.pending_debug == 0
             && state.dr[7] & 0xff == 0
             && state.activity == Activity::Running
