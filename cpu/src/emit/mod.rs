@@ -11,7 +11,7 @@
 //! | `asm` | encoding; `arena` the memory it goes to |
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
-//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87` | families of uops |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
@@ -22,6 +22,7 @@ mod address;
 mod arena;
 mod asm;
 mod block;
+mod bmi;
 mod branch;
 mod flags;
 pub(crate) mod frame;
@@ -157,9 +158,11 @@ const MOST_VARIANTS: usize = 3;
 impl Jit {
     /// An empty code cache of `bytes`.
     pub fn new(bytes: usize) -> Result<Box<Jit>, ArenaError> {
-        for (name, there) in
-            [("BMI2", std::is_x86_feature_detected!("bmi2")), ("AVX", std::is_x86_feature_detected!("avx"))]
-        {
+        for (name, there) in [
+            ("BMI1", std::is_x86_feature_detected!("bmi1")),
+            ("BMI2", std::is_x86_feature_detected!("bmi2")),
+            ("AVX", std::is_x86_feature_detected!("avx")),
+        ] {
             if !there {
                 return Err(ArenaError::Host(name));
             }
@@ -427,3 +430,4 @@ impl Jit {
         self.units.get(unit as usize).map_or(&[], |unit| self.arena.bytes(unit.entry, unit.len as usize))
     }
 }
+
