@@ -11,7 +11,7 @@
 //! | `asm` | encoding; `arena` the memory it goes to |
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
-//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi` | families of uops |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
@@ -31,6 +31,7 @@ mod integer;
 mod registers;
 mod run;
 mod shift;
+mod system;
 mod vector;
 mod x87;
 
@@ -430,4 +431,3 @@ impl Jit {
         self.units.get(unit as usize).map_or(&[], |unit| self.arena.bytes(unit.entry, unit.len as usize))
     }
 }
-
