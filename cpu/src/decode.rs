@@ -207,9 +207,11 @@ impl Insn {
     pub fn repne(&self) -> bool {
         self.raw.has_repne_prefix()
     }
-    /// The segment override, if there is one; else the default that string and similar instructions use (DS).
+    /// The segment override, if there is one that counts: 64-bit mode ignores those of ES, CS, SS and DS, even where they
+    /// would make #SS of a #GP (SDM vol. 2, 2.2.1).
     pub fn segment_prefix(&self) -> Option<Seg> {
-        self.raw.has_segment_prefix().then(|| seg_of(self.raw.segment_prefix()))
+        let seg = self.raw.has_segment_prefix().then(|| seg_of(self.raw.segment_prefix()))?;
+        (self.bitness != 64 || matches!(seg, Seg::Fs | Seg::Gs)).then_some(seg)
     }
     /// The features that CPUID must show for this instruction.
     pub fn features(&self) -> &'static [CpuidFeature] {
@@ -295,8 +297,14 @@ impl Insn {
             _ => raw.memory_displacement64() as i64,
         };
         let width = self.memory_address_width();
+        let seg = match base {
+            _ if !raw.has_segment_prefix() || self.segment_prefix().is_some() => seg_of(raw.memory_segment()),
+            // An override that is ignored: the default segment.
+            Register::RSP | Register::RBP | Register::ESP | Register::EBP => Seg::Ss,
+            _ => Seg::Ds,
+        };
         MemOperand {
-            seg: seg_of(raw.memory_segment()),
+            seg,
             base: slot_of(base),
             index: slot_of(raw.memory_index()),
             scale: raw.memory_index_scale().trailing_zeros() as u8,
