@@ -12,7 +12,7 @@ from pathlib import Path
 import layout
 from machine import Machine
 
-SUITES = ("gates", "segments", "taskswitch", "paging", "decoding", "debugging", "virtual86")
+SUITES = ("gates", "segments", "taskswitch", "paging", "decoding", "debugging", "virtual86", "longmode", "selfmod", "strings", "control", "xstate")
 
 
 def main():
@@ -26,7 +26,7 @@ def main():
         cases = list(suite.cases())
         records = [getattr(suite, "Machine", Machine)(case).run() for case in cases]
         if args.log:
-            explain(cases, records, args.log)
+            explain(cases, records, args.log, getattr(suite, "NAMES", NAMES))
             continue
         (args.out / f"{name}.bin").write_bytes(layout.image(suite.FRAME_IMAGE, cases, records))
         families = Counter(case.name for case in cases)
@@ -36,14 +36,14 @@ def main():
 NAMES = "id eax ecx edx ebx esp ebp esi edi flags ds:ss fs:es ldt:gs dr7:tr cr0 cr2 dr6".split()
 
 
-def fields(record):
+def fields(record, names):
     """A record as a dictionary."""
-    out = dict(zip(NAMES, record))
-    out.update({f"[{at:x}]": value for at, value in zip(record[17::2], record[18::2])})
+    out = dict(zip(names, record))
+    out.update({f"[{at:x}]": value for at, value in zip(record[len(names) :: 2], record[len(names) + 1 :: 2])})
     return out
 
 
-def explain(cases, records, log):
+def explain(cases, records, log, names):
     """For each case in a log: where it differs from the model."""
     kinds, shown = Counter(), Counter()
     for line in log.read_text(errors="replace").splitlines():
@@ -52,8 +52,8 @@ def explain(cases, records, log):
             continue
         if not all(len(word) == 8 for word in words[1:]):
             continue  # a line that the end of the run cut
-        n, got = int(words[1], 16) - 1, fields([int(word, 16) for word in words[2:]])
-        want, case = fields(records[n]), cases[n]
+        n, got = int(words[1], 16) - 1, fields([int(word, 16) for word in words[2:]], names)
+        want, case = fields(records[n], names), cases[n]
         differing = [k for k in {**want, **got} if want.get(k) != got.get(k)]
         kind = (case.name, want["id"], got["id"], tuple(sorted(k for k in differing))[:4])
         kinds[kind] += 1

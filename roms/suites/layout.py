@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-STATE, STATE_DWORDS = 0x8000, 64
+STATE, STATE_DWORDS = 0x8000, 96
 SHUTDOWN = 0x100
 STUBS = 0xF0000
 

@@ -73,4 +73,9 @@ suites! {
     decoding "max"
     debugging "max"
     virtual86 "max"
+    strings "max"
+    selfmod "max"
+    longmode "max"
+    control "max"
+    xstate "max"
 }
