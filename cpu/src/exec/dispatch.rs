@@ -16,13 +16,17 @@ pub type RawFault = (u64, Fault);
 
 impl Vcpu {
     /// Executes until `budget` more instructions are retired, or something else makes it return. Exceptions and interrupts
-    /// are delivered to the guest.
+    /// are delivered to the guest; an exception counts as an instruction, so that a guest whose handler faults at its
+    /// first instruction comes to the end of its budget too.
     pub fn run(&mut self, budget: u64) -> Exit {
         let end = self.state.retired.saturating_add(budget);
         loop {
             match self.run_raw(end) {
                 Ok(exit) => return exit,
-                Err((_, fault)) => self.deliver(fault),
+                Err((_, fault)) => {
+                    self.deliver(fault);
+                    self.state.retired += 1;
+                }
             }
             if self.state.activity == Activity::Shutdown {
                 return Exit::Shutdown;

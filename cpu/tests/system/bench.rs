@@ -243,7 +243,15 @@ impl Guest {
 
     /// Runs `n` instructions (delivered exceptions count none).
     pub fn step(&mut self, n: u64) -> Exit {
-        self.cpu.run(n)
+        let exceptions = |guest: &Guest| guest.cpu.link.counters.exceptions.iter().sum::<u64>();
+        let end = self.cpu.state.retired + n - exceptions(self);
+        loop {
+            let left = end - (self.cpu.state.retired - exceptions(self));
+            let exit = self.cpu.run(left);
+            if exit != Exit::BudgetSpent || self.cpu.state.retired - exceptions(self) >= end {
+                return exit;
+            }
+        }
     }
 
     /// Runs until the first exception and gives vector and error code.
