@@ -1,0 +1,17 @@
+//! What the fuzz targets do with their input, as plain functions: each panics when something that must hold does not.
+//!
+//! ```text
+//! targets/ (cargo fuzz, a workspace of its own) ──► execute · board · loaders ◄── tests/seeded.rs (in every test run)
+//! ```
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir test-suites/fuzz/targets -s none execute` runs one for as long as one likes. What
+//! a target finds becomes a test beside the code that was wrong, not a file here.
+
+pub mod board;
+pub mod execute;
+pub mod loaders;
+
+/// A fuzz target: its name, and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[("execute", execute::run), ("board", board::run), ("loaders", loaders::run)];
