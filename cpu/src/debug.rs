@@ -1,7 +1,7 @@
 //! Debugging: the guest's own breakpoints in DR0–DR3 (SDM vol. 3, 18.2), a debugger outside the guest, and the trail of blocks
 //! that a crash report shows.
 //!
-//! Not modelled: I/O breakpoints (DR7.R/W = 2).
+//! Breakpoints on data make the pages that they lie in slow (`VcpuMmu::set_slow_pages`): elsewhere they cost nothing.
 
 use crate::state::State;
 use std::collections::BTreeSet;
@@ -42,8 +42,17 @@ impl Breakpoint {
             BreakKind::ReadWrite => access != Access::Fetch,
             BreakKind::Execute | BreakKind::Io => false,
         };
-        kind && linear.0 < self.linear.wrapping_add(self.len) && self.linear < linear.0.wrapping_add(len)
+        kind && overlap(linear.0, len, self.linear, self.len)
     }
+    /// Whether an access to `width` ports from `port` on hits it.
+    pub fn hit_by_port(&self, port: u16, width: u64) -> bool {
+        self.kind == BreakKind::Io && overlap(port.into(), width, self.linear, self.len)
+    }
+}
+
+/// Whether two ranges share a byte.
+fn overlap(one: u64, one_len: u64, other: u64, other_len: u64) -> bool {
+    one < other.wrapping_add(other_len) && other < one.wrapping_add(one_len)
 }
 
 /// The breakpoints that DR7 enables.
@@ -58,6 +67,44 @@ pub fn breakpoints(state: &State) -> impl Iterator<Item = Breakpoint> + '_ {
     })
 }
 
+/// A debugger's watchpoint: `run` returns `Exit::Debug` after an instruction that has accessed its bytes so.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// The first byte's linear address.
+    pub linear: u64,
+    /// Bytes that it covers.
+    pub len: u64,
+    /// Which accesses it sees.
+    pub sees: WatchFor,
+}
+
+/// Which accesses a watchpoint sees.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum WatchFor {
+    /// Writes.
+    Writes,
+    /// Reads.
+    Reads,
+    /// Both.
+    Both,
+}
+
+impl Watchpoint {
+    fn hit_by(&self, linear: Linear, len: u64, access: Access) -> bool {
+        let seen = match access {
+            Access::Write => self.sees != WatchFor::Reads,
+            Access::Read => self.sees != WatchFor::Writes,
+            Access::Fetch => false,
+        };
+        seen && overlap(linear.0, len, self.linear, self.len)
+    }
+    /// The pages that it touches, as addresses in them.
+    fn pages(&self) -> impl Iterator<Item = Linear> + use<> {
+        let (first, last) = (self.linear >> 12, self.linear.wrapping_add(self.len.max(1) - 1) >> 12);
+        (first..=last).take(Debugger::MOST_PAGES).map(|page| Linear(page << 12))
+    }
+}
+
 /// What a debugger asked for. A block never runs past a breakpoint: lift ends it before one, and the dispatcher looks at each
 /// block's start, so that everything else runs at its usual speed.
 #[derive(Clone, Debug, Default)]
@@ -68,9 +115,69 @@ pub struct Debugger {
     passed: Option<u64>,
     /// Blocks were lifted for other breakpoints.
     stale: bool,
+    watchpoints: Vec<Watchpoint>,
+    /// The first watchpoint that the last instruction has hit.
+    hit: Option<Watchpoint>,
+    /// The hit has not been reported by `run` yet.
+    hit_is_news: bool,
 }
 
 impl Debugger {
+    /// The most pages that one watchpoint may touch.
+    pub const MOST_PAGES: usize = 16;
+
+    /// Sets a watchpoint; `Vcpu::update_breakpoints` makes it work.
+    pub(crate) fn watch(&mut self, watchpoint: Watchpoint) {
+        self.watchpoints.push(watchpoint);
+    }
+    /// Removes a watchpoint.
+    pub(crate) fn unwatch(&mut self, watchpoint: Watchpoint) {
+        if let Some(place) = self.watchpoints.iter().position(|known| *known == watchpoint) {
+            self.watchpoints.remove(place);
+        }
+        if self.hit == Some(watchpoint) {
+            self.forget_hit();
+        }
+    }
+    /// Addresses in all watched pages.
+    pub(crate) fn watched_pages(&self) -> impl Iterator<Item = Linear> + '_ {
+        self.watchpoints.iter().flat_map(Watchpoint::pages)
+    }
+    /// Whether a data access hits a watchpoint.
+    #[cold]
+    pub(crate) fn watches(&self, linear: Linear, len: u64, access: Access) -> bool {
+        self.watchpoints.iter().any(|watchpoint| watchpoint.hit_by(linear, len, access))
+    }
+    /// Notes the watchpoint that a data access hits, if it is the instruction's first.
+    #[cold]
+    pub(crate) fn note_access(&mut self, linear: Linear, len: u64, access: Access) {
+        let hit = self.watchpoints.iter().find(|watchpoint| watchpoint.hit_by(linear, len, access)).copied();
+        if let (Some(hit), false) = (hit, self.hit_is_news) {
+            (self.hit, self.hit_is_news) = (Some(hit), true);
+        }
+    }
+    /// Forgets a hit: its instruction has faulted and will be executed again.
+    pub(crate) fn forget_hit(&mut self) {
+        (self.hit, self.hit_is_news) = (None, false);
+    }
+    /// Whether a hit has not been reported yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.hit_is_news
+    }
+    /// Makes `run` return once more for what it has just returned for: another vCPU's stop came first.
+    pub fn report_again(&mut self) {
+        self.hit_is_news = self.hit.is_some();
+        self.passed = None;
+    }
+    /// Whether `run` must return for a hit; asked once.
+    #[inline(always)]
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.hit_is_news)
+    }
+    /// The watchpoint that made `run` return, once.
+    pub fn take_hit(&mut self) -> Option<Watchpoint> {
+        self.hit.take()
+    }
     /// Sets a breakpoint.
     pub fn insert(&mut self, linear: u64) {
         self.stale |= self.breakpoints.insert(linear);

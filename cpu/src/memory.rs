@@ -175,6 +175,7 @@ impl Vcpu {
         let (first, second) = self.pieces(linear, into.len(), Access::Read, view)?;
         let cut = first.1;
         self.require_alone(&first.0, second.as_ref())?;
+        self.require_alone_if_watched(linear, into.len() as u64, Access::Read)?;
         self.read_piece(&first.0, &mut into[..cut]);
         if let Some(place) = second {
             self.read_piece(&place, &mut into[cut..]);
@@ -188,6 +189,7 @@ impl Vcpu {
         let (first, second) = self.pieces(linear, from.len(), Access::Write, view)?;
         let cut = first.1;
         self.require_alone(&first.0, second.as_ref())?;
+        self.require_alone_if_watched(linear, from.len() as u64, Access::Write)?;
         self.write_piece(&first.0, &from[..cut]);
         if let Some(place) = second {
             self.write_piece(&place, &from[cut..]);
@@ -221,6 +223,14 @@ impl Vcpu {
     fn require_alone(&self, first: &Place, second: Option<&Place>) -> Result<(), Fault> {
         let device = |place: &Place| matches!(place.kind(), PlaceKind::Mmio { .. });
         if !self.link.alone && (device(first) || second.is_some_and(device)) {
+            return Err(Fault::alone());
+        }
+        Ok(())
+    }
+
+    /// So is what a debugger watches: nothing runs on after it in the same block.
+    fn require_alone_if_watched(&self, linear: Linear, len: u64, access: Access) -> Result<(), Fault> {
+        if self.link.data_breakpoints && !self.link.alone && self.link.debugger.watches(linear, len, access) {
             return Err(Fault::alone());
         }
         Ok(())
@@ -263,6 +273,7 @@ impl Vcpu {
         let view = self.view();
         let (first, second) = self.pieces(linear, len, Access::Write, view)?;
         if second.is_none() && !matches!(first.0.kind(), PlaceKind::Mmio { .. }) {
+            self.require_alone_if_watched(linear, len as u64, Access::Write)?;
             let (old, note) = self.link.mmu.rmw_place(&first.0, len, update);
             self.link.leave |= note.code_written;
             self.note_data_breakpoints(linear, len as u64, Access::Write);

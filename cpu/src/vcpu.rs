@@ -3,7 +3,7 @@
 use crate::bus::{Bus, Retired};
 use crate::cache::BlockCache;
 use crate::counters::CpuCounters;
-use crate::debug::{self, BreakKind, Debugger, Trail};
+use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
 use crate::emit::{Frame, Jit};
 use crate::fault::Fault;
 use crate::mode::ModeBits;
@@ -58,7 +58,7 @@ pub struct Link {
     pub panic: Option<Box<dyn std::any::Any + Send>>,
     /// The block must be left after the current instruction (a device was accessed, code was written).
     pub leave: bool,
-    /// DR7 enables a breakpoint on data.
+    /// DR7 enables a breakpoint on data, or a debugger watches some.
     pub data_breakpoints: bool,
     /// The value that the executor's cold load left here.
     pub loaded: u64,
@@ -149,24 +149,48 @@ impl Vcpu {
         }
     }
 
-    /// Tells the mmu which pages hold data breakpoints. Called by [`Self::update_mode`].
+    /// Tells the mmu which pages hold breakpoints on data. Called by [`Self::update_mode`].
     fn update_breakpoints(&mut self) {
-        let mut pages = [None; 4];
-        for b in debug::breakpoints(&self.state) {
-            if matches!(b.kind, BreakKind::Write | BreakKind::ReadWrite) {
-                pages[usize::from(b.number) & 3] = Some(Linear(b.linear));
-            }
-        }
-        self.link.data_breakpoints = pages.iter().any(Option::is_some);
+        let on_data = |b: &debug::Breakpoint| matches!(b.kind, BreakKind::Write | BreakKind::ReadWrite);
+        let guests = debug::breakpoints(&self.state).filter(on_data).map(|b| Linear(b.linear));
+        let mut pages = guests.chain(self.link.debugger.watched_pages()).peekable();
+        self.link.data_breakpoints = pages.peek().is_some();
         self.link.mmu.set_slow_pages(pages);
     }
 
-    /// Notes the data breakpoints that an access has hit: they trap after the instruction.
+    /// Makes [`Self::run`] return after each instruction that accesses these bytes so.
+    pub fn watch(&mut self, watchpoint: Watchpoint) {
+        self.link.debugger.watch(watchpoint);
+        self.update_breakpoints();
+    }
+
+    /// Takes a watchpoint away.
+    pub fn unwatch(&mut self, watchpoint: Watchpoint) {
+        self.link.debugger.unwatch(watchpoint);
+        self.update_breakpoints();
+    }
+
+    /// Notes the breakpoints that a data access has hit: they trap, or stop, after the instruction.
     pub(crate) fn note_data_breakpoints(&mut self, linear: Linear, len: u64, access: Access) {
         if self.link.data_breakpoints {
             let hits = debug::breakpoints(&self.state).filter(|b| b.hit_by(linear, len, access));
             let bits = hits.fold(0, |bits, b| bits | 1 << b.number);
             self.state.pending_debug |= bits;
+            self.link.debugger.note_access(linear, len, access);
+        }
+    }
+
+    /// Whether an access of the present instruction has hit a breakpoint: a REP ends after its element.
+    #[inline]
+    pub(crate) fn trap_is_due(&self) -> bool {
+        self.state.pending_debug != 0 || self.link.data_breakpoints && self.link.debugger.has_news()
+    }
+
+    /// Notes the guest's breakpoints on a port that an access has hit (SDM vol. 3, 18.2.4; with CR4.DE only).
+    pub(crate) fn note_port_breakpoints(&mut self, port: u16, width: u64) {
+        if self.state.dr[7] & 0xff != 0 && self.state.control.cr4 & cr4::DE != 0 {
+            let hits = debug::breakpoints(&self.state).filter(|b| b.hit_by_port(port, width));
+            self.state.pending_debug |= hits.fold(0, |bits, b| bits | 1 << b.number);
         }
     }
 

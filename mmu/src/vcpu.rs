@@ -38,8 +38,8 @@ pub struct VcpuMmu {
     clock: u64,
     /// The root must be looked up again.
     stale_root: bool,
-    /// Linear pages that never get a data entry: every access to them is resolved, and so seen (data breakpoints).
-    slow_pages: [u64; 4],
+    /// Linear pages that never get a data entry: every access to them is resolved, and so seen (breakpoints on data).
+    slow_pages: Vec<u64>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) share: Arc<VcpuShare>,
 }
@@ -70,7 +70,7 @@ impl VcpuMmu {
         };
         let (bytes, sets) = (set.bytes(), vec![set]);
         let view = View::Supervisor;
-        let slow_pages = [NO_TAG; 4];
+        let slow_pages = Vec::new();
         let (current, clock, stale_root) = (0, 0, false);
         let mut vcpu =
             VcpuMmu { hot, view, current, sets, by_key, regs, bytes, clock, stale_root, slow_pages, shared, share };
@@ -233,9 +233,9 @@ impl VcpuMmu {
         place
     }
 
-    /// Makes data accesses to these linear pages take the slow path from now on, in every root (`None`: fewer pages).
-    pub fn set_slow_pages(&mut self, pages: [Option<Linear>; 4]) {
-        let tags = pages.map(|page| page.map_or(NO_TAG, |linear| linear.page_base().0));
+    /// Makes data accesses to the pages around these linear addresses take the slow path from now on, in every root.
+    pub fn set_slow_pages(&mut self, pages: impl Iterator<Item = Linear>) {
+        let tags: Vec<u64> = pages.map(|linear| linear.page_base().0).collect();
         if tags != self.slow_pages {
             self.slow_pages = tags;
             self.sets.iter().flat_map(|set| set.data.iter().flatten()).for_each(|tlb| tlb.slots.clear());

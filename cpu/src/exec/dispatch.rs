@@ -84,6 +84,7 @@ impl Vcpu {
         let shadow = std::mem::take(&mut self.state.shadow);
         let trap_flag = self.state.rflags & flags::TF != 0;
         let resume_flag = self.state.rflags & flags::RF;
+        let (pending, retired) = (self.state.pending_debug, self.state.retired);
         self.state.rflags &= !flags::RF;
         self.link.suppress_trap = false;
         self.link.alone = true;
@@ -97,6 +98,11 @@ impl Vcpu {
             Err(fault) => {
                 self.state.shadow = shadow;
                 self.state.rflags |= resume_flag;
+                if self.state.retired == retired {
+                    // Its accesses are made again. (Elements of a REP that are done are done.)
+                    self.state.pending_debug = pending;
+                    self.link.debugger.forget_hit();
+                }
                 Err(fault)
             }
         }

@@ -19,6 +19,9 @@ const VIRTUAL_PENDING: u64 = flags::VIF | flags::VIP;
 impl Vcpu {
     /// Serves everything that is due at this boundary. `Some`: `run` returns.
     pub(super) fn serve_events(&mut self, end: u64) -> Result<Option<Exit>, RawFault> {
+        if self.link.debugger.take_news() {
+            return Ok(Some(Exit::Debug));
+        }
         if self.state.pending_debug != 0 && self.state.shadow != InterruptShadow::MovSs {
             self.state.dr[6] |= std::mem::take(&mut self.state.pending_debug);
             return Err((self.state.rip, Fault::db()));

@@ -56,11 +56,13 @@ pub fn check_io(cpu: &mut Vcpu, port: u16, width: Width) -> Result<(), Fault> {
 
 fn read_port(cpu: &mut Vcpu, port: u16, width: Width) -> u32 {
     let now = cpu.now();
+    cpu.note_port_breakpoints(port, width.bytes());
     cpu.link.bus.port_read(now, port, width.bytes() as u8)
 }
 
 fn write_port(cpu: &mut Vcpu, port: u16, width: Width, value: u32) {
     let now = cpu.now();
+    cpu.note_port_breakpoints(port, width.bytes());
     cpu.link.bus.port_write(now, port, width.bytes() as u8, value & width.mask() as u32);
 }
 
@@ -134,7 +136,7 @@ fn repeat(
             return Ok(Flow::Leave);
         }
         done += 1;
-        let traps = cpu.state.rflags & flags::TF != 0 || cpu.state.pending_debug != 0;
+        let traps = cpu.state.rflags & flags::TF != 0 || cpu.trap_is_due();
         if done >= budget || traps || cpu.link.attention.get() != 0 {
             break;
         }

@@ -98,7 +98,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
         if count == 0 {
             break;
         }
-        if done >= budget || done > 0 && (cpu.link.attention.get() != 0 || cpu.state.pending_debug != 0) {
+        if done >= budget || done > 0 && (cpu.link.attention.get() != 0 || cpu.trap_is_due()) {
             // Not finished: the instruction starts again with what is left.
             again(cpu, args.imm);
             break;

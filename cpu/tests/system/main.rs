@@ -1,6 +1,7 @@
 //! System instructions and event delivery, run as small guests on the interpreter (SDM vol. 3, chapters 5, 6, 8, 21).
 
 mod bench;
+mod breakpoints;
 mod control;
 mod gates;
 mod interrupts;

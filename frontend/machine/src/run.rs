@@ -308,7 +308,9 @@ impl Threads {
                     break;
                 }
                 Exit::Debug => {
-                    self.finish(board, RunEnd::Debug(number));
+                    if !self.finish(board, RunEnd::Debug(number)) {
+                        vcpu.link.debugger.report_again();
+                    }
                     break;
                 }
             }
@@ -316,11 +318,12 @@ impl Threads {
         vcpu.link.mmu.park();
     }
 
-    /// Ends the run from a vCPU's thread.
-    fn finish(&self, board: &SharedBoard, end: RunEnd) {
-        self.end.lock().get_or_insert(end);
+    /// Ends the run from a vCPU's thread; tells whether it is this end that counts.
+    fn finish(&self, board: &SharedBoard, end: RunEnd) -> bool {
+        let first = *self.end.lock().get_or_insert(end) == end;
         let _timekeeper_sleeps_or_will_look = board.board.lock();
         board.changed.notify_all();
+        first
     }
 }
 

@@ -1,7 +1,7 @@
 //! The machine as gdb's target: threads are vCPUs, memory is linear, steps and breakpoints are the processor's debugger's.
 //!
-//! Memory is read and written through the guest's own tables with a supervisor's eyes, past its write protection. Data
-//! watchpoints are left to gdb, which then steps and compares (`set can-use-hw-watchpoints 0` makes it do so at once).
+//! Memory is read and written through the guest's own tables with a supervisor's eyes, past its write protection.
+//! Watchpoints on data make only the pages slow that they lie in.
 
 use super::registers::Layout;
 use crate::console;
@@ -17,7 +17,8 @@ use gdbstub::target::ext::base::multithread::{
 };
 use gdbstub::target::ext::base::single_register_access::{SingleRegisterAccess, SingleRegisterAccessOps};
 use gdbstub::target::ext::breakpoints::{
-    Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, SwBreakpoint, SwBreakpointOps,
+    Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint,
+    SwBreakpointOps, WatchKind,
 };
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::ext::target_description_xml_override::{
@@ -26,6 +27,7 @@ use gdbstub::target::ext::target_description_xml_override::{
 use gdbstub::target::{Target, TargetError, TargetResult};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use umbra_machine::cpu::debug::{Debugger, WatchFor, Watchpoint};
 use umbra_machine::cpu::exit::Activity;
 use umbra_machine::cpu::{Exit, Vcpu};
 use umbra_machine::mmu::Linear;
@@ -88,6 +90,7 @@ pub struct Debuggee<'s> {
     resume: BTreeMap<usize, Resume>,
     software: BTreeMap<u64, usize>,
     hardware: BTreeMap<u64, usize>,
+    watchpoints: Vec<Watchpoint>,
     /// The crash was shown already: going on ends the run.
     crash_shown: bool,
 }
@@ -104,6 +107,15 @@ fn trap(vcpu: usize, signal: Signal) -> Reason {
     Reason::SignalWithThread { tid: thread(vcpu), signal }
 }
 
+fn watched(vcpu: usize, hit: Watchpoint) -> Reason {
+    let kind = match hit.sees {
+        WatchFor::Writes => WatchKind::Write,
+        WatchFor::Reads => WatchKind::Read,
+        WatchFor::Both => WatchKind::ReadWrite,
+    };
+    Reason::Watch { tid: thread(vcpu), kind, addr: hit.linear }
+}
+
 impl<'s> Debuggee<'s> {
     /// A machine that stands still.
     pub fn new(session: &'s mut Session, layout: Layout) -> Debuggee<'s> {
@@ -114,6 +126,7 @@ impl<'s> Debuggee<'s> {
             resume: BTreeMap::new(),
             software: BTreeMap::new(),
             hardware: BTreeMap::new(),
+            watchpoints: Vec::new(),
             crash_shown: false,
         }
     }
@@ -130,6 +143,9 @@ impl<'s> Debuggee<'s> {
         }
         self.software.clear();
         self.hardware.clear();
+        for watchpoint in std::mem::take(&mut self.watchpoints) {
+            self.each_debugger(|vcpu| vcpu.unwatch(watchpoint));
+        }
     }
 
     fn each_debugger(&mut self, call: impl FnMut(&mut Vcpu)) {
@@ -150,7 +166,11 @@ impl<'s> Debuggee<'s> {
         match pause {
             Pause::Gdb => None,
             Pause::Debug(vcpu) => {
-                let at = self.session.machine.vcpus().get(vcpu).map_or(0, Vcpu::linear_rip);
+                let stopped = self.session.machine.vcpus_mut().get_mut(vcpu)?;
+                if let Some(hit) = stopped.link.debugger.take_hit() {
+                    return Some(watched(vcpu, hit));
+                }
+                let at = stopped.linear_rip();
                 Some(match (self.software.contains_key(&at), self.hardware.contains_key(&at)) {
                     (true, _) => Reason::SwBreak(thread(vcpu)),
                     (_, true) => Reason::HwBreak(thread(vcpu)),
@@ -203,6 +223,9 @@ impl<'s> Debuggee<'s> {
             vcpu.link.mmu.park();
             if exit == Exit::Shutdown {
                 return self.reason(Pause::Over(End::Crashed(number)));
+            }
+            if let Some(hit) = vcpu.link.debugger.take_hit() {
+                return Some(watched(number, hit));
             }
             let at = vcpu.linear_rip();
             match resume {
@@ -348,6 +371,9 @@ impl Breakpoints for Debuggee<'_> {
     fn support_hw_breakpoint(&mut self) -> Option<HwBreakpointOps<'_, Self>> {
         Some(self)
     }
+    fn support_hw_watchpoint(&mut self) -> Option<HwWatchpointOps<'_, Self>> {
+        Some(self)
+    }
 }
 
 impl SwBreakpoint for Debuggee<'_> {
@@ -377,6 +403,34 @@ impl HwBreakpoint for Debuggee<'_> {
             self.each_debugger(|vcpu| vcpu.link.debugger.remove(at));
         }
         Ok(known)
+    }
+}
+
+fn watchpoint(linear: u64, len: u64, kind: WatchKind) -> Watchpoint {
+    let sees = match kind {
+        WatchKind::Write => WatchFor::Writes,
+        WatchKind::Read => WatchFor::Reads,
+        WatchKind::ReadWrite => WatchFor::Both,
+    };
+    Watchpoint { linear, len, sees }
+}
+
+impl HwWatchpoint for Debuggee<'_> {
+    fn add_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        if len > (Debugger::MOST_PAGES as u64 - 1) * 4096 {
+            return Ok(false);
+        }
+        let watchpoint = watchpoint(at, len, kind);
+        self.watchpoints.push(watchpoint);
+        self.each_debugger(|vcpu| vcpu.watch(watchpoint));
+        Ok(true)
+    }
+    fn remove_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        let watchpoint = watchpoint(at, len, kind);
+        let Some(place) = self.watchpoints.iter().position(|known| *known == watchpoint) else { return Ok(false) };
+        self.watchpoints.remove(place);
+        self.each_debugger(|vcpu| vcpu.unwatch(watchpoint));
+        Ok(true)
     }
 }
 
