@@ -164,7 +164,7 @@ impl Counter {
         if let Some(status) = self.latched_status.take() {
             return status;
         }
-        let [low, high] = self.latched_count.unwrap_or_else(|| self.reading()).to_le_bytes();
+        let [low, high] = self.latched_count.unwrap_or_else(|| self.live_reading()).to_le_bytes();
         match self.control >> 4 & 3 {
             1 => {
                 self.latched_count = None;
@@ -188,7 +188,22 @@ impl Counter {
 
     /// CE as a program sees it.
     pub(super) fn reading(&self) -> u16 {
-        let value = self.element % self.modulus();
+        self.digits(self.element)
+    }
+
+    /// What a read without a latch command sees. It takes a real bus longer than a CLK pulse takes, so that no program ever
+    /// sees CE between the last byte of a count (or a rising gate) and the pulse that loads it: here, where accesses may
+    /// come a nanosecond apart, a count that the next pulse loads is read at once. (Linux' calibration relies on it.)
+    fn live_reading(&self) -> u16 {
+        match (self.load_at, self.mode()) {
+            (None, _) => self.reading(),
+            (Some(_), Mode::SquareWave) => self.digits(self.count & !1),
+            (Some(_), _) => self.digits(self.count),
+        }
+    }
+
+    fn digits(&self, element: u32) -> u16 {
+        let value = element % self.modulus();
         if self.control & 1 != 0 { to_bcd(value) } else { value as u16 }
     }
 

@@ -318,6 +318,18 @@ fn port_61h() {
 }
 
 #[test]
+fn a_count_is_read_back_before_the_pulse_that_loads_it() {
+    let (mut pit, _) = pit();
+    // Counter 2, mode 0: accesses come faster than pulses, as on no real bus.
+    for (offset, value) in [(3, 0xb0), (2, 0xff), (2, 0xff)] {
+        write(&mut pit, 0, 0, offset, value);
+    }
+    write(&mut pit, 0, 1, 0, 0x01);
+    assert_eq!([2, 2].map(|offset| read(&mut pit, 1, 0, offset)), [0xff, 0xff]);
+    assert_eq!([2, 2].map(|offset| read(&mut pit, ns(3), 0, offset)), [0xfd, 0xff]);
+}
+
+#[test]
 fn any_traffic() {
     check_device(|| pit().0, &[4, 1]);
 }

@@ -1,4 +1,4 @@
-//! The guest of `execute`: one MiB with the tables of a small kernel, a mode, and whatever the input puts into registers,
+//! The guest of `execute`: little memory with the tables of a small kernel, a mode, and whatever the input puts into registers,
 //! flags, control registers, page tables and code.
 
 use arbitrary::{Result, Unstructured};
@@ -13,7 +13,8 @@ use umbra_mmu::attention::{Attention, bits};
 use umbra_mmu::frames::{FrameOrder, Pool};
 use umbra_mmu::memory::GuestMemory;
 
-const RAM: u64 = 1 << 20;
+/// RAM, and at its end a page under a device.
+const RAM: u64 = 0x2_4000;
 const GDT: u64 = 0x1000;
 const IDT: u64 = 0x2000;
 const TSS: u64 = 0x3000;
@@ -155,7 +156,7 @@ impl Case {
 
     /// A vCPU about to run the case.
     pub fn vcpu(&self) -> Vcpu {
-        let Ok(pool) = Pool::new(RAM) else { unreachable!("the host has no memory for one MiB") };
+        let Ok(pool) = Pool::new(RAM) else { unreachable!("the host has no memory for so little") };
         let memory = GuestMemory::new(pool, FrameOrder::Permuted { seed: 7 }, 40);
         let mapped =
             memory.map_ram(GuestPhys(0), RAM).and_then(|()| memory.map_mmio(GuestPhys(DEVICE), 0x1000, RegionId(1)));
