@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::summary::{End, Summary};
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use umbra_machine::config::{MachineConfig, SerialTarget};
 use umbra_machine::load::Screen;
 use umbra_machine::{Machine, MachineBuilder};
@@ -17,7 +17,9 @@ pub struct Ended {
     pub machine: Machine,
     /// Why.
     pub end: End,
-    /// Host time from power-on.
+    /// Host time that building and loading took: from the options to the first instruction.
+    pub power_on: Duration,
+    /// Host time from the first instruction.
     pub wall: Duration,
     /// Resets by the guest.
     pub resets: u64,
@@ -40,16 +42,18 @@ pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
 
 /// `umbra` alone: the demo guest.
 pub fn demo() -> Result<ExitStatus, Failure> {
+    let started = Instant::now();
     let config = MachineConfig::default();
     let rom = &umbra_machine::roms::DEMO;
     let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
     let args = RunArgs::default();
-    let ended = execute(machine, &config)?;
+    let ended = execute(machine, &config, started)?;
     Ok(report(&args, &config, ended))
 }
 
 /// Runs the machine that the options describe to its end.
 pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
+    let started = Instant::now();
     logs::start(&config.trace.categories)?;
     let mut builder = MachineBuilder::from_config(config);
     if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
@@ -68,11 +72,12 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
         config.cpu,
         config.clock,
     );
-    execute(machine, config)
+    execute(machine, config, started)
 }
 
-fn execute(machine: Machine, config: &MachineConfig) -> Result<Ended, Failure> {
+fn execute(machine: Machine, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     let mut session = Session::new(machine, config)?;
+    let power_on = session.started.duration_since(from);
     let end = match &config.trace.gdb {
         Some(address) => gdb::serve(&mut session, address)?,
         None => session.run(),
@@ -80,29 +85,29 @@ fn execute(machine: Machine, config: &MachineConfig) -> Result<Ended, Failure> {
     let (wall, resets, output_bytes) = (session.started.elapsed(), session.resets, session.sightings.bytes());
     let stuck_at = session.script.stuck_at();
     let machine = session.close();
-    Ok(Ended { machine, end, wall, resets, output_bytes, stuck_at })
+    Ok(Ended { machine, end, power_on, wall, resets, output_bytes, stuck_at })
 }
 
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
-fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
-    let Ended { mut machine, end, wall, resets, output_bytes, stuck_at } = ended;
+fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatus {
+    let Ended { machine, end, .. } = &ended;
     let screen = if args.screen_text { machine.screen_text() } else { Vec::new() };
     if !args.json {
         screen.iter().for_each(|line| println!("{line}"));
     }
     if let End::Crashed(vcpu) = end {
-        eprint!("\n{}\n", crash::story(&machine, vcpu));
+        eprint!("\n{}\n", crash::story(machine, *vcpu));
     }
     if let Some(sentence) = end.sentence() {
         eprintln!("umbra: {sentence}");
     }
-    if let Some(stuck) = &stuck_at {
+    if let Some(stuck) = &ended.stuck_at {
         eprintln!("umbra: {stuck}");
     }
-    name_what_is_missing(&machine);
+    name_what_is_missing(machine);
+    let status = end.status();
     if args.json {
-        let summary = Summary::new(&mut machine, &end, wall, resets, output_bytes);
-        let line = Summary { screen, stuck_at, ..summary }.line();
+        let line = Summary { screen, ..Summary::new(&mut ended) }.line();
         let stdout_is_the_guest_s = config.console == Some(SerialTarget::Stdio);
         if stdout_is_the_guest_s || umbra_machine::builder::serial_targets(config).contains(&SerialTarget::Stdio) {
             eprintln!("{line}");
@@ -111,7 +116,7 @@ fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
         }
     }
     let _ = std::io::stdout().flush();
-    end.status()
+    status
 }
 
 /// Names instructions and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`).

@@ -1,9 +1,10 @@
 //! How a run ended, for people (a sentence) and for scripts (`--json`, one line).
 
 use crate::exit_status::ExitStatus;
+use crate::host::memory::resident_bytes;
+use crate::run::Ended;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use umbra_machine::Machine;
 use umbra_machine::mmu::{Counters, FaultClass};
 
@@ -93,7 +94,9 @@ pub struct Summary {
     pub status: u8,
     /// Why the run is over.
     pub end: &'static str,
-    /// Host time from power-on.
+    /// Host time in milliseconds from the options to the first instruction: building the machine, loading its files.
+    pub power_on_ms: f64,
+    /// Host time from the first instruction.
     pub wall_seconds: f64,
     /// Guest time from power-on.
     pub guest_seconds: f64,
@@ -119,6 +122,10 @@ pub struct Summary {
     pub state_hash: String,
     /// Frames of guest RAM that the host holds.
     pub touched_frames: u64,
+    /// Bytes of this process in the host's memory, guest RAM included (absent where the host does not say).
+    pub rss_bytes: Option<u64>,
+    /// The same without the touched frames: what Umbra itself takes.
+    pub overhead_bytes: Option<u64>,
     /// External interrupts delivered.
     pub interrupts: u64,
     /// Exceptions delivered, by vector, those that occurred.
@@ -137,9 +144,11 @@ pub struct Summary {
 
 impl Summary {
     /// The summary of a machine that has ended.
-    pub fn new(machine: &mut Machine, end: &End, wall: Duration, resets: u64, output_bytes: u64) -> Summary {
+    pub fn new(ended: &mut Ended) -> Summary {
+        let (machine, end) = (&mut ended.machine, &ended.end);
         // The hash reads all memory, which the host may count as touching it.
         let touched_frames = machine.memory().touched_frames();
+        let rss_bytes = resident_bytes();
         let state_hash = format!("{:016x}", machine.state_hash());
         let mmu = machine.memory().counters();
         let mut exceptions = BTreeMap::new();
@@ -166,18 +175,21 @@ impl Summary {
         Summary {
             status: end.status().0,
             end: end.name(),
-            wall_seconds: wall.as_secs_f64(),
+            power_on_ms: ended.power_on.as_secs_f64() * 1e3,
+            wall_seconds: ended.wall.as_secs_f64(),
             guest_seconds: machine.now().0 as f64 / 1e9,
             retired: machine.retired(),
-            resets,
-            output_bytes,
+            resets: ended.resets,
+            output_bytes: ended.output_bytes,
             post_code,
             report,
             stands_at,
-            stuck_at: None,
+            stuck_at: ended.stuck_at.clone(),
             screen: Vec::new(),
             state_hash,
             touched_frames,
+            rss_bytes,
+            overhead_bytes: rss_bytes.map(|bytes| bytes.saturating_sub(touched_frames * 4096)),
             interrupts,
             exceptions,
             unimplemented_instructions: unimplemented,

@@ -1,4 +1,6 @@
 //! Every fuzz target on inputs from a fixed seed, so that each test run looks a little.
+//!
+//! UMBRA_FUZZ_SEED=N takes another seed, UMBRA_FUZZ_SECONDS=S goes on for that long: where cargo-fuzz is not at hand.
 
 use std::time::{Duration, Instant};
 use umbra_fuzz::TARGETS;
@@ -28,17 +30,24 @@ impl Numbers {
     }
 }
 
+/// A number from the environment.
+fn told(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Runs a target on `count` inputs, or as many as fit a time that only a slow host exceeds.
 fn seeded(name: &str, count: u64, longest: u64) {
     let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) else { panic!("no target {name}") };
     let started = Instant::now();
-    for number in 0..count {
-        let mut numbers = Numbers(0x5EED_0000 + number * 2 + 1);
+    let (seed, seconds) = (told("UMBRA_FUZZ_SEED").unwrap_or(0x5EED), told("UMBRA_FUZZ_SECONDS"));
+    for number in 0..seconds.map_or(count, |_| u64::MAX) {
+        let mut numbers = Numbers((seed << 32) + number * 2 + 1);
         let length = numbers.next() % longest;
         let input = numbers.bytes(length as usize);
         let caught = std::panic::catch_unwind(|| target(&input));
-        assert!(caught.is_ok(), "{name}: input {number} of the seed");
-        if started.elapsed() > Duration::from_secs(60) {
+        assert!(caught.is_ok(), "{name}: input {number} of seed {seed}");
+        if started.elapsed() > Duration::from_secs(seconds.unwrap_or(60)) {
+            eprintln!("{name}: {number} inputs");
             assert!(number > 10, "{name}: {number} inputs in a minute");
             return;
         }
