@@ -1,7 +1,8 @@
 //! Far jumps, calls and returns, direct and through call gates.
 
 use super::bench::*;
-use umbra_cpu::state::{Seg, slots};
+use umbra_cpu::state::control::cr0;
+use umbra_cpu::state::{Seg, flags, slots};
 
 /// jmp/call selector:offset (32-bit).
 fn far(opcode: u8, selector: u16, offset: u32) -> Vec<u8> {
@@ -157,4 +158,29 @@ fn memory_operands_hold_far_pointers() {
     guest.step(1);
     assert_eq!(guest.at(), (CONFORMING, 0x8123));
     assert_eq!(guest.gpr(slots::RSP), STACK0);
+}
+
+#[test]
+fn a_misaligned_stack_is_an_alignment_fault_at_level_3_only() {
+    // call CODE3:8100h; retf; iret: each with a stack that is two bytes off.
+    let call = far(0x9a, CODE3, 0x8100);
+    for (code, user) in [(&call[..], true), (&[0xcb], true), (&[0xcf], true), (&[0xcb], false), (&[0xcf], false)] {
+        let mut guest = if user { Guest::user(code) } else { Guest::protected(code) };
+        let (selector, rsp) = if user { (CODE3, STACK3) } else { (CODE0, STACK0) };
+        guest.put(rsp - 0x102, 0x8100u32);
+        guest.put(rsp - 0xfe, u32::from(selector));
+        guest.put(rsp - 0xfa, 2u32);
+        guest.edit(|s| {
+            s.set_gpr(slots::RSP, rsp - 0x102);
+            s.control.cr0 |= cr0::AM;
+            s.rflags |= flags::AC;
+        });
+        if user {
+            assert_eq!(guest.fault(), (17, Some(0)), "{code:x?}");
+            assert_eq!(guest.rsp(), rsp - 0x102);
+            guest.edit(|s| s.rflags &= !flags::AC);
+        }
+        guest.step(1);
+        assert_eq!(guest.at(), (selector, 0x8100), "{code:x?}");
+    }
 }
