@@ -1,7 +1,7 @@
 //! One vCPU: the architectural state, then the links to memory, board and caches that are never saved.
 
 use crate::bus::{Bus, Retired};
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, BlockKey};
 use crate::counters::CpuCounters;
 use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
 use crate::emit::{Frame, Jit};
@@ -11,6 +11,7 @@ use crate::model::CpuModel;
 use crate::state::control::{cr0, cr4};
 use crate::state::flags::{self, Lazy, LazyOp};
 use crate::state::{Seg, State};
+use crate::uop::Uop;
 use std::sync::Arc;
 use umbra_mmu::addr::Linear;
 use umbra_mmu::attention::Attention;
@@ -29,6 +30,9 @@ pub struct Vcpu {
     /// Everything else.
     pub link: Link,
 }
+
+/// Is told of each block as it is lifted.
+pub type OnLift = Box<dyn Fn(&BlockKey, &[Uop]) + Send>;
 
 /// What connects a vCPU to the rest of the machine, and what can be recomputed from its state.
 pub struct Link {
@@ -80,6 +84,8 @@ pub struct Link {
     pub unimplemented: std::collections::BTreeMap<u16, (u64, u64)>,
     /// The blocks entered last, for the story of a crash.
     pub trail: Trail,
+    /// Who wants to see each lifted block (`--dump uops`).
+    pub on_lift: Option<OnLift>,
     /// Counters.
     pub counters: CpuCounters,
 }
@@ -117,6 +123,7 @@ impl Vcpu {
                 debugger: Debugger::default(),
                 unimplemented: std::collections::BTreeMap::new(),
                 trail: Trail::default(),
+                on_lift: None,
                 counters: CpuCounters::default(),
             },
         };

@@ -54,6 +54,9 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     }
     optimise(&mut lifted.uops);
     debug_assert_eq!(verify::verify(&lifted.uops), Ok(()), "{}", dump(&lifted.uops));
+    if let Some(tell) = &cpu.link.on_lift {
+        tell(&key, &lifted.uops);
+    }
     let c = &mut cpu.link.counters;
     c.blocks += 1;
     c.lifted_insns += lifted.offsets.len() as u64 - 1;

@@ -249,11 +249,14 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
     if args.screenshot.is_some() {
         return Err(Failure::not_yet("--screenshot", "--screen-text"));
     }
-    if let Some(what) = config.trace.dump.first() {
-        return Err(match what.as_str() {
-            "uops" | "host" => Failure::not_yet(&format!("--dump {what}"), "--trace run,cpu"),
-            _ => Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")),
-        });
+    for what in &config.trace.dump {
+        match what.as_str() {
+            "uops" => {}
+            "host" => return Err(Failure::not_yet("--dump host", "--dump uops")),
+            _ => {
+                return Err(Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")));
+            }
+        }
     }
     Ok(())
 }

@@ -75,7 +75,10 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
     execute(machine, config, started)
 }
 
-fn execute(machine: Machine, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
+fn execute(mut machine: Machine, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
+    if config.trace.dump.iter().any(|what| what == "uops") {
+        dump_uops(&mut machine);
+    }
     let mut session = Session::new(machine, config)?;
     let power_on = session.started.duration_since(from);
     let end = match &config.trace.gdb {
@@ -86,6 +89,16 @@ fn execute(machine: Machine, config: &MachineConfig, from: Instant) -> Result<En
     let stuck_at = session.script.stuck_at();
     let machine = session.close();
     Ok(Ended { machine, end, power_on, wall, resets, output_bytes, stuck_at })
+}
+
+/// `--dump uops`: each block as it is lifted, on standard error.
+fn dump_uops(machine: &mut Machine) {
+    for (number, vcpu) in machine.vcpus_mut().iter_mut().enumerate() {
+        vcpu.link.on_lift = Some(Box::new(move |key, uops| {
+            let text = umbra_machine::cpu::lift::block::dump(uops);
+            eprint!("vCPU {number}, {:#x} ({}-bit):\n{text}", key.rip, key.mode.bitness());
+        }));
+    }
 }
 
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
@@ -121,9 +134,11 @@ fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatu
 
 /// Names instructions and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`).
 fn name_what_is_missing(machine: &Machine) {
-    let unimplemented: u64 = machine.vcpus().iter().map(|vcpu| vcpu.link.counters.unimplemented).sum();
-    if unimplemented != 0 {
-        eprintln!("umbra: {unimplemented} times the guest met an instruction that is not there yet (each became #UD)");
+    for (name, count) in crate::summary::unimplemented(machine) {
+        eprintln!("umbra: the guest met {name}, which is not there yet: #UD, {count} times");
+    }
+    for msr in crate::summary::unknown_msrs(machine) {
+        tracing::info!(target: "cpu", "there is no MSR {msr}: #GP(0)");
     }
     for (at, count) in crate::summary::unclaimed(machine) {
         tracing::info!(target: "io", "nobody answered {at}: {count} accesses");

@@ -4,7 +4,7 @@ use crate::exit_status::ExitStatus;
 use crate::host::memory::resident_bytes;
 use crate::run::Ended;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use umbra_machine::Machine;
 use umbra_machine::mmu::{Counters, FaultClass};
 
@@ -132,6 +132,12 @@ pub struct Summary {
     pub exceptions: BTreeMap<usize, u64>,
     /// Instructions that Umbra does not have (each became #UD).
     pub unimplemented_instructions: u64,
+    /// Which ones, with their operands, and how often.
+    pub unimplemented: BTreeMap<String, u64>,
+    /// Accesses to MSRs that the processor model does not have (each became #GP(0)).
+    pub unknown_msr_accesses: u64,
+    /// Which ones, hexadecimal: the first sixteen of each vCPU.
+    pub unknown_msrs: BTreeSet<String>,
     /// Uops per lifted instruction.
     pub uops_per_instruction: f64,
     /// Slow accesses by class.
@@ -152,14 +158,15 @@ impl Summary {
         let state_hash = format!("{:016x}", machine.state_hash());
         let mmu = machine.memory().counters();
         let mut exceptions = BTreeMap::new();
-        let [mut interrupts, mut unimplemented, mut uops, mut insns] = [0; 4];
+        let [mut interrupts, mut unimplemented_instructions, mut msrs, mut uops, mut insns] = [0; 5];
         for vcpu in machine.vcpus() {
             let counters = &vcpu.link.counters;
             for (vector, &count) in counters.exceptions.iter().enumerate().filter(|(_, count)| **count != 0) {
                 *exceptions.entry(vector).or_insert(0) += count;
             }
             interrupts += counters.interrupts;
-            unimplemented += counters.unimplemented;
+            unimplemented_instructions += counters.unimplemented;
+            msrs += counters.unknown_msr_accesses;
             uops += counters.lifted_uops;
             insns += counters.lifted_insns;
         }
@@ -192,7 +199,10 @@ impl Summary {
             overhead_bytes: rss_bytes.map(|bytes| bytes.saturating_sub(touched_frames * 4096)),
             interrupts,
             exceptions,
-            unimplemented_instructions: unimplemented,
+            unimplemented_instructions,
+            unimplemented: unimplemented(machine),
+            unknown_msr_accesses: msrs,
+            unknown_msrs: unknown_msrs(machine),
             uops_per_instruction: uops as f64 / (insns.max(1)) as f64,
             fault_classes: FaultClass::ALL
                 .into_iter()
@@ -206,6 +216,21 @@ impl Summary {
     pub fn line(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
+}
+
+/// Instructions that Umbra does not have and that the guest met, by form, and how often.
+pub fn unimplemented(machine: &Machine) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for (&code, &(_, count)) in machine.vcpus().iter().flat_map(|vcpu| &vcpu.link.unimplemented) {
+        *found.entry(umbra_machine::cpu::decode::form_name(code)).or_insert(0) += count;
+    }
+    found
+}
+
+/// MSRs that the processor model does not have and that the guest accessed.
+pub fn unknown_msrs(machine: &Machine) -> BTreeSet<String> {
+    let numbers = machine.vcpus().iter().flat_map(|vcpu| vcpu.link.counters.unknown_msrs);
+    numbers.filter(|&number| number != 0).map(|number| format!("{number:#x}")).collect()
 }
 
 /// Accesses that no device answered.
