@@ -17,7 +17,7 @@ use crate::pte::rule;
 use crate::ram::{HostPtr, RamRun, RamSlot, Word};
 use crate::regs::PagingRegs;
 use crate::sets::{Caught, TlbSet};
-use crate::tlb::{DataEntry, FetchEntry, HotTlbs, NO_TAG, fetch_id, no_tag};
+use crate::tlb::{DataEntry, FetchEntry, HotTlbs, fetch_id, no_tag};
 use crate::watch::grains;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
