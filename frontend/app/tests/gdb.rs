@@ -162,19 +162,21 @@ fn in_order(text: &str, parts: &str) -> bool {
     })
 }
 
-fn debug_with(width: &str, clock: &str) {
+fn debug_with(width: &str, clock: &str, engine: &str) {
     if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
         assert!(std::env::var_os("UMBRA_NEED_GDB").is_none(), "gdb is not installed");
         eprintln!("gdb is not installed: nothing was tried");
         return;
     }
-    let folder = std::env::temp_dir().join(format!("umbra-gdb-{width}-{clock}-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("umbra-gdb-{width}-{clock}-{engine}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = |name: &str| -> PathBuf { folder.join(name) };
     std::fs::write(file("rom.bin"), rom()).unwrap();
     let mut umbra = Command::new(env!("CARGO_BIN_EXE_umbra"));
     umbra.args(["run", "--headless", "--serial", "none", "--cpus", "2", "-m", "16M", "--timeout", "100s"]);
-    umbra.args(["--clock", clock, "--gdb", &format!("127.0.0.1:0,{width}"), "--bios"]).arg(file("rom.bin"));
+    umbra
+        .args(["--engine", engine, "--clock", clock, "--gdb", &format!("127.0.0.1:0,{width}"), "--bios"])
+        .arg(file("rom.bin"));
     let mut umbra = Killed(umbra.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let mut said = BufReader::new(umbra.0.stderr.take().unwrap());
     let mut line = String::new();
@@ -200,10 +202,16 @@ fn debug_with(width: &str, clock: &str) {
 
 #[test]
 fn a_session_with_16_bit_registers_on_threads() {
-    debug_with("i8086", "real");
+    debug_with("i8086", "real", "interp");
 }
 
 #[test]
 fn a_session_with_64_bit_registers_in_turns() {
-    debug_with("x86-64", "virtual");
+    debug_with("x86-64", "virtual", "interp");
+}
+
+#[test]
+#[cfg(all(target_arch = "x86_64", not(portable)))]
+fn a_session_with_emitted_code() {
+    debug_with("i386", "real", "jit");
 }

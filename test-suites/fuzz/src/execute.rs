@@ -1,13 +1,14 @@
-//! Decode, lift and execute: arbitrary code in an arbitrary state of every mode, run twice.
+//! Decode, lift and execute: arbitrary code in an arbitrary state of every mode, run three times.
 //!
-//! Once as the processor likes (blocks, chains, dead flags left out) and once instruction by instruction: registers, memory and
-//! the count of instructions must be equal at the end. Every lift is verified (`uop::verify`, with debug assertions), and the
+//! Once as the interpreter likes (blocks, chains, dead flags left out), once instruction by instruction, once as emitted code where
+//! the host has a JIT: registers, memory and the count of instructions must be equal at the end. Every lift is verified (`uop::verify`, with debug assertions), and the
 //! monitor's tables must equal the guest's afterwards. Left out: several vCPUs, and interrupts that no access causes.
 
 mod guest;
 
 use arbitrary::{Result, Unstructured};
 use guest::{CODE, Case};
+use umbra_cpu::emit::Jit;
 use umbra_cpu::exit::Activity;
 use umbra_cpu::{Exit, Vcpu};
 
@@ -21,6 +22,8 @@ enum Pace {
     Whole,
     /// One instruction a call.
     Single,
+    /// Each block emitted after its first run.
+    Emitted,
 }
 
 /// The target.
@@ -32,14 +35,14 @@ pub fn run(input: &[u8]) {
 fn compare(input: &mut Unstructured<'_>) -> Result<()> {
     let case = Case::read(input)?;
     let whole = finish(&case, Pace::Whole);
-    let single = finish(&case, Pace::Single);
-    let (at, other) = (&whole.state, &single.state);
-    let about = || format!("{case:?}\nat {CODE:#x}: {:02x?}", case.code);
-    assert_eq!(at.retired, other.retired, "instructions: {}", about());
-    assert_eq!(at, other, "states: {}", about());
-    assert_eq!(whole.link.memory.hash(), single.link.memory.hash(), "memory: {}", about());
-    for vcpu in [&whole, &single] {
-        let audit = vcpu.link.memory.audit();
+    let at = &whole.state;
+    for pace in [Pace::Single, Pace::Emitted] {
+        let about = || format!("{pace:?}, {case:?}\nat {CODE:#x}: {:02x?}", case.code);
+        let other = finish(&case, pace);
+        assert_eq!(at.retired, other.state.retired, "instructions: {}", about());
+        assert_eq!(*at, other.state, "states: {}", about());
+        assert_eq!(whole.link.memory.hash(), other.link.memory.hash(), "memory: {}", about());
+        let audit = other.link.memory.audit();
         assert!(audit.is_clean(), "{:?}: {}", audit.wrong, about());
     }
     Ok(())
@@ -48,10 +51,16 @@ fn compare(input: &mut Unstructured<'_>) -> Result<()> {
 /// Runs a case to its end: the budget is spent, or nothing moves any more.
 fn finish(case: &Case, pace: Pace) -> Vcpu {
     let mut vcpu = case.vcpu();
+    if pace == Pace::Emitted
+        && let Ok(jit) = Jit::new(1 << 20)
+    {
+        vcpu.use_jit(Some(jit));
+        vcpu.link.hot = 1;
+    }
     let end = vcpu.state.retired + BUDGET;
     while vcpu.state.retired < end && vcpu.state.activity == Activity::Running {
         let budget = match pace {
-            Pace::Whole => end - vcpu.state.retired,
+            Pace::Whole | Pace::Emitted => end - vcpu.state.retired,
             Pace::Single => 1,
         };
         match vcpu.run(budget) {
