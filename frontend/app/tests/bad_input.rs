@@ -125,7 +125,7 @@ fn bad_input_gets_one_sentence() {
         (&["run", "good", "--disk", ",ro"],                            "is not a disk", 2),
         (&["run", "good", "--trace", "everything"],                    "--trace has no category \"everything\"", 2),
         (&["run", "good", "--dump", "core"],                           "--dump takes uops or host", 2),
-        (&["run", "good", "--disable", "everything"],                  "--disable names no optimisation", 2),
+        (&["run", "good", "--disable", "everything"],                  "everything names no optimisation", 2),
         (&["run", "good", "--gdb", "nowhere"],                         "--gdb \"nowhere\"", 2),
         (&["run", "good", "--gdb", "256.0.0.1:99999"],                 "--gdb \"256.0.0.1:99999\"", 2),
         (&["run", "good", "--screenshot", "x.png"],                    "--screenshot is not there yet", 2),
