@@ -274,6 +274,10 @@ impl Pool {
     pub(crate) fn zero(&self, frame: Frame) {
         self.copy_in(frame, 0, &[0; 4096]);
     }
+    /// Fills a frame that nobody may read any more with what no guest wrote, so that whoever does is seen to be wrong.
+    pub(crate) fn poison(&self, frame: Frame) {
+        self.copy_in(frame, 0, &[0xdb; 4096]);
+    }
     /// Copies a whole frame. Nobody writes either meanwhile.
     pub(crate) fn copy_frame(&self, from: Frame, to: Frame) {
         let mut bytes = [0; 4096];

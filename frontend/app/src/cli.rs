@@ -10,7 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget, Size, Span,
+    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget,
+    Size, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -193,6 +194,13 @@ pub struct RunArgs {
     /// Whether guest RAM may leave host memory [default: pinned]
     #[arg(long, value_parser = choice(choices::POLICIES))]
     pub memory_policy: Option<MemoryPolicy>,
+    /// Which host frames back guest pages: identity, permuted (scattered by --seed) or permuted:SEED; the guest cannot
+    /// see it [default: identity]
+    #[arg(long, value_name = "ORDER")]
+    pub frame_order: Option<FrameOrderChoice>,
+    /// Move every frame of guest RAM to another place once in this time, such as 10ms; the guest cannot see it
+    #[arg(long, value_name = "TIME")]
+    pub compact_every: Option<Span>,
     /// End well when the serial output matches this regular expression
     #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub until: Option<String>,
@@ -501,6 +509,10 @@ mod tests {
             "1M",
             "--memory-policy",
             "paged",
+            "--frame-order",
+            "permuted:7",
+            "--compact-every",
+            "10ms",
             "--until",
             "^x",
             "--fail-on",

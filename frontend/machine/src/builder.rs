@@ -11,19 +11,23 @@
 
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
-use crate::config::{Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Switch, Toggle};
+use crate::config::{
+    Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Span, Switch, Toggle,
+};
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
 };
 use crate::machine::Machine;
 use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
+use crate::storm::{self, Storm};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use parking_lot::{Condvar, Mutex};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
@@ -130,7 +134,6 @@ pub struct MachineBuilder {
     initrd: Vec<Source>,
     rom: Option<Source>,
     flat: Option<FlatStart>,
-    order: FrameOrder,
     screen: Screen,
 }
 
@@ -149,7 +152,6 @@ impl MachineBuilder {
             initrd: config.boot.initrd.iter().cloned().map(Source::File).collect(),
             rom: config.boot.bios.clone().map(Source::File),
             flat: None,
-            order: FrameOrder::Identity,
             screen: Screen::None,
         }
     }
@@ -215,7 +217,12 @@ impl MachineBuilder {
     }
     /// In which order frames are given to guest pages.
     pub fn frame_order(mut self, order: FrameOrder) -> Self {
-        self.order = order;
+        self.config.host_memory.frame_order = order.into();
+        self
+    }
+    /// Moves every frame of guest RAM to another place once in this time: a test of the monitor, which the guest cannot see.
+    pub fn compact_every(mut self, time: Duration) -> Self {
+        self.config.host_memory.compact_every = Some(Span(time));
         self
     }
     /// What the kernel is told of a screen.
@@ -235,7 +242,11 @@ impl MachineBuilder {
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
         let model = Arc::new(model.with_processors(config.cpus).with_tsc_khz(TSC_KHZ));
         let rom = self.rom.as_ref().map(Source::read).transpose()?;
-        let memory = build_memory(&map, self.order, model.physical_bits() as u8, rom.as_ref())?;
+        let order = config.host_memory.frame_order.with_seed(config.seed);
+        let every = config.host_memory.compact_every;
+        let spare = every.map_or(0, |_| storm::SPARE_BYTES);
+        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom.as_ref())?;
+        let storm = every.map(|every| Storm::new(memory.clone(), map.total() + VGA_BYTES, every.0));
         let cpus = config.cpus as usize;
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
@@ -294,7 +305,7 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, boot };
+        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot };
         machine.power_up()?;
         Ok(machine)
     }
@@ -318,12 +329,12 @@ pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
 
 fn build_memory(
     map: &MemoryMap,
-    order: FrameOrder,
+    (order, spare): (FrameOrder, u64),
     physical_bits: u8,
     rom: Option<&(String, Cow<'_, [u8]>)>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
-    let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES))?;
+    let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES) + spare)?;
     let memory = GuestMemory::new(pool, order, physical_bits);
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;

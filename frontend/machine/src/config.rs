@@ -21,7 +21,9 @@
 
 mod values;
 
-pub use values::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, RtcDate, SerialTarget, Size, Span, ValueError};
+pub use values::{
+    DiskAccess, DiskConfig, DiskFormat, DiskInterface, FrameOrderChoice, RtcDate, SerialTarget, Size, Span, ValueError,
+};
 
 use crate::memory_map::{MemoryMap, MemorySizeError};
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,9 @@ pub enum ConfigError {
     /// The debug console has no pseudo-terminal.
     #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
     ConsolePty,
+    /// Frames are to move all the time.
+    #[error("compact-every is no time at all; try --compact-every 10ms")]
+    CompactEvery,
     /// The board does not have it yet.
     #[error("{what} is not there yet; try {instead}")]
     NotYet {
@@ -190,6 +195,12 @@ pub struct HostMemoryConfig {
     pub limit: Option<Size>,
     /// Whether frames may leave memory: `"pinned"` (default) or `"paged"`.
     pub policy: MemoryPolicy,
+    /// Which host frames back the guest's pages: `"identity"` (default: in ascending order), `"permuted"` (scattered by
+    /// `seed`) or `"permuted:SEED"`. The guest cannot see it.
+    pub frame_order: FrameOrderChoice,
+    /// Moves every frame to another place once in this time, `"10ms"` (guest time with the virtual clock): a test of the monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact_every: Option<Span>,
 }
 
 /// `[run]`: when the run ends.
@@ -365,6 +376,9 @@ impl MachineConfig {
         if self.serial.iter().filter(|&target| *target == SerialTarget::Stdio).count() > 1 {
             return Err(ConfigError::TwoTerminals);
         }
+        if self.host_memory.compact_every.is_some_and(|every| every.0.is_zero()) {
+            return Err(ConfigError::CompactEvery);
+        }
         if self.boot.kernel.is_none() {
             if !self.boot.initrd.is_empty() {
                 return Err(ConfigError::NoKernel("an initrd"));
@@ -427,6 +441,8 @@ mod tests {
             [host-memory]
             limit = "1G"
             policy = "paged"
+            frame-order = "permuted:7"
+            compact-every = "10ms"
             [run]
             until = "login:"
             timeout = "90s"
@@ -498,6 +514,7 @@ mod tests {
             ("[boot]\ncdrom = \"x\"",                   "a CD-ROM drive is not there yet"),
             ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),
             ("[host-memory]\nlimit = \"1M\"",           "a memory limit"),
+            ("[host-memory]\ncompact-every = \"0s\"",   "compact-every is no time at all"),
         ];
         for (text, expected) in cases {
             match parse(text).unwrap().check() {

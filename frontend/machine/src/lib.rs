@@ -17,6 +17,7 @@ pub mod load;
 pub mod machine;
 pub mod memory_map;
 pub mod run;
+mod storm;
 pub mod time;
 pub mod vcpu_bus;
 pub mod wiring;

@@ -9,6 +9,7 @@ use crate::entry::{application_state, boot_state};
 use crate::load::EntryState;
 use crate::memory_map::MemoryMap;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
+use crate::storm::Storm;
 use crate::time::GuestClock;
 use parking_lot::MutexGuard;
 use std::hash::{DefaultHasher, Hasher};
@@ -28,6 +29,7 @@ pub struct Machine {
     pub(crate) clock_kind: Clock,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) storm: Option<Storm>,
     /// What it starts from, kept for resets.
     pub(crate) boot: BootSource,
 }
@@ -39,8 +41,14 @@ impl Machine {
     }
     /// Runs until something ends the run. May be called again after most ends.
     pub fn run(&mut self, limits: RunLimits) -> RunEnd {
-        let runner =
-            Runner { vcpus: &mut self.vcpus, board: &self.board, clock: &self.clock, stop: &self.stop, limits };
+        let runner = Runner {
+            vcpus: &mut self.vcpus,
+            board: &self.board,
+            clock: &self.clock,
+            stop: &self.stop,
+            storm: self.storm.as_mut(),
+            limits,
+        };
         let end = match self.clock_kind {
             Clock::Virtual => runner.in_turns(),
             Clock::Real => runner.on_threads(),

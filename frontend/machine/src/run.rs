@@ -10,10 +10,12 @@
 
 use crate::board::{Request, SharedBoard};
 use crate::gate::Gate;
+use crate::storm::Storm;
 use crate::time::GuestClock;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use umbra_cpu::bus::Retired;
 use umbra_cpu::exit::Activity;
@@ -111,6 +113,7 @@ pub(crate) struct Runner<'m> {
     pub board: &'m Arc<SharedBoard>,
     pub clock: &'m GuestClock,
     pub stop: &'m AtomicBool,
+    pub storm: Option<&'m mut Storm>,
     pub limits: RunLimits,
 }
 
@@ -213,7 +216,8 @@ impl Runner<'_> {
             if now >= target {
                 return None;
             }
-            match vcpu.run(target.0 - now.0) {
+            let pause = self.storm.as_mut().map_or(target, |storm| storm.blow_if_due(now).min(target));
+            match vcpu.run(pause.0 - now.0) {
                 Exit::BudgetSpent => {}
                 Exit::Halted | Exit::WaitForSipi => return None,
                 Exit::Shutdown => return Some(RunEnd::Crashed(number)),
@@ -237,6 +241,8 @@ impl Runner<'_> {
     pub fn on_threads(mut self) -> RunEnd {
         let shared = Threads { over: AtomicBool::new(false), end: Mutex::new(None) };
         let vcpus = std::mem::take(&mut self.vcpus);
+        let storm = self.storm.take();
+        let (calm, blowing) = mpsc::channel();
         self.clock.resume();
         let end = std::thread::scope(|scope| {
             for (number, vcpu) in vcpus.iter_mut().enumerate() {
@@ -247,7 +253,11 @@ impl Runner<'_> {
                     std::mem::forget(guard);
                 });
             }
+            if let Some(storm) = storm {
+                scope.spawn(move || blow_until_calm(storm, &blowing));
+            }
             let end = self.keep_time(&shared);
+            drop(calm);
             shared.over.store(true, Ordering::SeqCst);
             self.board.board.lock().alert_all(bits::STOP);
             end
@@ -275,6 +285,13 @@ impl Runner<'_> {
                 None => drop(self.board.changed.wait_for(&mut board, LONG_SLEEP)),
             }
         }
+    }
+}
+
+/// The storm on the real clock: a step, then a pause, until the other end of the channel is gone.
+fn blow_until_calm(storm: &Storm, blowing: &Receiver<()>) {
+    while blowing.recv_timeout(storm.step()) == Err(RecvTimeoutError::Timeout) {
+        storm.blow();
     }
 }
 

@@ -91,16 +91,34 @@ fn timer_interrupts_arrive_in_time() {
 
 #[test]
 fn virtual_time_makes_equal_runs() {
-    let run = |order| {
+    let run = |order, every: Option<Duration>| {
         let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
-        let builder = Machine::builder().memory(4 << 20).clock(Clock::Virtual).frame_order(order);
+        let mut builder = Machine::builder().memory(4 << 20).clock(Clock::Virtual).frame_order(order);
+        if let Some(every) = every {
+            builder = builder.compact_every(every);
+        }
         let mut machine = builder.flat("guest", FIVE_TICKS, start).build().expect("a machine");
         let end = machine.run(limits());
+        assert_eq!(machine.memory().counters().monitor.moves != 0, every.is_some());
         (end, machine.now(), machine.retired(), machine.state_hash())
     };
-    let first = run(FrameOrder::Identity);
-    assert_eq!(run(FrameOrder::Identity), first);
-    assert_eq!(run(FrameOrder::Permuted { seed: 7 }), first);
+    let first = run(FrameOrder::Identity, None);
+    assert_eq!(run(FrameOrder::Identity, None), first);
+    assert_eq!(run(FrameOrder::Permuted { seed: 7 }, None), first);
+    assert_eq!(run(FrameOrder::Identity, Some(Duration::from_millis(1))), first);
+    assert_eq!(run(FrameOrder::Permuted { seed: 8 }, Some(Duration::from_micros(100))), first);
+}
+
+#[test]
+fn a_storm_on_the_real_clock_ends_with_the_run() {
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    let builder = Machine::builder().memory(4 << 20).clock(Clock::Real).compact_every(Duration::from_millis(1));
+    let mut machine = builder.flat("guest", FIVE_TICKS, start).build().expect("a machine");
+    assert_eq!(machine.run(limits()), RunEnd::GuestExit(1));
+    let moves = machine.memory().counters().monitor.moves;
+    assert!(moves > 0);
+    assert_eq!(machine.memory().counters().monitor.moves, moves, "nothing moves while the machine stands");
+    assert!(machine.memory().audit().is_clean());
 }
 
 #[test]

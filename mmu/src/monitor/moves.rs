@@ -1,6 +1,6 @@
 //! Moving frames: every page can lie anywhere, at any time (S1). The compaction storm of the tests goes through here.
 //!
-//! Order: unmap by the reverse map → every vCPU has seen it → copy → hand the old frame back (I7).
+//! Order: unmap by the reverse map → every vCPU has seen it → copy → poison the old frame and hand it back (I7).
 
 use super::Monitor;
 use crate::phys_map::NONE;
@@ -31,6 +31,7 @@ impl Monitor {
                 debug_assert_eq!(slot.mappers, NONE);
                 let Some(frame) = slot.ram.replace(new) else { continue };
                 self.pool.copy_frame(frame, new);
+                self.pool.poison(frame);
                 self.pool.set_owner(new, *page);
                 self.pool.code(new).store(self.pool.code(frame).load(Ordering::SeqCst), Ordering::SeqCst);
                 self.pool.watch(new).store(self.pool.watch(frame).load(Ordering::SeqCst), Ordering::SeqCst);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
+use umbra_mmu::FrameOrder;
 
 /// A text that is not a value of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,7 +41,7 @@ macro_rules! as_text {
         }
     )* };
 }
-as_text!(Size, Span, RtcDate, SerialTarget);
+as_text!(Size, Span, RtcDate, SerialTarget, FrameOrderChoice);
 
 /// A number of bytes: `512M`, `1G`, `64K`, `4096`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -228,6 +229,62 @@ impl fmt::Display for SerialTarget {
     }
 }
 
+/// In which order guest pages get host frames: `identity`, `permuted` or `permuted:SEED`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum FrameOrderChoice {
+    /// Ascending.
+    #[default]
+    Identity,
+    /// Scattered by the machine's seed.
+    Permuted,
+    /// Scattered by a seed of its own.
+    PermutedBy(u64),
+}
+
+impl FrameOrderChoice {
+    /// The order, in a machine with this seed.
+    pub fn with_seed(self, seed: u64) -> FrameOrder {
+        match self {
+            FrameOrderChoice::Identity => FrameOrder::Identity,
+            FrameOrderChoice::Permuted => FrameOrder::Permuted { seed },
+            FrameOrderChoice::PermutedBy(seed) => FrameOrder::Permuted { seed },
+        }
+    }
+}
+
+impl From<FrameOrder> for FrameOrderChoice {
+    fn from(order: FrameOrder) -> FrameOrderChoice {
+        match order {
+            FrameOrder::Identity => FrameOrderChoice::Identity,
+            FrameOrder::Permuted { seed } => FrameOrderChoice::PermutedBy(seed),
+        }
+    }
+}
+
+impl FromStr for FrameOrderChoice {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<FrameOrderChoice, ValueError> {
+        let bad = || error(text, "an order of frames", "identity, permuted or permuted:7");
+        match (text, text.strip_prefix("permuted:")) {
+            ("identity", _) => Ok(FrameOrderChoice::Identity),
+            ("permuted", _) => Ok(FrameOrderChoice::Permuted),
+            (_, Some(seed)) => seed.parse().map(FrameOrderChoice::PermutedBy).map_err(|_| bad()),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for FrameOrderChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameOrderChoice::Identity => f.write_str("identity"),
+            FrameOrderChoice::Permuted => f.write_str("permuted"),
+            FrameOrderChoice::PermutedBy(seed) => write!(f, "permuted:{seed}"),
+        }
+    }
+}
+
 /// How a disk is connected.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -365,12 +422,18 @@ mod tests {
     }
 
     #[test]
-    fn serial_ports_and_disks() {
+    fn serial_ports_frames_and_disks() {
         for text in ["stdio", "pty", "none", "file:/tmp/x"] {
             assert_eq!(text.parse::<SerialTarget>().unwrap().to_string(), text);
         }
         for text in ["", "file:", "tcp:1", "STDIO"] {
             assert!(text.parse::<SerialTarget>().is_err(), "{text}");
+        }
+        for text in ["identity", "permuted", "permuted:18446744073709551615"] {
+            assert_eq!(text.parse::<FrameOrderChoice>().unwrap().to_string(), text);
+        }
+        for text in ["", "random", "permuted:", "permuted:x", "permuted:-1", "identity:3"] {
+            assert!(text.parse::<FrameOrderChoice>().is_err(), "{text}");
         }
         let disk: DiskConfig = "a.img,if=virtio,format=raw,ro".parse().unwrap();
         let expected = (DiskInterface::Virtio, DiskFormat::Raw, DiskAccess::ReadOnly);
