@@ -65,6 +65,10 @@ pub struct Reference {
     pub map: Vec<Back>,
     /// Entries whose A or D bit the last translation set: address, width.
     pub marks: Vec<(u64, u64)>,
+    /// Entries that the last translation read: address, width.
+    pub trail: Vec<(u64, u64)>,
+    /// Whether the last translation set a D bit.
+    pub dirtied: bool,
 }
 
 const P: u64 = 1;
@@ -98,6 +102,8 @@ impl Reference {
     /// Ok(guest-physical address), with A and D bits set; or the error code.
     pub fn translate(&mut self, c: &Control, linear: u64, access: Access, view: View) -> Result<u64, u32> {
         self.marks.clear();
+        self.trail.clear();
+        self.dirtied = false;
         let gate = |at: u64| if c.a20 { at } else { at & !(1 << 20) };
         if c.paging == Paging::Off {
             return Ok(gate(linear));
@@ -110,7 +116,7 @@ impl Reference {
             code |= 16;
         }
         let (mut rw, mut us, mut nx) = (true, true, false);
-        let mut trail: Vec<(u64, u64, u64)> = Vec::new();
+        let (mut path, mut length) = ([(0, 0, 0); 4], 0);
         let width = if c.paging == Paging::TwoLevel { 4 } else { 8 };
         let index_bits = if c.paging == Paging::TwoLevel { 10 } else { 9 };
         let mut level = match c.paging {
@@ -137,6 +143,7 @@ impl Reference {
             }
             let at = gate(table) + index * width;
             let entry = self.read(at, width) as u64;
+            self.trail.push((at, width));
             if entry & P == 0 {
                 return Err(code);
             }
@@ -167,7 +174,8 @@ impl Reference {
             if entry & reserved != 0 {
                 return Err(code | 9);
             }
-            trail.push((at, entry, width));
+            path[length] = (at, entry, width);
+            length += 1;
             rw &= entry & RW != 0;
             us &= entry & US != 0;
             nx |= width == 8 && entry >> 63 != 0;
@@ -191,9 +199,10 @@ impl Reference {
             if large && width == 4 {
                 base |= (entry >> 13 & 0xff) << 32;
             }
-            let last = trail.len() - 1;
-            for (i, (at, entry, width)) in trail.into_iter().enumerate() {
-                let marked = entry | A | if i == last && write { D } else { 0 };
+            for (i, (at, entry, width)) in path.into_iter().take(length).enumerate() {
+                let leaf = i + 1 == length;
+                let marked = entry | A | if leaf && write { D } else { 0 };
+                self.dirtied |= leaf && write && entry & D == 0;
                 // Recursive tables: an entry may be on the path twice; what was marked stays marked.
                 let marked = marked | self.read(at, width) as u64 & D;
                 if marked != self.read(at, width) as u64 {

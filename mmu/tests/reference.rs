@@ -1,0 +1,43 @@
+//! S11: random accesses against an independent page walk that caches nothing (`support`): the same fault with the same error
+//! code or the same bytes, the class that the classifier must count, and A and D bits exact at each access.
+//!
+//! `UMBRA_REFERENCE_ACCESSES=10000000 cargo test --release -p umbra-mmu --test reference` is the promise's full length.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/machine.rs"]
+mod machine;
+mod support;
+
+use machine::{Machine, Seen};
+use umbra_mmu::*;
+
+#[test]
+fn random_accesses_equal_the_reference() {
+    let wanted = std::env::var("UMBRA_REFERENCE_ACCESSES").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000u64);
+    let mut total = Seen::default();
+    for number in 0..10 {
+        let order = if number % 2 == 0 { FrameOrder::Identity } else { FrameOrder::Permuted { seed: number } };
+        let mut machine = Machine::new(order, 0xacce_55ed + number * 15_485_863);
+        while machine.seen.accesses < wanted / 10 {
+            machine.step += 1;
+            (0..8).for_each(|_| machine.access());
+            machine.mixed_step();
+            if machine.step.is_multiple_of(64) {
+                machine.compare();
+            }
+        }
+        machine.compare();
+        machine.check_counters();
+        total.accesses += machine.seen.accesses;
+        total.hits += machine.seen.hits;
+        total.classes.iter_mut().zip(machine.seen.classes).for_each(|(sum, count)| *sum += count);
+    }
+    println!("{} accesses, {} by the TLB", total.accesses, total.hits);
+    for class in FaultClass::ALL {
+        println!("{class:?}: {}", total.classes[class as usize]);
+        // Frames do not leave memory yet, and are not shared.
+        let absent = matches!(class, FaultClass::FrameOut | FaultClass::CopyOnWrite);
+        assert_eq!(total.classes[class as usize] == 0, absent, "{class:?}");
+    }
+    assert!(total.hits > total.accesses / 10, "too few TLB hits to prove anything: {total:?}");
+}
