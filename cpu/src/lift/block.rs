@@ -30,11 +30,8 @@ pub struct Lifted {
 pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     let offset = key.linear & PAGE_OFFSET;
     let room = (PAGE_SIZE - offset) as usize;
-    // Tracked before it is read: a write by another vCPU after this is posted.
-    cpu.link.mmu.track_code(key.page, offset as u16, (room as u16).min(256));
     let mut bytes = vec![0; room + MAX_LENGTH];
-    cpu.link.memory.read(key.page.base().wrapping_add(offset), &mut bytes[..room]);
-    let mut lifted = lift_bytes(cpu, &bytes[..room], &key);
+    let mut lifted = lift_tracked(cpu, &key, &mut bytes[..room]);
     let mut second = None;
     if lifted.offsets.len() < 2 {
         // The first instruction runs into the next page (or there is a fault on the way).
@@ -43,13 +40,6 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
         lifted = lift_bytes(cpu, &bytes[..room + extra], &BlockKey { alone: Alone::Yes, ..key });
         if usize::from(lifted.offsets.last().copied().unwrap_or(0)) <= room {
             second = None;
-        }
-    }
-    if let Some(&len) = lifted.offsets.last() {
-        let len = len.max(1);
-        cpu.link.mmu.track_code(key.page, offset as u16, len.min(room as u16));
-        if let Some(second) = second {
-            cpu.link.mmu.track_code(second, 0, len - room as u16);
         }
     }
     optimise(&mut lifted.uops);
@@ -65,6 +55,32 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     Ok(cpu.link.cache.insert(key, steps, lifted.offsets.into_boxed_slice(), second))
 }
 
+/// Lifts from the rest of a page, whose bytes used are tracked when this returns, and as they were after that: a write by
+/// another vCPU is either in them or posted.
+fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8]) -> Lifted {
+    let offset = (key.linear & PAGE_OFFSET) as u16;
+    cpu.link.mmu.read_phys(key.page, offset, bytes);
+    let mut tracked = 0;
+    loop {
+        let lifted = lift_bytes(cpu, bytes, key);
+        // An instruction that runs into the next page uses all that is left.
+        let used = match lifted.offsets.last() {
+            Some(&end) if end != 0 => usize::from(end).min(bytes.len()),
+            _ => bytes.len().min(MAX_LENGTH),
+        };
+        if used <= tracked {
+            return lifted;
+        }
+        cpu.link.mmu.track_code(key.page, offset, used as u16);
+        tracked = used;
+        let before: Vec<u8> = bytes[..used].to_vec();
+        cpu.link.mmu.read_phys(key.page, offset, bytes);
+        if bytes[..used] == before {
+            return lifted;
+        }
+    }
+}
+
 /// Reads the bytes of the page after the one that `linear` lies in. Its translation may fault: then nothing is lifted.
 fn fetch_second(cpu: &mut Vcpu, linear: u64, bytes: &mut [u8], room: usize) -> Result<(PhysPage, usize), Fault> {
     let mut next = (linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
@@ -75,7 +91,7 @@ fn fetch_second(cpu: &mut Vcpu, linear: u64, bytes: &mut [u8], room: usize) -> R
     let place = cpu.link.mmu.resolve(Linear(next), Access::Fetch, view)?;
     let page = place.phys().page();
     cpu.link.mmu.track_code(page, 0, MAX_LENGTH as u16);
-    cpu.link.memory.read(page.base(), &mut bytes[room..room + MAX_LENGTH]);
+    cpu.link.mmu.read_phys(page, 0, &mut bytes[room..room + MAX_LENGTH]);
     Ok((page, MAX_LENGTH))
 }
 
@@ -98,13 +114,16 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
         let rip = key.rip.wrapping_add(at as u64);
         let decoded = decode(&bytes[at..], rip, key.mode);
         let within = |len: usize| rip <= limit && rip.saturating_add(len as u64 - 1) <= limit;
+        // What is no instruction depends on as many bytes as the decoder may have looked at.
+        let looked_at = (bytes.len() - at).min(MAX_LENGTH);
+        let looked_at = if within(looked_at) { looked_at } else { 1 };
         let (fault, len) = match decoded {
             Ok(ref insn) if within(insn.len()) => (None, insn.len()),
             Ok(_) => (Some(vector::GP), 1),
             Err(_) if !within(1) => (Some(vector::GP), 1),
             Err(DecodeError::NeedsMore) => break,
-            Err(DecodeError::TooLong) => (Some(vector::GP), 1),
-            Err(DecodeError::Invalid) => (Some(vector::UD), 1),
+            Err(DecodeError::TooLong) => (Some(vector::GP), looked_at),
+            Err(DecodeError::Invalid) => (Some(vector::UD), looked_at),
         };
         let index = live.len() as u8;
         match (fault, decoded) {
