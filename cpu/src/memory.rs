@@ -241,9 +241,8 @@ impl Vcpu {
             self.link.mmu.read_place(place, into);
             return;
         };
-        let now = self.now();
         for (at, width) in bus_chunks(offset, into.len()) {
-            let value = self.link.bus.mmio_read(now, region, offset + at as u64, width as u8);
+            let value = self.ask_board(|bus, now| bus.mmio_read(now, region, offset + at as u64, width as u8));
             into[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
         }
     }
@@ -254,12 +253,11 @@ impl Vcpu {
             self.link.leave |= note.code_written;
             return;
         };
-        let now = self.now();
         for (at, width) in bus_chunks(offset, from.len()) {
             let mut bytes = [0; 8];
             bytes[..width].copy_from_slice(&from[at..at + width]);
             let value = u64::from_le_bytes(bytes);
-            self.link.bus.mmio_write(now, region, offset + at as u64, width as u8, value);
+            self.ask_board(|bus, now| bus.mmio_write(now, region, offset + at as u64, width as u8, value));
         }
     }
 
@@ -272,14 +270,18 @@ impl Vcpu {
     ) -> Result<u128, Fault> {
         let view = self.view();
         let (first, second) = self.pieces(linear, len, Access::Write, view)?;
-        if second.is_none() && !matches!(first.0.kind(), PlaceKind::Mmio { .. }) {
+        let device = |place: &Place| matches!(place.kind(), PlaceKind::Mmio { .. });
+        if !device(&first.0) && !second.as_ref().is_some_and(device) {
             self.require_alone_if_watched(linear, len as u64, Access::Write)?;
-            let (old, note) = self.link.mmu.rmw_place(&first.0, len, update);
+            let (old, note) = match &second {
+                None => self.link.mmu.rmw_place(&first.0, len, update),
+                Some(second) => self.link.mmu.rmw_places([&first.0, second], len, update),
+            };
             self.link.leave |= note.code_written;
             self.note_data_breakpoints(linear, len as u64, Access::Write);
             return Ok(old);
         }
-        // A straddling or device access: the mmu's bus lock is held for RAM pieces one by one only.
+        // A device does not lock.
         let mut bytes = [0; 16];
         self.load_bytes(linear, &mut bytes[..len], view)?;
         let old = u128::from_le_bytes(bytes);

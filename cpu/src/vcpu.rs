@@ -42,8 +42,8 @@ pub struct Link {
     pub mmu: VcpuMmu,
     /// Guest memory (for code and debuggers; data goes through `mmu`).
     pub memory: GuestMemory,
-    /// The board.
-    pub bus: Box<dyn Bus>,
+    /// The board: [`Vcpu::ask_board`].
+    bus: Box<dyn Bus>,
     /// What makes this vCPU stop and look.
     pub attention: Arc<Attention>,
     /// The mode bits of `state`.
@@ -129,6 +129,20 @@ impl Vcpu {
         };
         vcpu.update_paging();
         vcpu
+    }
+
+    /// Connects another board.
+    pub fn connect(&mut self, bus: Box<dyn Bus>) {
+        self.link.bus = bus;
+    }
+
+    /// Asks the board something. While this vCPU waited for the board it counted as parked, and others did not wait for it:
+    /// what was dropped meanwhile is forgotten before memory is used again, be it in the same instruction.
+    pub(crate) fn ask_board<T>(&mut self, ask: impl FnOnce(&mut dyn Bus, Retired) -> T) -> T {
+        let now = self.now();
+        let answer = ask(self.link.bus.as_mut(), now);
+        self.link.mmu.drain();
+        answer
     }
 
     /// Replaces the whole state (reset, restore, a test's set-up) and recomputes what follows from it.

@@ -2,6 +2,9 @@
 //!
 //! Wires of the board, the mmu's posted drops and the run loop set bits; the vCPU tests the whole word once per block.
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Reasons for which a running vCPU must leave its blocks. Each is a bit of [`Attention`].

@@ -175,6 +175,15 @@ impl VcpuShare {
             || self.is_parked()
             || self.thread.load(Ordering::Relaxed) == thread_number()
     }
+    /// Clears the DRAIN bit; the caller looks at the log next. Either that finds a drop, or who posts it finds the bit clear
+    /// and sets it: one fence here, one in [`tell`].
+    #[inline]
+    pub(crate) fn hear(&self) {
+        if self.attention.get() & bits::DRAIN != 0 {
+            self.attention.clear(bits::DRAIN);
+            fence(Ordering::SeqCst);
+        }
+    }
     pub(crate) fn note_code(&self, write: CodeWrite) {
         self.code_writes.lock().push(write);
         self.attention.set(bits::CODE);
@@ -216,6 +225,16 @@ pub fn while_parked<T>(block: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Makes every vCPU look at the log, to which something was posted.
+pub(crate) fn tell(vcpus: &[Arc<VcpuShare>]) {
+    fence(Ordering::SeqCst);
+    for vcpu in vcpus {
+        if vcpu.attention.get() & bits::DRAIN == 0 {
+            vcpu.attention.set(bits::DRAIN);
+        }
+    }
+}
+
 /// Whether every vCPU has seen drop number `posted`; no waiting.
 pub(crate) fn all_have_seen(vcpus: &[Arc<VcpuShare>], posted: u64) -> bool {
     fence(Ordering::SeqCst);
@@ -242,6 +261,10 @@ pub(crate) fn wait_until_seen(vcpus: &[Arc<VcpuShare>], posted: u64) {
 }
 
 /// `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`: every interleaving of the protocol (S17, I7).
+///
+/// What is modelled: the log and its reading (`since`), the DRAIN bit (`tell`, `hear`), acknowledging, parking and running
+/// again, waiting for a lock (`while_parked`) and for each other (`wait_until_seen`). A frame is a loom cell: loom reports its
+/// reuse while a vCPU uses it.
 #[cfg(all(test, loom))]
 mod loom_model {
     use super::*;
@@ -274,9 +297,13 @@ mod loom_model {
         let vcpu = &world.vcpus[number];
         let (mut tlb, mut seen) = (false, 0);
         vcpu.unpark();
-        for _ in 0..blocks {
-            seen = world.log.since(seen, |_| tlb = false);
-            vcpu.acknowledge(seen);
+        for block in 0..blocks {
+            // A boundary: unconditionally at the first, later if somebody asks for it.
+            if block == 0 || vcpu.attention.get() & bits::DRAIN != 0 {
+                vcpu.hear();
+                seen = world.log.since(seen, |_| tlb = false);
+                vcpu.acknowledge(seen);
+            }
             if !tlb {
                 tlb = world.word.load(Ordering::Acquire) != 0;
             }
@@ -292,6 +319,7 @@ mod loom_model {
         let guard = while_parked(|| world.lock.lock());
         if world.word.swap(0, Ordering::AcqRel) != 0 {
             world.log.post(Stale::All);
+            tell(&world.vcpus);
             wait_until_seen(&world.vcpus, world.log.head());
             world.frame.with_mut(|frame| assert!(!frame.is_null()));
         }
@@ -320,6 +348,60 @@ mod loom_model {
             });
             reclaim(&world);
             vcpu.join().ok();
+        });
+    }
+
+    /// A TLB entry from before a wait for a lock (the board's) is not used after it without a look at the log.
+    #[test]
+    fn a_vcpu_that_waited_for_a_lock_looks_again() {
+        loom::model(|| {
+            let world = world(1);
+            let other = world.clone();
+            let vcpu = loom::thread::spawn(move || {
+                let share = &other.vcpus[0];
+                share.unpark();
+                let mut tlb = false;
+                let mut seen = other.log.since(0, |_| tlb = false);
+                share.acknowledge(seen);
+                tlb = other.word.load(Ordering::Acquire) != 0;
+                drop(while_parked(|| other.lock.lock()));
+                share.hear();
+                seen = other.log.since(seen, |_| tlb = false);
+                share.acknowledge(seen);
+                if tlb {
+                    other.frame.with(|frame| assert!(!frame.is_null()));
+                }
+                share.park();
+            });
+            reclaim(&world);
+            vcpu.join().ok();
+        });
+    }
+
+    /// Whoever finds no DRAIN bit has seen every drop: nobody waits for a vCPU that was not told.
+    #[test]
+    fn no_drop_goes_unheard() {
+        loom::model(|| {
+            let world = world(1);
+            let other = world.clone();
+            let vcpu = loom::thread::spawn(move || {
+                let share = &other.vcpus[0];
+                let mut seen = 0;
+                for _ in 0..2 {
+                    if share.attention.get() & bits::DRAIN != 0 {
+                        share.hear();
+                        seen = other.log.since(seen, |_| {});
+                    }
+                }
+                seen
+            });
+            for _ in 0..2 {
+                world.log.post(Stale::Tables);
+                tell(&world.vcpus);
+            }
+            let seen = vcpu.join();
+            let told = world.vcpus[0].attention.get() & bits::DRAIN != 0;
+            assert!(told || seen.is_ok_and(|seen| seen == world.log.head()));
         });
     }
 

@@ -17,6 +17,15 @@
 //! fill and sync code and the debugger alone (`walk::FillScope`). *Architecture invariant*: this crate depends on nothing of
 //! ours and calls nobody: translations, faults and notes are returned.
 //!
+//! # Several vCPUs
+//!
+//! What a vCPU must forget is posted to a log, which it applies at its boundaries (`drain`). Two rules hold it together. A right
+//! is taken away in this order: clear the monitor's entry, post, wait until every vCPU has seen the post, only then read, move
+//! or reuse what lies behind. And a vCPU that waits for any lock counts as parked: nobody waits for it meanwhile, so that it
+//! looks at the log before it uses a TLB again, even in the middle of an instruction. Every interleaving of this (posting,
+//! hearing, acknowledging, parking, waiting for each other and for locks) is tried by the `loom` model in `drain`:
+//! `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`.
+//!
 //! Left out for now: monitor descriptor tables, reclaim (frames that are out, sharing), 5-level paging.
 
 pub mod addr;

@@ -85,7 +85,7 @@ impl VcpuMmu {
         if self.set().root.key == key {
             return self.drain();
         }
-        self.share.attention.clear(bits::DRAIN);
+        self.share.hear();
         match self.by_key.get(&key) {
             Some(number) => {
                 self.current = *number;
@@ -97,10 +97,14 @@ impl VcpuMmu {
         self.activate();
     }
     /// The four PDPTEs at `cr3`, as they lie in memory.
-    pub fn load_pdptes(&self, cr3: u64) -> [u64; 4] {
-        let monitor = self.shared.lock();
+    pub fn load_pdptes(&mut self, cr3: u64) -> [u64; 4] {
         let base = self.set().root.key.rules.gate(cr3 & 0xffff_ffe0);
-        std::array::from_fn(|i| monitor.table_entry(GuestPhys(base + 8 * i as u64), 8))
+        let registers = {
+            let monitor = self.shared.lock();
+            std::array::from_fn(|i| monitor.table_entry(GuestPhys(base + 8 * i as u64), 8))
+        };
+        self.catch_up();
+        registers
     }
     /// Chooses with whose rights ordinary accesses and fetches are made.
     pub fn set_view(&mut self, view: View) {
@@ -173,9 +177,11 @@ impl VcpuMmu {
                 // Under the lock nobody else posts: what is put into the TLB next is newer than every drop.
                 let caught = self.sets[self.current].catch_up(&self.shared.log);
                 self.share.acknowledge(self.set().seen);
-                (filled.inspect_err(|_| self.share.tally.class(FaultClass::GuestTrue))?, caught)
+                (filled, caught)
             };
+            // Also before a fault goes to the guest: the root may have to be looked up again.
             self.note_caught(caught);
+            let filled = filled.inspect_err(|_| self.share.tally.class(FaultClass::GuestTrue))?;
             self.share.tally.class(filled.class);
             let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
             if filled.word == 0 || filled.word & SPECIAL != 0 {
@@ -195,12 +201,15 @@ impl VcpuMmu {
         self.enter(linear, access, view, word)
     }
     /// A place that the bus or the guest-physical map serves.
-    fn plain_place(&self, phys: GuestPhys, access: Access) -> Place {
-        let monitor = self.shared.lock();
-        let target = match access {
-            Access::Write => monitor.phys.write_target(phys.page()),
-            Access::Read | Access::Fetch => monitor.phys.read_target(phys.page()),
+    fn plain_place(&mut self, phys: GuestPhys, access: Access) -> Place {
+        let target = {
+            let monitor = self.shared.lock();
+            match access {
+                Access::Write => monitor.phys.write_target(phys.page()),
+                Access::Read | Access::Fetch => monitor.phys.read_target(phys.page()),
+            }
         };
+        self.catch_up();
         Place { phys, kind: PlaceKind::of(target, phys), host: 0, watched: true, seen: 0 }
     }
     /// Puts a leaf word into the TLB and makes a place of it.
@@ -250,8 +259,8 @@ impl VcpuMmu {
                 return self.shared.pool.copy_out(frame, place.host as usize & 0xfff, into);
             }
         }
-        let monitor = self.shared.lock();
-        monitor.read_page(place.phys.page(), place.phys.page_offset() as usize, into);
+        self.shared.lock().read_page(place.phys.page(), place.phys.page_offset() as usize, into);
+        self.catch_up();
     }
     /// Writes within the page of a place (made for [`Access::Write`]). Devices drop it: ask the bus.
     pub fn write_place(&mut self, place: &Place, from: &[u8]) -> WriteNote {
@@ -296,6 +305,18 @@ impl VcpuMmu {
         let (old, code_written) = self.shared.lock().update_page(page, (offset, len), update);
         (old, self.noted(code_written))
     }
+    /// As [`VcpuMmu::rmw_place`], for bytes that run from the end of one place's page into the other's: nobody else reads
+    /// or writes either page meanwhile, as if the bus were locked.
+    pub fn rmw_places(
+        &mut self,
+        places: [&Place; 2],
+        len: usize,
+        update: &mut dyn FnMut(u128) -> u128,
+    ) -> (u128, WriteNote) {
+        self.share.tally.event(Event::TrackedStore);
+        let (old, code_written) = self.shared.lock().update_pages(places.map(|place| place.phys), len, update);
+        (old, self.noted(code_written))
+    }
     /// After a write under the lock: this vCPU sees its own drops at once.
     fn noted(&mut self, code_written: bool) -> WriteNote {
         self.catch_up();
@@ -324,10 +345,11 @@ impl VcpuMmu {
     pub fn invlpg(&mut self, _linear: Linear) {
         self.drain();
     }
-    /// Forgets what was dropped: at every attention test, CR write, serialising instruction, before an interrupt.
+    /// Forgets what was dropped: at every attention test, CR write, serialising instruction, before an interrupt, after
+    /// everything that may have waited for a lock.
     #[inline]
     pub fn drain(&mut self) {
-        self.share.attention.clear(bits::DRAIN);
+        self.share.hear();
         self.catch_up();
         self.share.acknowledge(self.set().seen);
     }

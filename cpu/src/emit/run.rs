@@ -96,9 +96,9 @@ impl Vcpu {
         let offset = b.key.linear & PAGE_OFFSET;
         let mut bytes = vec![0; usize::from(b.len())];
         let (first, rest) = bytes.split_at_mut(usize::from(b.len()).min((PAGE_SIZE - offset) as usize));
-        self.link.memory.read(b.key.page.base().wrapping_add(offset), first);
+        self.link.mmu.read_phys(b.key.page, offset as u16, first);
         let second = b.second.map(|page| {
-            self.link.memory.read(page.base(), rest);
+            self.link.mmu.read_phys(page, 0, rest);
             let next = (b.key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
             (if b.key.mode.has(ModeBits::L) { next } else { next & 0xffff_ffff }, page)
         });

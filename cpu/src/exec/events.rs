@@ -84,7 +84,7 @@ impl Vcpu {
         if attention & bits::SIPI != 0 {
             self.link.attention.clear(bits::SIPI);
             if self.state.activity == Activity::WaitForSipi {
-                let vector = self.link.bus.take_startup_vector();
+                let vector = self.ask_board(|bus, _| bus.take_startup_vector());
                 interrupt::startup(self, vector);
             }
         }
@@ -101,13 +101,11 @@ impl Vcpu {
             && !waits
             && self.state.rflags & flags::IF != 0
             && self.state.shadow == InterruptShadow::None
+            && let Some(vector) = self.ask_board(|bus, now| bus.acknowledge_interrupt(now))
         {
-            let now = self.now();
-            if let Some(vector) = self.link.bus.acknowledge_interrupt(now) {
-                self.wake();
-                self.link.counters.interrupts += 1;
-                interrupt::deliver_interrupt(self, vector);
-            }
+            self.wake();
+            self.link.counters.interrupts += 1;
+            interrupt::deliver_interrupt(self, vector);
         }
         (attention & bits::STOP != 0).then(|| {
             self.link.attention.clear(bits::STOP);

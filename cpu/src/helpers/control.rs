@@ -159,8 +159,7 @@ fn mov_to_control(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
                 return Err(Fault::gp(0));
             }
             cpu.runs_alone()?;
-            let now = cpu.now();
-            cpu.link.bus.set_cr8(now, value as u8);
+            cpu.ask_board(|bus, now| bus.set_cr8(now, value as u8));
         }
     }
     Ok(Flow::Leave)
@@ -179,8 +178,7 @@ fn mov_from_control(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
         4 => c.cr4,
         _ => {
             cpu.runs_alone()?;
-            let now = cpu.now();
-            u64::from(cpu.link.bus.cr8(now))
+            u64::from(cpu.ask_board(|bus, now| bus.cr8(now)))
         }
     };
     match args.width {

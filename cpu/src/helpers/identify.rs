@@ -25,10 +25,11 @@ pub static RDPMC: Helper = Helper { name: "rdpmc", run: |_, _| Err(Fault::gp(0))
 pub static RANDOM: Helper = Helper { name: "random", run: random };
 
 fn cpuid(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
+    let apic_id = cpu.ask_board(|bus, _| bus.apic_id());
     let answer = cpu.link.model.cpuid(CpuidInputs {
         leaf: cpu.state.gpr(RAX) as u32,
         subleaf: cpu.state.gpr(RCX) as u32,
-        apic_id: cpu.link.bus.apic_id(),
+        apic_id,
         osxsave: cpu.state.control.cr4 & cr4::OSXSAVE != 0,
         xcr0: cpu.state.control.xcr0,
     });

@@ -169,8 +169,8 @@ fn hardware(cpu: &mut Vcpu, vector: u8) {
 /// INIT (SDM vol. 3, table 9-1): as after power-on, but caches, FPU and vector registers, MSRs and CR0.CD/NW stay. The
 /// bootstrap processor starts at the reset vector, the others wait for a start-up IPI.
 pub fn init_reset(cpu: &mut Vcpu) {
-    let now = cpu.now();
-    let bootstrap = cpu.link.bus.msr_read(now, APIC_BASE).map_or(true, |base| base & APIC_BASE_BSP != 0);
+    let bootstrap =
+        cpu.ask_board(|bus, now| bus.msr_read(now, APIC_BASE)).map_or(true, |base| base & APIC_BASE_BSP != 0);
     let fresh = State::power_on(cpu.link.model.signature());
     let older = &cpu.state;
     let mut state = State {

@@ -81,8 +81,7 @@ const PLAIN_AMD: &[(u32, u64, u64)] = &[
 impl Vcpu {
     /// The time-stamp counter as the guest reads it.
     pub fn guest_tsc(&mut self) -> u64 {
-        let now = self.now();
-        self.link.bus.tsc(now).wrapping_add(self.state.msr.tsc_offset)
+        self.ask_board(|bus, now| bus.tsc(now)).wrapping_add(self.state.msr.tsc_offset)
     }
 
     fn set_guest_tsc(&mut self, value: u64) {
@@ -123,8 +122,7 @@ fn plain(cpu: &Vcpu, msr: u32, reset: u64) -> u64 {
 /// Reads an MSR; `None` when the model has no such MSR.
 pub fn read(cpu: &mut Vcpu, msr: u32) -> Option<u64> {
     if apic_msr(cpu, msr) {
-        let now = cpu.now();
-        return cpu.link.bus.msr_read(now, msr).ok();
+        return cpu.ask_board(|bus, now| bus.msr_read(now, msr)).ok();
     }
     let model = cpu.link.model.clone();
     let has = |feature| model.has(feature);
@@ -196,8 +194,7 @@ const PAT_TYPES: u32 = 0b1111_0011;
 /// Writes an MSR.
 pub fn write(cpu: &mut Vcpu, msr: u32, value: u64) -> Result<(), Refused> {
     if apic_msr(cpu, msr) {
-        let now = cpu.now();
-        return cpu.link.bus.msr_write(now, msr, value).map_err(|_| Refused::Value);
+        return cpu.ask_board(|bus, now| bus.msr_write(now, msr, value)).map_err(|_| Refused::Value);
     }
     // What cannot be read does not exist, but for command registers.
     const PATCH_LOADER: u32 = 0xc001_0020;

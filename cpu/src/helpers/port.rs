@@ -55,15 +55,13 @@ pub fn check_io(cpu: &mut Vcpu, port: u16, width: Width) -> Result<(), Fault> {
 }
 
 fn read_port(cpu: &mut Vcpu, port: u16, width: Width) -> u32 {
-    let now = cpu.now();
     cpu.note_port_breakpoints(port, width.bytes());
-    cpu.link.bus.port_read(now, port, width.bytes() as u8)
+    cpu.ask_board(|bus, now| bus.port_read(now, port, width.bytes() as u8))
 }
 
 fn write_port(cpu: &mut Vcpu, port: u16, width: Width, value: u32) {
-    let now = cpu.now();
     cpu.note_port_breakpoints(port, width.bytes());
-    cpu.link.bus.port_write(now, port, width.bytes() as u8, value & width.mask() as u32);
+    cpu.ask_board(|bus, now| bus.port_write(now, port, width.bytes() as u8, value & width.mask() as u32));
 }
 
 fn input(cpu: &mut Vcpu, port: u16, width: Width) -> Result<Flow, Fault> {

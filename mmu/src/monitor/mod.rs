@@ -14,10 +14,9 @@ pub(crate) mod root;
 pub(crate) mod sync;
 pub mod table;
 
-use crate::addr::{GuestPhys, PhysPage};
-use crate::attention::bits;
+use crate::addr::{GuestPhys, PAGE_SIZE, PhysPage};
 use crate::counters::MonitorCounts;
-use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, wait_until_seen};
+use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, tell, wait_until_seen};
 use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
 use root::{Root, RootKey};
@@ -73,11 +72,7 @@ impl Monitor {
     /// Posts a drop to every vCPU.
     pub(crate) fn post(&self, stale: Stale) {
         self.log.post(stale);
-        for vcpu in &self.vcpus {
-            if vcpu.attention.get() & bits::DRAIN == 0 {
-                vcpu.attention.set(bits::DRAIN);
-            }
-        }
+        tell(&self.vcpus);
     }
     /// Waits until no vCPU can still use what was dropped so far.
     pub(crate) fn wait(&mut self) {
@@ -162,6 +157,32 @@ impl Monitor {
             self.sync(page, frame, before, start);
         }
         (old, self.code_check(frame, page, offset, len))
+    }
+    /// Locked read-modify-write of bytes that run from one page's end into another page. No host instruction does that, so both
+    /// pages are taken away from every TLB first: whoever wants one has to wait for the mmu lock.
+    pub(crate) fn update_pages(
+        &mut self,
+        places: [GuestPhys; 2],
+        len: usize,
+        update: &mut dyn FnMut(u128) -> u128,
+    ) -> (u128, bool) {
+        places.iter().for_each(|place| self.unmap_page(place.page()));
+        // Even if nobody had them: a vCPU may not have seen yet that a mapping was dropped.
+        self.post(Stale::Tables);
+        self.wait();
+        let [first, second] = places.map(|place| (place.page(), place.page_offset() as usize));
+        let cut = (PAGE_SIZE as usize - first.1).min(len);
+        let mut bytes = [0; 16];
+        let Some((low, high)) = bytes.get_mut(..len).and_then(|bytes| bytes.split_at_mut_checked(cut)) else {
+            return (0, false);
+        };
+        self.read_page(first.0, first.1, low);
+        self.read_page(second.0, second.1, high);
+        let old = u128::from_le_bytes(bytes);
+        let new = update(old).to_le_bytes();
+        let written = new.get(..cut).is_some_and(|low| self.write_page(first.0, first.1, low));
+        let beyond = new.get(cut..len).is_some_and(|high| self.write_page(second.0, second.1, high));
+        (old, written | beyond)
     }
     /// Reads a guest paging-structure entry.
     pub(crate) fn table_entry(&self, at: GuestPhys, bytes: u64) -> u64 {

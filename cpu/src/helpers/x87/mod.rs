@@ -195,8 +195,7 @@ fn report_pending(cpu: &mut Vcpu) -> Result<(), Fault> {
     if cpu.state.control.cr0 & cr0::NE != 0 {
         return Err(Fault::mf());
     }
-    let now = cpu.now();
-    cpu.link.bus.set_ferr(now, true);
+    cpu.ask_board(|bus, now| bus.set_ferr(now, true));
     Ok(())
 }
 
@@ -213,8 +212,7 @@ fn summarize(cpu: &mut Vcpu) -> Flow {
     if cpu.state.control.cr0 & cr0::NE != 0 || pending == was_pending {
         return Flow::Next;
     }
-    let now = cpu.now();
-    cpu.link.bus.set_ferr(now, pending);
+    cpu.ask_board(|bus, now| bus.set_ferr(now, pending));
     if pending { Flow::Leave } else { Flow::Next }
 }
 

@@ -187,7 +187,7 @@ fn errors_go_to_ferr_without_ne() {
     for clear in [&[0xdb, 0xe2][..], &[0xdb, 0xe3]] {
         let line = Arc::new(AtomicBool::new(false));
         let mut cpu = machine(32);
-        cpu.link.bus = Box::new(FerrLine(line.clone()));
+        cpu.connect(Box::new(FerrLine(line.clone())));
         cpu.state.control.cr0 &= !NE;
         cpu.state.fpu.cw = 0x37b;
         assert_eq!(run(&mut cpu, &divide[..4], 2), Ok(()));
