@@ -56,6 +56,7 @@ pub static TESTS: &[Rom] = &[
     rom!("tables", "tests/tables.bin", "writes to live page tables by every means, storms of CR3 and INVLPG"),
     rom!("v86", "tests/v86.bin", "virtual-8086 mode: entry and exit, IOPL, ports, faults"),
     rom!("tasks", "tests/tasks.bin", "hardware task switches"),
+    rom!("hammer", "tests/hammer.bin", "several processors: locked updates, moving pages, interrupts, code written by others"),
     rom!("syscall", "tests/syscall.bin", "SYSCALL, SYSRET and SWAPGS"),
 ];
 
