@@ -7,6 +7,7 @@ mod gates;
 mod interrupts;
 mod long_mode;
 mod ports;
+mod repeats;
 mod save_areas;
 mod segments;
 mod tasks;
