@@ -20,7 +20,7 @@ fn steps(default: u64) -> u64 {
 fn mixture(order: impl Fn(u64) -> FrameOrder, seed: u64) {
     for number in 0..10 {
         let mut machine = Machine::new(order(number), seed + number * 7919);
-        for step in 0..steps(100_000) / 10 {
+        for step in 0..steps(50_000) / 10 {
             machine.step = step;
             machine.mixed_step();
             if step % 64 == 0 {
