@@ -273,8 +273,11 @@ pub struct ReportArgs {
 #[derive(Debug, Args)]
 pub struct TestArgs {
     /// Files and folders of tests (vectors, ROMs, multiboot kernels, machine files); "roms" for our own test ROMs, or one of them by name
-    #[arg(value_name = "SUITE|PATH", required = true)]
+    #[arg(value_name = "SUITE|PATH", required_unless_present = "masks")]
     pub what: Vec<PathBuf>,
+    /// Print what is not compared of recorded vectors, each mask with the manual's reason, and run nothing
+    #[arg(long)]
+    pub masks: bool,
     /// Only tests whose full name contains this text, or matches it if it has a *
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub filter: Option<String>,

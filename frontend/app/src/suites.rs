@@ -12,10 +12,11 @@ use umbra_conformance::expected::ExpectedFailures;
 use umbra_conformance::format::{self, Format, Found};
 use umbra_conformance::guest::GuestTest;
 use umbra_conformance::guest_file::{self, GuestOptions};
+use umbra_conformance::moo::Recorded;
 use umbra_conformance::pool::Task;
 use umbra_conformance::report::{Detail, Report};
 use umbra_conformance::suite::{self, Options, Shard};
-use umbra_conformance::{cargo_log, engine, shell, worker};
+use umbra_conformance::{cargo_log, engine, profile, shell, vendor, worker};
 use umbra_machine::config::Engine;
 use umbra_machine::cpu::model::CpuModel;
 use umbra_machine::roms::{Rom, TESTS};
@@ -27,6 +28,10 @@ const MODEL: &str = "max";
 
 /// `umbra test`.
 pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
+    if args.masks {
+        print_masks();
+        return Ok(ExitStatus::GOOD);
+    }
     let engines = engine::engines(args.engine.unwrap_or_default()).map_err(Failure::input)?;
     let model = args.cpu.as_deref().unwrap_or(MODEL);
     if CpuModel::by_name(model).is_none() {
@@ -53,6 +58,20 @@ pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
         return Err(Failure::input("no test has such a name, or is in this part; try --list to see the names"));
     }
     test_run::finish(&report, &args.report, "umbra test", || print!("{}", report.to_text(args.failures)))
+}
+
+/// What recordings show that is not compared, by what they were recorded on.
+fn print_masks() {
+    let recorded = [
+        ("8086", profile::reasons(Recorded::I8086)),
+        ("80286", profile::reasons(Recorded::I80286)),
+        ("80386", profile::reasons(Recorded::I80386)),
+        ("JSON lines of an AMD processor", vendor::reasons()),
+    ];
+    for (processor, reasons) in recorded {
+        println!("recorded on: {processor}");
+        reasons.iter().for_each(|reason| println!("  {reason}"));
+    }
 }
 
 fn options(args: &TestArgs) -> Result<Options, Failure> {

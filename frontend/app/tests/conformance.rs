@@ -249,15 +249,20 @@ fn parts_merge_to_the_whole_with_the_words_of_cargo() {
     assert!(text(&output.stdout).contains("0 of       1 passed, 1 FAILED"));
 }
 
+/// `both` is each test on each engine, or one sentence on a host that has only one.
 #[test]
-fn an_engine_that_is_not_there_is_refused_in_one_place() {
+fn both_engines_run_each_test() {
     let folder = Folder::new("engines");
-    folder.write("a.jsonl", r#"{"m":64,"b":"90","n":"nop","i":{},"o":{"rip":1}}"#);
-    for engine in ["jit", "both"] {
-        let output = umbra(&folder.0, &["test", "a.jsonl", "--engine", engine]);
-        let said = text(&output.stdout) + &text(&output.stderr);
-        // Once the machine has it, it must pass there too.
-        assert!(output.status.code() == Some(0) || said.contains("; try --engine interp"), "{said}");
+    folder.write("t/a.jsonl", r#"{"m":64,"b":"48ffc0","n":"inc rax","i":{"rax":"1"},"o":{"rax":"2","rip":3}}"#);
+    folder.write("t/k.flat", kernel(&exit(0)));
+    let output = umbra(&folder.0, &["test", "t", "--engine", "both"]);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    if output.status.code() == Some(0) {
+        for part in ["t/a (interp)", "t/a (jit)", "t (interp)", "t (jit)", "4 of       4 passed"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    } else {
+        assert!(said.contains("; try --engine interp"), "{said}");
     }
 }
 

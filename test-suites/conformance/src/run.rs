@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
 use umbra_cpu::cache::{Alone, BlockKey};
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::lift::block::{dump, lift_bytes};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
@@ -98,7 +99,12 @@ impl Runner {
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
         memory.map_ram(GuestPhys(0), REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let attention = Arc::new(Attention::default());
-        let cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
+        let mut cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
+        if engine == Engine::Jit {
+            cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).map_err(|e| SetUpError(e.to_string()))?));
+            // A case runs once: it is compiled before it does.
+            cpu.link.hot = 1;
+        }
         let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
