@@ -1,126 +1,102 @@
-//! `umbra batch`: machines from files, headless, each in a process of its own, some at once, one report.
+//! `umbra batch`: machines from files, headless, each in a process of its own, some at once; a table, an exit status, reports.
 //!
-//! A child is `umbra run FILE --headless --json`; its last line on standard error is its summary. The clock is virtual unless
-//! the file says otherwise, so that runs repeat.
+//! A child is `umbra run FILE --headless …`, as `umbra test` runs a machine file too. The clock is virtual unless the file says
+//! otherwise, so that a run that fails can be repeated exactly by the command that is printed. What a machine must do is
+//! in its `[expect]`; without one it must end well.
 
 use crate::cli::BatchArgs;
 use crate::exit_status::{ExitStatus, Failure};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::test_run::{self, Plan};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use umbra_conformance::format::{Format, Found};
+use umbra_conformance::guest_file::{self, GuestOptions};
+use umbra_conformance::pool::Task;
+use umbra_conformance::report::{Outcome, Report};
+use umbra_conformance::suite::Options;
 
-/// One machine of the report.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
-    file: PathBuf,
-    status: i32,
-    end: String,
-    wall_seconds: f64,
-    guest_seconds: f64,
-    /// The last line that the guest sent, or the sentence of what was wrong.
-    last_line: String,
-    summary: Option<serde_json::Value>,
-}
+/// The suite's name in reports.
+const SUITE: &str = "batch";
+/// A machine's time limit if nobody says one.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// `umbra batch`.
 pub fn run(args: &BatchArgs) -> Result<ExitStatus, Failure> {
-    for file in &args.files {
-        if !file.exists() {
-            return Err(Failure::input(format!("{}: there is no such file; try another path", file.display())));
+    let options = GuestOptions {
+        instructions: args.instructions,
+        timeout: Some(args.timeout.map_or(TIMEOUT, |span| span.0)),
+        ..GuestOptions::default()
+    };
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    let mut tasks = Vec::new();
+    for path in &args.files {
+        if !path.is_file() {
+            return Err(Failure::input(format!("{}: there is no such file; try another path", path.display())));
         }
-    }
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::host(format!("this program's own path is unknown ({error}); try a full path")))?;
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
-    let bar = ProgressBar::new(args.files.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos}/{len} {msg}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    let (next, (send, results)) = (AtomicUsize::new(0), crossbeam::channel::unbounded());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(args.files.len()) {
-            scope.spawn(|| {
-                while let Some((number, file)) = {
-                    let number = next.fetch_add(1, Ordering::SeqCst);
-                    args.files.get(number).map(|file| (number, file))
-                } {
-                    bar.set_message(file.display().to_string());
-                    // The receiver outlives this scope.
-                    let _ = send.send((number, one(&program, file)));
-                    bar.inc(1);
+        let found = Found { path: path.clone(), format: Format::Guest };
+        match guest_file::tests(&found, &options) {
+            Ok(tests) => {
+                for mut test in tests {
+                    // Files of one name from several folders are told apart by their order.
+                    let count = seen.entry(test.name.clone()).or_default();
+                    *count += 1;
+                    if *count > 1 {
+                        test.name = format!("{}-{count}", test.name);
+                    }
+                    SUITE.clone_into(&mut test.suite);
+                    tasks.push(Task::Guest(Box::new(test)));
                 }
-            });
-        }
-    });
-    bar.finish_and_clear();
-    let mut rows: Vec<(usize, Row)> = results.try_iter().collect();
-    rows.sort_by_key(|(number, _)| *number);
-    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    if args.json {
-        println!("{}", serde_json::to_string(&rows).unwrap_or_default());
-    } else {
-        for row in &rows {
-            let mark = if row.status == 0 { "ok  " } else { "FAIL" };
-            println!(
-                "{mark} {:<32} status {:>3} {:<12} {:>8.2} s, guest {:>8.2} s  {}",
-                row.file.display(),
-                row.status,
-                row.end,
-                row.wall_seconds,
-                row.guest_seconds,
-                row.last_line
-            );
+            }
+            Err(error) => tasks.push(Task::Refused { suite: SUITE.to_owned(), sentence: error.to_string() }),
         }
     }
-    let failed = rows.iter().filter(|row| row.status != 0).count();
-    eprintln!("umbra: {} of {} machines ended well", rows.len() - failed, rows.len());
-    Ok(if failed == 0 { ExitStatus::GOOD } else { ExitStatus::FAILURES })
+    let vectors = Options::default();
+    let plan = Plan { options: &vectors, model: "max", jobs: args.jobs, logs: args.logs.as_deref() };
+    let report = test_run::run(&tasks, &plan)?;
+    test_run::finish(&report, &args.report, "umbra batch", || print_table(&report))
 }
 
-/// Runs one machine in a child.
-fn one(program: &Path, file: &Path) -> Row {
-    let says_clock = std::fs::read_to_string(file)
-        .ok()
-        .and_then(|text| text.parse::<toml::Table>().ok())
-        .is_some_and(|table| table.contains_key("clock"));
-    let mut command = Command::new(program);
-    command.args(["run", "--headless", "--json"]).stdin(Stdio::null()).env("NO_COLOR", "1");
-    if !says_clock {
-        command.args(["--clock", "virtual"]);
+fn print_table(report: &Report) {
+    println!(
+        "{:<5} {:<24} {:<18} {:>6} {:>8} {:>9} {:>13}  last line",
+        "", "machine", "end", "status", "s", "guest s", "instructions"
+    );
+    for case in report.suites.iter().flat_map(|suite| &suite.cases) {
+        let run = case.run.clone().unwrap_or_default();
+        let (end, last_line) = match &case.outcome {
+            Outcome::Refused { sentence } if case.run.is_none() => ("refused", sentence.clone()),
+            Outcome::Failed { difference, .. } if case.run.is_none() => ("not-run", difference.clone()),
+            _ => (run.end.as_str(), run.last_line.clone()),
+        };
+        let status = run.status.map_or("-".to_owned(), |status| status.to_string());
+        println!(
+            "{:<5} {:<24} {end:<18} {status:>6} {:>8.2} {:>9.2} {:>13}  {last_line}",
+            mark(&case.outcome),
+            case.name,
+            run.wall_seconds,
+            run.guest_seconds,
+            run.retired,
+        );
     }
-    // A file name that looks like an option is none.
-    command.arg("--").arg(file);
-    let failed = |last_line: String| Row {
-        file: file.to_owned(),
-        status: i32::from(ExitStatus::HOST.0),
-        end: "not-run".to_owned(),
-        wall_seconds: 0.0,
-        guest_seconds: 0.0,
-        last_line,
-        summary: None,
-    };
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => return failed(error.to_string()),
-    };
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let json = |text: &str| {
-        let line = text.lines().next_back()?;
-        serde_json::from_str::<serde_json::Value>(line).ok().filter(|value| value.get("end").is_some())
-    };
-    let summary = json(&err).or_else(|| json(&out));
-    let number = |key: &str| summary.as_ref().and_then(|s| s.get(key)?.as_f64()).unwrap_or(0.0);
-    let of_umbra = err.lines().rfind(|line| line.starts_with("umbra: "));
-    let of_guest = out.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with('{'));
-    Row {
-        file: file.to_owned(),
-        status: output.status.code().unwrap_or_else(|| i32::from(ExitStatus::HOST.0)),
-        end: summary.as_ref().and_then(|s| Some(s.get("end")?.as_str()?.to_owned())).unwrap_or("not-run".to_owned()),
-        wall_seconds: number("wall_seconds"),
-        guest_seconds: number("guest_seconds"),
-        last_line: if summary.is_some() { of_guest.or(of_umbra) } else { of_umbra }.unwrap_or("").to_owned(),
-        summary,
+    for case in report.suites.iter().flat_map(|suite| &suite.cases) {
+        if let Outcome::Failed { difference, repeat } = &case.outcome {
+            println!("\n{}", case.name);
+            difference.lines().for_each(|line| println!("    {line}"));
+            println!("    repeat: {repeat}");
+        }
+        if let Outcome::UnexpectedPass { reason } = &case.outcome {
+            println!("\n{}\n    passes, but is expected to fail: {reason}", case.name);
+        }
+    }
+    let counts = report.counts();
+    println!("\n{} of {} machines did what they should", counts.passed + counts.expected_failures, counts.total());
+}
+
+fn mark(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "ok",
+        Outcome::ExpectedFailure { .. } => "known",
+        Outcome::Skipped { .. } => "skip",
+        Outcome::Failed { .. } | Outcome::UnexpectedPass { .. } | Outcome::Refused { .. } => "FAIL",
     }
 }

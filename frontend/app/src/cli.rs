@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
+use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
     Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget,
     Size, Span,
@@ -36,9 +37,12 @@ pub enum Verb {
         guest: TryGuest,
     },
     /// Run conformance suites
-    Test(TestArgs),
+    Test(Box<TestArgs>),
     /// Run machines headless, each in a process of its own, and report
     Batch(BatchArgs),
+    /// The child of umbra test that runs vectors
+    #[command(hide = true)]
+    Worker,
     /// Run the guest benchmarks
     Bench(BenchArgs),
     /// Run a machine and look at it: guest, monitor and host side by side
@@ -89,6 +93,20 @@ pub fn port(text: &str) -> Result<u16, String> {
         None => text.parse(),
     };
     number.map_err(|_| format!("\"{text}\" is not a port (0 to 0xFFFF); try 0x190"))
+}
+
+/// A byte, written as a port is.
+pub fn byte(text: &str) -> Result<u8, String> {
+    let number = port(text).ok().and_then(|number| u8::try_from(number).ok());
+    number.ok_or_else(|| format!("\"{text}\" is not a byte (0 to 0xFF); try 0xff"))
+}
+
+/// Where a guest's text is read.
+pub fn text_from(text: &str) -> Result<TextFrom, String> {
+    match text {
+        "serial" => Ok(TextFrom::Serial),
+        _ => port(text).map(TextFrom::Port).map_err(|_| format!("\"{text}\" is no place for text; try serial or 0xE9")),
+    }
 }
 
 /// A count: digits, with an optional K, M or G for thousands, millions or milliards.
@@ -245,24 +263,95 @@ pub struct RunArgs {
     pub script: Vec<ScriptStep>,
 }
 
-/// `umbra test`.
-#[derive(Debug, Args)]
-pub struct TestArgs {
-    /// roms (our own test ROMs) or one of them by name, or folders and files of test vectors
-    #[arg(value_name = "SUITE|DIR", required = true)]
-    pub what: Vec<PathBuf>,
+/// Where reports of `test`, `batch` and `report merge` go.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReportArgs {
     /// Write a JUnit report
     #[arg(long, value_name = "FILE.xml")]
     pub junit: Option<PathBuf>,
+    /// Print the report as JSON, or write it to a file (--json=FILE); umbra report merge reads it
+    #[arg(long, value_name = "FILE.json", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Write the report as one HTML page
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+}
+
+/// `umbra test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Files and folders of tests (vectors, ROMs, multiboot kernels, machine files); "roms" for our own test ROMs, or one of them by name
+    #[arg(value_name = "SUITE|PATH", required_unless_present = "masks")]
+    pub what: Vec<PathBuf>,
+    /// Print what is not compared of recorded vectors, each mask with the manual's reason, and run nothing
+    #[arg(long)]
+    pub masks: bool,
+    /// Only tests whose full name contains this text, or matches it if it has a *
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub filter: Option<String>,
     /// Run the i-th of n parts, such as 1/4
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
+    /// How many run at once [default: the host's processors]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// At most so many cases of each vector file
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
     /// What executes guest code [default: interp]
     #[arg(long, value_parser = choice(choices::ENGINES))]
     pub engine: Option<Engine>,
-    /// Print the report as JSON
+    /// The processor's model [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// Print the names of the tests, and run none
     #[arg(long)]
-    pub json: bool,
+    pub list: bool,
+    /// Write what guests send to their listings, in place of comparing it
+    #[arg(long)]
+    pub bless: bool,
+    /// A list of cases that are known to fail, each with a reason; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub expected: Vec<PathBuf>,
+    /// Name every vector in the reports, not only those that failed
+    #[arg(long)]
+    pub all: bool,
+    /// How many failures of each suite are printed
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub failures: usize,
+    /// Keep what each guest sends and what Umbra says in this folder
+    #[arg(long, value_name = "DIR")]
+    pub logs: Option<PathBuf>,
+    /// ROMs: the port on which they report their progress, such as 0x190
+    #[arg(long, value_name = "PORT", value_parser = port, help_heading = "Whole guests")]
+    pub post_port: Option<u16>,
+    /// ROMs: the value that --post-port must hold at the end (without it, the exit device at F4h decides)
+    #[arg(long, value_name = "VALUE", value_parser = byte, requires = "post_port", help_heading = "Whole guests")]
+    pub expect: Option<u8>,
+    /// ROMs and kernels: where their text is read: serial, or a port such as 0xE9 [default: serial]
+    #[arg(long, value_name = "PORT|serial", value_parser = text_from, help_heading = "Whole guests")]
+    pub text: Option<TextFrom>,
+    /// ROMs and kernels: a file with exactly the text (default: NAME.listing beside the image, if it is there)
+    #[arg(long, value_name = "FILE", help_heading = "Whole guests")]
+    pub listing: Option<PathBuf>,
+    /// Kernels: their arguments
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Whole guests")]
+    pub append: Option<String>,
+    /// Kernels: a file of NAME=VALUE lines, given as their module
+    #[arg(long, value_name = "FILE", help_heading = "Whole guests")]
+    pub env: Option<PathBuf>,
+    /// ROMs and kernels: guest memory
+    #[arg(short = 'm', long = "memory", value_name = "SIZE", help_heading = "Whole guests")]
+    pub memory: Option<Size>,
+    /// Stop a guest after so many instructions
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Whole guests")]
+    pub instructions: Option<u64>,
+    /// Stop a guest after so much host time, if its machine file does not say
+    #[arg(long, value_name = "TIME", help_heading = "Whole guests")]
+    pub timeout: Option<Span>,
+    /// Where reports go.
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// The i-th of n parts.
@@ -293,9 +382,18 @@ pub struct BatchArgs {
     /// How many run at once [default: the host's processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Stop each after so much host time, if its file does not say [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// Stop each after so many instructions, if its file does not say
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub instructions: Option<u64>,
+    /// Keep what each guest sends and what Umbra says in this folder
+    #[arg(long, value_name = "DIR")]
+    pub logs: Option<PathBuf>,
+    /// Where reports go.
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// `umbra bench`.
@@ -372,15 +470,12 @@ pub struct InspectArgs {
 pub enum ReportVerb {
     /// Put the reports of several parts together
     Merge {
-        /// Reports as umbra test --json prints them
-        #[arg(value_name = "FILE.json", required = true)]
+        /// Reports as umbra test --json writes them, or the words of cargo test
+        #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
-        /// Write the whole as JUnit
-        #[arg(long, value_name = "FILE.xml")]
-        junit: Option<PathBuf>,
-        /// Print the whole as JSON
-        #[arg(long)]
-        json: bool,
+        /// Where the whole goes.
+        #[command(flatten)]
+        report: ReportArgs,
     },
 }
 

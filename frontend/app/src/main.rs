@@ -19,6 +19,7 @@ mod script;
 mod session;
 mod suites;
 mod summary;
+mod test_run;
 mod try_linux;
 mod until;
 
@@ -50,6 +51,7 @@ fn perform(cli: Cli) -> Result<ExitStatus, Failure> {
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Try { guest: TryGuest::Linux(args) }) => try_linux::run(&args),
         Some(Verb::Test(args)) => suites::test(&args),
+        Some(Verb::Worker) => suites::worker(),
         Some(Verb::Batch(args)) => batch::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Inspect(args)) => inspect::run(&args),

@@ -6,6 +6,7 @@ use crate::run::Ended;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use umbra_machine::Machine;
+use umbra_machine::config::EndName;
 use umbra_machine::mmu::{Counters, FaultClass};
 
 /// Why a run is over.
@@ -70,20 +71,21 @@ impl End {
     }
     /// The name in the summary.
     pub fn name(&self) -> &'static str {
-        match self {
-            End::PoweredOff => "powered-off",
-            End::Until => "until",
-            End::FailOn => "fail-on",
-            End::Ended => "ended",
-            End::GuestExit(_) => "guest-exit",
-            End::Crashed(_) => "crashed",
-            End::Reset => "reset",
-            End::TimedOut => "timed-out",
-            End::InstructionLimit(_) => "instruction-limit",
-            End::Asleep => "asleep",
-            End::OutputLost => "output-lost",
-            End::ResetFailed(_) => "reset-failed",
-        }
+        let end = match self {
+            End::PoweredOff => EndName::PoweredOff,
+            End::Until => EndName::Until,
+            End::FailOn => EndName::FailOn,
+            End::Ended => EndName::Ended,
+            End::GuestExit(_) => EndName::GuestExit,
+            End::Crashed(_) => EndName::Crashed,
+            End::Reset => EndName::Reset,
+            End::TimedOut => EndName::TimedOut,
+            End::InstructionLimit(_) => EndName::InstructionLimit,
+            End::Asleep => EndName::Asleep,
+            End::OutputLost => EndName::OutputLost,
+            End::ResetFailed(_) => EndName::ResetFailed,
+        };
+        end.name()
     }
 }
 

@@ -19,8 +19,10 @@
 //! Every key is a field below, with its default; an unknown key is an error that names file and line. A relative path is
 //! relative to the machine file. Leaves out: network cards and sound, which the board does not have yet.
 
+mod expect;
 mod values;
 
+pub use expect::{EndName, ExpectConfig};
 pub use values::{
     DiskAccess, DiskConfig, DiskFormat, DiskInterface, FrameOrderChoice, RtcDate, SerialTarget, Size, Span, ValueError,
 };
@@ -115,6 +117,8 @@ pub struct MachineConfig {
     pub host_memory: HostMemoryConfig,
     /// When it ends.
     pub run: RunConfig,
+    /// What a test of it expects.
+    pub expect: ExpectConfig,
     /// What is written down while it runs.
     pub trace: TraceConfig,
     /// Disks.
@@ -140,6 +144,7 @@ impl Default for MachineConfig {
             test_ports: TestPortsConfig::default(),
             host_memory: HostMemoryConfig::default(),
             run: RunConfig::default(),
+            expect: ExpectConfig::default(),
             trace: TraceConfig::default(),
             disks: Vec::new(),
         }
@@ -219,6 +224,9 @@ pub struct RunConfig {
     /// End with status 124 after this many instructions of all processors together. Needs `clock = "virtual"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
+    /// The most memory that the process of a test or batch run may occupy; beyond it, it is ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process_memory: Option<Size>,
     /// What a reset does: `"reboot"` (default) or `"exit"` (status 104).
     pub on_reset: OnReset,
     /// What is done at the first serial port, in order.
@@ -359,7 +367,8 @@ impl MachineConfig {
             SerialTarget::File(path) => Some(path),
             _ => None,
         });
-        let files = kernel.iter_mut().chain(initrd).chain(bios).chain(cdrom).chain(floppy);
+        let kernel = kernel.iter_mut().chain(&mut self.expect.listing);
+        let files = kernel.chain(initrd).chain(bios).chain(cdrom).chain(floppy);
         for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
             *path = folder.join(&*path);
         }
@@ -449,6 +458,9 @@ mod tests {
             instructions = 1000000
             on-reset = "exit"
             script = [{ wait = "login:" }, { type = "root\\n" }]
+            [expect]
+            end = "guest-exit"
+            serial = ["a", "b"]
             [test-ports]
             device = "on"
             post = 0x190
@@ -485,6 +497,7 @@ mod tests {
             ("engine = \"fast\"",                    "m/pc.toml:1: unknown variant `fast`"),
             ("cpus = 1\nseed = [",                   "m/pc.toml:2: "),
             ("[run]\ntimeout = \"soon\"",            "m/pc.toml:2: \"soon\" is not a length of time"),
+            ("[expect]\n\nend = \"well\"",              "m/pc.toml:3: unknown variant `well`"),
             ("rtc = \"tomorrow\"",                   "m/pc.toml:1: \"tomorrow\" is not a date"),
             ("serial = [\"com1\"]",                  "m/pc.toml:1: \"com1\" is not a serial port's target"),
         ];

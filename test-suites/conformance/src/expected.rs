@@ -5,17 +5,18 @@
 //! characters. Empty lines and lines that start with `#` are skipped; an entry without a reason is an error.
 
 use crate::error::{FormatError, Position};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     pattern: String,
     reason: String,
 }
 
 /// A list of expected failures.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ExpectedFailures {
     entries: Vec<Entry>,
 }
@@ -40,6 +41,11 @@ impl ExpectedFailures {
             entries.push(Entry { pattern: pattern.to_owned(), reason: reason.to_owned() });
         }
         Ok(ExpectedFailures { entries })
+    }
+
+    /// Adds another list.
+    pub fn extend(&mut self, other: ExpectedFailures) {
+        self.entries.extend(other.entries);
     }
 
     /// Why the case with this full name is expected to fail, if it is.

@@ -1,7 +1,9 @@
-//! A report as one self-contained HTML page: the sum, a row a suite, the reasons for what was not compared, each failure.
+//! A report as one self-contained HTML page: the sum, a row a promise, a row a family of instructions, a row a suite, the
+//! machines that ran, the reasons for what was not compared, each failure.
 //!
 //! No script, no outside file, both colour schemes; what comes from files is escaped. Called by whoever writes reports.
 
+use crate::promises::{self, PROMISES, Standing};
 use crate::report::{Counts, Outcome, Report, Suite};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,6 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: .15rem .6rem; border-bottom: 1px solid #8884 }
 th:first-child, td:first-child { text-align: left }
+.text td, .text th { text-align: left }
+.open { color: #9a6700 }
 .good { color: #1a7f37 } .bad { color: #cf222e; font-weight: 600 }
 pre { overflow-x: auto; background: #8882; padding: .6rem; border-radius: .3rem }
 ";
@@ -29,29 +33,112 @@ pub fn page(report: &Report, title: &str) -> String {
         "<p class=\"{class}\">{verdict}: {} of {run} cases as expected</p>",
         counts.passed + counts.expected_failures
     );
-    out.push_str(
-        "<table><tr><th>suite</th><th>passed</th><th>failed</th><th>failed as listed</th><th>passed though listed</th>",
-    );
-    out.push_str("<th>left out</th><th>seconds</th></tr>");
+    failures(&mut out, &report.suites);
+    promise_rows(&mut out, report);
+    family_rows(&mut out, report);
+    out.push_str("<h2>Suites</h2>");
+    head(&mut out, "suite");
     report.suites.iter().for_each(|suite| row(&mut out, &escape(&suite.name), &suite.counts, suite.seconds));
     row(&mut out, "<b>all</b>", &counts, report.suites.iter().map(|s| s.seconds).sum());
     out.push_str("</table>");
+    machines(&mut out, &report.suites);
     reasons(&mut out, &report.suites);
-    failures(&mut out, &report.suites);
     out.push_str("</body></html>\n");
     out
+}
+
+fn head(out: &mut String, what: &str) {
+    let _ = write!(
+        out,
+        "<table><tr><th>{what}</th><th>passed</th><th>failed</th><th>refused</th><th>failed as listed</th>"
+    );
+    out.push_str("<th>passed though listed</th><th>left out</th><th>seconds</th></tr>");
+}
+
+/// A row for each promise of the shadow MMU.
+fn promise_rows(out: &mut String, report: &Report) {
+    out.push_str("<h2>Promises</h2><table class=\"text\"><tr><th>promise</th><th>stands</th><th>tests</th><th>not shown yet</th></tr>");
+    for promise in PROMISES {
+        let counts = promises::counts(promise, report);
+        let (class, stands) = match promises::standing(&counts) {
+            Standing::Kept => ("good", "kept"),
+            Standing::Broken => ("bad", "broken"),
+            Standing::NotShown => ("open", "no test in this report"),
+        };
+        let _ = write!(
+            out,
+            "<tr><td>{} {}</td><td class=\"{class}\">{stands}</td><td>{} of {}</td><td>{}</td></tr>",
+            promise.id,
+            escape(promise.text),
+            counts.passed,
+            counts.total() - counts.skipped,
+            escape(promise.open),
+        );
+    }
+    out.push_str("</table>");
+}
+
+/// A row for each family of instructions.
+fn family_rows(out: &mut String, report: &Report) {
+    let mut families: BTreeMap<&str, Counts> = BTreeMap::new();
+    for (family, counts) in report.suites.iter().flat_map(|s| &s.families) {
+        families.entry(family).or_default().add(counts);
+    }
+    if families.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Instruction families</h2>");
+    head(out, "family (section of the SDM, vol. 1)");
+    families.iter().for_each(|(family, counts)| row(out, &escape(family), counts, f64::NAN));
+    out.push_str("</table>");
+}
+
+/// A row for each machine that ran.
+fn machines(out: &mut String, suites: &[Suite]) {
+    let mut heading = Some(
+        "<h2>Machines</h2><table class=\"text\"><tr><th>test</th><th>verdict</th><th>end</th><th>status</th><th>seconds</th>\
+         <th>guest seconds</th><th>instructions</th><th>last line</th></tr>",
+    );
+    for (suite, case) in suites.iter().flat_map(|s| s.cases.iter().map(move |c| (s, c))) {
+        let Some(run) = &case.run else { continue };
+        out.push_str(heading.take().unwrap_or_default());
+        let (class, verdict) = match &case.outcome {
+            Outcome::Passed => ("good", "passed"),
+            Outcome::Skipped { .. } => ("open", "left out"),
+            Outcome::ExpectedFailure { .. } => ("open", "failed as listed"),
+            Outcome::Failed { .. } => ("bad", "failed"),
+            Outcome::UnexpectedPass { .. } => ("bad", "passed though listed"),
+            Outcome::Refused { .. } => ("bad", "refused"),
+        };
+        let status = run.status.map_or("none".to_owned(), |status| status.to_string());
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td class=\"{class}\">{verdict}</td><td>{}</td><td>{status}</td><td>{:.2}</td><td>{:.2}</td><td>{}</td><td>{}</td></tr>",
+            escape(&format!("{}/{}", suite.name, case.name)),
+            escape(&run.end),
+            run.wall_seconds,
+            run.guest_seconds,
+            run.retired,
+            escape(&run.last_line),
+        );
+    }
+    if heading.is_none() {
+        out.push_str("</table>");
+    }
 }
 
 fn row(out: &mut String, name: &str, counts: &Counts, seconds: f64) {
     let bad = |n: u64| if n > 0 { format!("<span class=\"bad\">{n}</span>") } else { "0".into() };
     let _ = write!(
         out,
-        "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{seconds:.2}</td></tr>",
+        "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
         counts.passed,
         bad(counts.failed),
+        bad(counts.refused),
         counts.expected_failures,
         bad(counts.unexpected_passes),
         counts.skipped,
+        if seconds.is_nan() { String::new() } else { format!("{seconds:.2}") },
     );
 }
 
@@ -77,6 +164,7 @@ fn failures(out: &mut String, suites: &[Suite]) {
         let text = match &case.outcome {
             Outcome::Failed { difference, repeat } => format!("{difference}\nrepeat: {repeat}"),
             Outcome::UnexpectedPass { reason } => format!("passes, but is listed as an expected failure: {reason}"),
+            Outcome::Refused { sentence } => sentence.clone(),
             Outcome::Passed | Outcome::Skipped { .. } | Outcome::ExpectedFailure { .. } => continue,
         };
         out.push_str(heading.take().unwrap_or_default());
@@ -98,11 +186,24 @@ mod tests {
     fn a_page_with_a_failure() {
         let mut suite = Suite::new("a<b");
         let outcome = Outcome::Failed { difference: "rax: 1 & 2".into(), repeat: "umbra test x".into() };
-        suite.record(CaseReport { name: "1".into(), text: "add".into(), outcome }, Detail::Failures);
+        suite.record_in(
+            "Logical",
+            CaseReport { name: "1".into(), text: "add".into(), outcome, run: None },
+            Detail::Failures,
+        );
         let skipped = Outcome::Skipped { reason: "8086 only".into() };
-        suite.record(CaseReport { name: "2".into(), text: "aas".into(), outcome: skipped }, Detail::Failures);
+        suite
+            .record(CaseReport { name: "2".into(), text: "aas".into(), outcome: skipped, run: None }, Detail::Failures);
         let page = page(&Report { suites: vec![suite] }, "Umbra");
-        for part in ["a&lt;b/1 add", "rax: 1 &amp; 2", "8086 only", "class=\"bad\">failed", "repeat: umbra test x"] {
+        for part in [
+            "a&lt;b/1 add",
+            "rax: 1 &amp; 2",
+            "8086 only",
+            "class=\"bad\">failed",
+            "repeat: umbra test x",
+            "S23 ",
+            "family",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         assert!(!page.contains("a<b") && !page.contains("http"));

@@ -36,10 +36,22 @@ pub enum Outcome {
         /// The list's reason.
         reason: String,
     },
+    /// The file cannot be read as what it claims to be: nothing was run.
+    Refused {
+        /// What is wrong, with file and position.
+        sentence: String,
+    },
+}
+
+impl Outcome {
+    /// Whether somebody has to look at it.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Outcome::Failed { .. } | Outcome::UnexpectedPass { .. } | Outcome::Refused { .. })
+    }
 }
 
 /// One case in a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseReport {
     /// The name, unique in its suite.
     pub name: String,
@@ -47,6 +59,26 @@ pub struct CaseReport {
     pub text: String,
     /// How it ended.
     pub outcome: Outcome,
+    /// What its machine did, if it ran one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunFacts>,
+}
+
+/// What a machine of a test did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The exit status of its process; `None` if it did not end by itself.
+    pub status: Option<i32>,
+    /// How it ended, by name.
+    pub end: String,
+    /// Host time.
+    pub wall_seconds: f64,
+    /// Guest time.
+    pub guest_seconds: f64,
+    /// Instructions.
+    pub retired: u64,
+    /// The last line that the guest sent, or what Umbra said if nothing ran.
+    pub last_line: String,
 }
 
 /// How many cases ended how.
@@ -62,28 +94,42 @@ pub struct Counts {
     pub expected_failures: u64,
     /// Passed against the list.
     pub unexpected_passes: u64,
+    /// Files that could not be read.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 impl Counts {
     /// All cases, run or not.
     pub fn total(&self) -> u64 {
-        self.passed + self.failed + self.skipped + self.expected_failures + self.unexpected_passes
+        self.passed + self.failed + self.skipped + self.expected_failures + self.unexpected_passes + self.refused
     }
     /// Nothing failed that should not, nothing passed that should not.
     pub fn good(&self) -> bool {
-        self.failed == 0 && self.unexpected_passes == 0
+        self.failed == 0 && self.unexpected_passes == 0 && self.refused == 0
     }
-    fn add(&mut self, other: &Counts) {
+    pub(crate) fn add(&mut self, other: &Counts) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.expected_failures += other.expected_failures;
         self.unexpected_passes += other.unexpected_passes;
+        self.refused += other.refused;
+    }
+    pub(crate) fn count(&mut self, outcome: &Outcome) {
+        *match outcome {
+            Outcome::Passed => &mut self.passed,
+            Outcome::Failed { .. } => &mut self.failed,
+            Outcome::Skipped { .. } => &mut self.skipped,
+            Outcome::ExpectedFailure { .. } => &mut self.expected_failures,
+            Outcome::UnexpectedPass { .. } => &mut self.unexpected_passes,
+            Outcome::Refused { .. } => &mut self.refused,
+        } += 1;
     }
 }
 
 /// Which cases a report names.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detail {
     /// Failures and unexpected passes.
     Failures,
@@ -100,6 +146,9 @@ pub struct Suite {
     pub counts: Counts,
     /// How many cases were left out or failed as expected, by reason.
     pub reasons: BTreeMap<String, u64>,
+    /// How many cases of each family of instructions ended how.
+    #[serde(default)]
+    pub families: BTreeMap<String, Counts>,
     /// The cases that are named.
     pub cases: Vec<CaseReport>,
     /// Wall-clock seconds.
@@ -114,22 +163,36 @@ impl Suite {
 
     /// Adds a case.
     pub fn record(&mut self, case: CaseReport, detail: Detail) {
-        let counts = &mut self.counts;
-        let count = match &case.outcome {
-            Outcome::Passed => &mut counts.passed,
-            Outcome::Failed { .. } => &mut counts.failed,
-            Outcome::Skipped { .. } => &mut counts.skipped,
-            Outcome::ExpectedFailure { .. } => &mut counts.expected_failures,
-            Outcome::UnexpectedPass { .. } => &mut counts.unexpected_passes,
-        };
-        *count += 1;
+        self.counts.count(&case.outcome);
         if let Outcome::Skipped { reason } | Outcome::ExpectedFailure { reason } = &case.outcome {
             *self.reasons.entry(reason.clone()).or_default() += 1;
         }
-        let wrong = matches!(case.outcome, Outcome::Failed { .. } | Outcome::UnexpectedPass { .. });
-        if wrong || detail == Detail::EveryCase {
+        if case.outcome.is_wrong() || detail == Detail::EveryCase {
             self.cases.push(case);
         }
+    }
+
+    /// The same for a case of a family of instructions, which is counted too.
+    pub fn record_in(&mut self, family: &str, case: CaseReport, detail: Detail) {
+        // Families are few and cases many: the name is copied once.
+        match self.families.get_mut(family) {
+            Some(counts) => counts.count(&case.outcome),
+            None => self.families.entry(family.to_owned()).or_default().count(&case.outcome),
+        }
+        self.record(case, detail);
+    }
+
+    /// One line for a terminal.
+    pub fn line(&self) -> String {
+        format!("{:<28} {}", self.name, line(&self.counts))
+    }
+
+    /// The suite of a file that cannot be read.
+    pub fn refused(name: impl Into<String>, sentence: impl Into<String>) -> Suite {
+        let mut suite = Suite::new(name);
+        let outcome = Outcome::Refused { sentence: sentence.into() };
+        suite.record(CaseReport { name: "file".into(), text: String::new(), outcome, run: None }, Detail::EveryCase);
+        suite
     }
 }
 
@@ -159,6 +222,9 @@ impl Report {
             for (reason, count) in theirs.reasons {
                 *ours.reasons.entry(reason).or_default() += count;
             }
+            for (family, counts) in &theirs.families {
+                ours.families.entry(family.clone()).or_default().add(counts);
+            }
             ours.cases.extend(theirs.cases);
             ours.seconds += theirs.seconds;
         }
@@ -169,8 +235,8 @@ impl Report {
         let mut out = String::new();
         let mut left_out: BTreeMap<&str, u64> = BTreeMap::new();
         for suite in &self.suites {
-            let _ = writeln!(out, "{:<28} {}", suite.name, line(&suite.counts));
-            let wrong = suite.cases.iter().filter(|c| !matches!(c.outcome, Outcome::Passed | Outcome::Skipped { .. }));
+            let _ = writeln!(out, "{}", suite.line());
+            let wrong = suite.cases.iter().filter(|c| c.outcome.is_wrong());
             for case in wrong.take(failures) {
                 let _ = writeln!(out, "  {}/{} {}", suite.name, case.name, case.text);
                 match &case.outcome {
@@ -185,10 +251,10 @@ impl Report {
                     Outcome::UnexpectedPass { reason } => {
                         let _ = writeln!(out, "      passes, but is listed as an expected failure: {reason}");
                     }
-                    Outcome::ExpectedFailure { reason } => {
-                        let _ = writeln!(out, "      fails as expected: {reason}");
+                    Outcome::Refused { sentence } => {
+                        let _ = writeln!(out, "      {sentence}");
                     }
-                    Outcome::Passed | Outcome::Skipped { .. } => {}
+                    Outcome::ExpectedFailure { .. } | Outcome::Passed | Outcome::Skipped { .. } => {}
                 }
             }
             for (reason, count) in &suite.reasons {
@@ -222,8 +288,15 @@ impl Report {
             let mut xml = TestSuite::new(suite.name.as_str());
             xml.set_time(Duration::from_secs_f64(suite.seconds.max(0.0)));
             for case in &suite.cases {
-                let mut test = TestCase::new(format!("{} {}", case.name, case.text), junit_status(&case.outcome));
+                let mut test =
+                    TestCase::new(format!("{} {}", case.name, case.text).trim_end(), junit_status(&case.outcome));
                 test.set_classname(suite.name.as_str());
+                if let Some(run) = &case.run {
+                    test.set_time(Duration::from_secs_f64(run.wall_seconds.max(0.0)));
+                    let status = run.status.map_or("none".to_owned(), |status| status.to_string());
+                    test.add_property(("end", run.end.as_str()));
+                    test.add_property(("status", status.as_str()));
+                }
                 xml.add_test_case(test);
             }
             let named = |passed: bool| suite.cases.iter().filter(|c| (c.outcome == Outcome::Passed) == passed).count();
@@ -243,6 +316,7 @@ fn line(counts: &Counts) -> String {
     let mut out = format!("{:>7} of {:>7} passed", counts.passed, counts.total() - counts.skipped);
     for (count, what) in [
         (counts.failed, "FAILED"),
+        (counts.refused, "REFUSED"),
         (counts.unexpected_passes, "UNEXPECTED PASSES"),
         (counts.expected_failures, "failed as expected"),
         (counts.skipped, "left out"),
@@ -268,6 +342,11 @@ fn junit_status(outcome: &Outcome) -> TestCaseStatus {
             status.set_message(format!("passes, but is listed as an expected failure: {reason}"));
             status
         }
+        Outcome::Refused { sentence } => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_message(sentence.clone());
+            status
+        }
         Outcome::Skipped { reason } | Outcome::ExpectedFailure { reason } => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(reason.clone());
@@ -288,10 +367,11 @@ mod tests {
             Outcome::Skipped { reason: "8086 only".into() },
             Outcome::ExpectedFailure { reason: "last bits".into() },
             Outcome::UnexpectedPass { reason: "was wrong once".into() },
+            Outcome::Refused { sentence: "x.toml:3: unknown field".into() },
         ];
         for (n, outcome) in outcomes.into_iter().enumerate() {
-            let case = CaseReport { name: n.to_string(), text: "add <al>".into(), outcome };
-            suite.record(case, Detail::Failures);
+            let case = CaseReport { name: n.to_string(), text: "add <al>".into(), outcome, run: None };
+            suite.record_in("Binary arithmetic", case, Detail::Failures);
         }
         Report { suites: vec![suite] }
     }
@@ -300,11 +380,17 @@ mod tests {
     fn counts_and_text() {
         let report = sample();
         assert!(!report.counts().good());
-        assert_eq!(report.counts().total(), 5);
+        assert_eq!(report.counts().total(), 6);
         let text = report.to_text(10);
-        for part in
-            ["1 FAILED", "1 UNEXPECTED PASSES", "rax: 1, should be 2", "not compared       1: 8086 only", "repeat:"]
-        {
+        for part in [
+            "x.toml:3: unknown field",
+            "1 REFUSED",
+            "1 FAILED",
+            "1 UNEXPECTED PASSES",
+            "rax: 1, should be 2",
+            "not compared       1: 8086 only",
+            "repeat:",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!report.to_text(0).contains("rax"));
@@ -318,6 +404,7 @@ mod tests {
         assert_eq!(whole.suites.len(), 1);
         assert_eq!(whole.counts().failed, 2);
         assert_eq!(whole.suites[0].reasons["8086 only"], 2);
+        assert_eq!(whole.suites[0].families["Binary arithmetic"].total(), 12);
         let error = Report::from_json(Path::new("r.json"), b"{\n\"suites\": 3}").unwrap_err();
         assert!(error.to_string().starts_with("r.json:2: "), "{error}");
     }
@@ -325,7 +412,10 @@ mod tests {
     #[test]
     fn junit() {
         let xml = sample().to_junit("umbra").unwrap();
-        assert!(xml.contains("failures=\"2\"") && xml.contains("add &lt;al&gt;"), "{xml}");
+        assert!(
+            xml.contains("failures=\"2\"") && xml.contains("errors=\"1\"") && xml.contains("add &lt;al&gt;"),
+            "{xml}"
+        );
         assert!(xml.contains("1 cases that passed"), "{xml}");
     }
 }

@@ -6,18 +6,22 @@
 //! recordings did). Left out: devices (an open bus) and interrupts.
 
 use crate::case::{Case, End, Environment, Mapping, Register, Rights, Span, Width};
-use crate::compare;
 use crate::watchdog::{PATIENCE, Watchdog};
+use crate::{compare, engine};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
+use umbra_cpu::cache::{Alone, BlockKey};
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
+use umbra_cpu::lift::block::{dump, lift_bytes};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
 use umbra_cpu::{Exit, Fault, Vcpu};
-use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE};
+use umbra_machine::config::Engine;
+use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE, PhysPage};
 use umbra_mmu::attention::{Attention, bits};
 use umbra_mmu::frames::{FrameOrder, Pool};
 use umbra_mmu::memory::GuestMemory;
@@ -55,6 +59,7 @@ pub enum A20 {
 /// One virtual processor with memory, used for case after case.
 pub struct Runner {
     model: Arc<CpuModel>,
+    engine: Engine,
     memory: GuestMemory,
     cpu: Vcpu,
     reset: State,
@@ -77,8 +82,16 @@ enum Ended {
 }
 
 impl Runner {
-    /// A runner for a processor model.
+    /// A runner for a processor model, on the interpreter.
     pub fn new(model: &str) -> Result<Runner, SetUpError> {
+        Runner::with_engine(model, Engine::Interp)
+    }
+
+    /// A runner on an engine, which must be one and there ([`engine::engines`]).
+    pub fn with_engine(model: &str, engine: Engine) -> Result<Runner, SetUpError> {
+        let [engine] = engine::engines(engine).map_err(SetUpError)?[..] else {
+            return Err(SetUpError("a runner has one engine; try interp or jit".to_owned()));
+        };
         let model =
             CpuModel::by_name(model).ok_or_else(|| SetUpError(format!("no processor model is called {model}")))?;
         let model = Arc::new(model);
@@ -86,11 +99,16 @@ impl Runner {
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
         memory.map_ram(GuestPhys(0), REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let attention = Arc::new(Attention::default());
-        let cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
+        let mut cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
+        if engine == Engine::Jit {
+            cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).map_err(|e| SetUpError(e.to_string()))?));
+            // A case runs once: it is compiled before it does.
+            cpu.link.hot = 1;
+        }
         let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
-        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
+        Ok(Runner { model, engine, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
     }
 
     /// Masks or opens address line 20.
@@ -106,7 +124,7 @@ impl Runner {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
                 let difference = Difference(format!("the processor panicked: {text}\n"));
-                match Runner::new(self.model.name()) {
+                match Runner::with_engine(self.model.name(), self.engine) {
                     Ok(fresh) => *self = Runner { retired: self.retired, ..fresh },
                     Err(error) => return Err(Difference(format!("{}and {error}\n", difference.0))),
                 }
@@ -136,8 +154,30 @@ impl Runner {
                 compare::registers(case, &self.cpu.state, &mut out);
             }
         }
+        if !out.is_empty() {
+            self.append_uops(case, &mut out);
+        }
         self.clear(&images);
         if out.is_empty() { Ok(()) } else { Err(Difference(out)) }
+    }
+
+    /// What the instruction under test was lifted to; of a program, the instruction where it stands.
+    fn append_uops(&self, case: &Case, out: &mut String) {
+        let rip =
+            if case.code.is_empty() { self.cpu.state.rip } else { case.initial(Register::Rip).map_or(0, |v| v.low()) };
+        let linear = self.cpu.state.seg[1].base.wrapping_add(rip);
+        let mut bytes = [0; 16];
+        if case.code.is_empty() {
+            let Ok(()) = self.cpu.link.mmu.peek(Linear(linear), &mut bytes) else { return };
+        } else {
+            let count = case.code.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&case.code[..count]);
+        }
+        let key = BlockKey { page: PhysPage(0), linear, rip, mode: self.cpu.link.mode, alone: Alone::Yes };
+        let lifted = lift_bytes(&self.cpu, &bytes, &key);
+        for line in dump(&lifted.uops).lines() {
+            let _ = writeln!(out, "uop {}", line.trim_start());
+        }
     }
 
     /// Loads memory and registers; gives what the touched pages held then.

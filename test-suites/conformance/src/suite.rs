@@ -1,17 +1,19 @@
 //! From the files and folders that a user names to outcomes: finding, reading, filtering, sharding, running, recording.
 
 use crate::case::Case;
-use crate::error::{FormatError, Position};
+use crate::error::FormatError;
 use crate::expected::{ExpectedFailures, glob};
+use crate::format::{self, Format};
 use crate::moo::{self, Recorded};
 use crate::report::{CaseReport, Detail, Outcome, Suite};
 use crate::run::{A20, Difference, Runner};
-use crate::{jsonl, profile, source, vendor};
+use crate::{family, jsonl, profile, shell, source, vendor};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// One part of a run that is spread over several machines: cases whose number in the suite is `index` modulo `count`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
     /// From 0.
     pub index: u64,
@@ -29,7 +31,7 @@ impl Shard {
 }
 
 /// What to run of the files, and what to say about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// Only cases whose "suite/case text" contains this, or matches it if it has a `*`.
     pub filter: Option<String>,
@@ -43,6 +45,8 @@ pub struct Options {
     pub detail: Detail,
     /// How a command line that repeats one case starts.
     pub repeat: String,
+    /// What is put behind the names of suites, to tell several runs of the same files apart.
+    pub label: Option<String>,
 }
 
 impl Default for Options {
@@ -54,12 +58,21 @@ impl Default for Options {
             expected: ExpectedFailures::default(),
             detail: Detail::Failures,
             repeat: "umbra test".into(),
+            label: None,
         }
     }
 }
 
 impl Options {
-    fn wants(&self, number: u64, name: &str) -> bool {
+    /// The name of a file's suite in this run.
+    pub fn suite_name(&self, file: &Path) -> String {
+        match &self.label {
+            Some(label) => format!("{} ({label})", format::suite_name(file)),
+            None => format::suite_name(file),
+        }
+    }
+    /// Whether a test is wanted: by its number among those of its file or list, and its full name.
+    pub fn wants(&self, number: u64, name: &str) -> bool {
         let mine = self.shard.is_none_or(|s| number % s.count == s.index);
         mine && self.filter.as_deref().is_none_or(|f| if f.contains('*') { glob(f, name) } else { name.contains(f) })
     }
@@ -67,54 +80,9 @@ impl Options {
 
 /// The vector files behind a path: itself, or all in a folder and the folders below it, sorted.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, FormatError> {
-    let whole = |what: String| FormatError::new(path, Position::Whole, what);
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|e| whole(format!("cannot list: {e}")))?;
-        for entry in entries.flatten() {
-            let entry = entry.path();
-            if entry.is_dir() {
-                folders.push(entry);
-            } else if format_of(&entry).is_some() {
-                found.push(entry);
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(whole("holds no vector files (*.MOO.gz, *.jsonl.gz)".into()));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The formats, by name.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Format {
-    Moo,
-    JsonLines,
-}
-
-fn format_of(file: &Path) -> Option<Format> {
-    let name = file.file_name()?.to_str()?.to_ascii_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    if name.ends_with(".moo") { Some(Format::Moo) } else { name.ends_with(".jsonl").then_some(Format::JsonLines) }
-}
-
-/// The name of a file's suite: its folder and its name without endings.
-pub fn name_of(file: &Path) -> String {
-    let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let lower = name.to_ascii_lowercase();
-    let endings = [".moo.gz", ".jsonl.gz", ".moo", ".jsonl"];
-    let cut = endings.iter().find(|e| lower.ends_with(**e)).map_or(name.len(), |e| name.len() - e.len());
-    let stem = name.get(..cut).unwrap_or(&name);
-    match file.parent().and_then(Path::file_name) {
-        Some(folder) => format!("{}/{stem}", folder.to_string_lossy()),
-        None => stem.to_owned(),
-    }
+    let found = format::find(path)?;
+    let vectors = found.into_iter().filter(|f| matches!(f.format, Format::Moo | Format::JsonLines));
+    Ok(vectors.map(|f| f.path).collect())
 }
 
 /// A case that is ready, or the reason why it is left out.
@@ -125,7 +93,11 @@ struct Prepared {
 
 fn load(file: &Path) -> Result<(Vec<Prepared>, A20), FormatError> {
     let data = source::read(file)?;
-    let format = format_of(file).unwrap_or(if data.starts_with(b"MOO ") { Format::Moo } else { Format::JsonLines });
+    let format = format::vectors_by_name(file).unwrap_or(if data.starts_with(b"MOO ") {
+        Format::Moo
+    } else {
+        Format::JsonLines
+    });
     if format == Format::JsonLines {
         let cases = jsonl::parse(file, &data)?;
         let prepare = |mut case: Case| {
@@ -143,27 +115,58 @@ fn load(file: &Path) -> Result<(Vec<Prepared>, A20), FormatError> {
     Ok((parsed.tests.into_iter().map(prepare).collect(), a20))
 }
 
+/// A case that took the process down when it was run before: its number in the file, and how.
+pub type Crashed = (u64, String);
+
+/// The full names of the cases of one file that are wanted.
+pub fn list_file(file: &Path, options: &Options) -> Result<Vec<String>, FormatError> {
+    let (cases, _) = load(file)?;
+    let name = options.suite_name(file);
+    let names = cases.iter().map(|p| format!("{name}/{} {}", p.case.name, p.case.text).trim_end().to_owned());
+    let wanted = names.enumerate().filter(|(number, full)| options.wants(*number as u64, full)).map(|(_, full)| full);
+    Ok(wanted.take(options.limit.unwrap_or(u64::MAX) as usize).collect())
+}
+
 /// Runs the cases of one file.
 pub fn run_file(runner: &mut Runner, file: &Path, options: &Options) -> Result<Suite, FormatError> {
+    run_file_watched(runner, file, options, &[], &mut |_| {})
+}
+
+/// The same for a process that may not live to the end: `begin` is told each case before it runs, and cases that are known
+/// to take the process down are reported and not run.
+pub fn run_file_watched(
+    runner: &mut Runner,
+    file: &Path,
+    options: &Options,
+    crashed: &[Crashed],
+    begin: &mut dyn FnMut(u64),
+) -> Result<Suite, FormatError> {
     let started = Instant::now();
     let (cases, a20) = load(file)?;
     runner.set_a20(a20);
-    let mut suite = Suite::new(name_of(file));
+    let mut suite = Suite::new(options.suite_name(file));
     let mut left = options.limit.unwrap_or(u64::MAX);
     for (number, Prepared { case, left_out }) in cases.into_iter().enumerate() {
+        let number = number as u64;
         let full = format!("{}/{} {}", suite.name, case.name, case.text);
         if left == 0 {
             break;
         }
-        if !options.wants(number as u64, &full) {
+        if !options.wants(number, &full) {
             continue;
         }
         left -= 1;
-        let outcome = match left_out {
-            Some(reason) => Outcome::Skipped { reason: reason.to_owned() },
-            None => outcome(runner.run(&case), &case, &full, options, file),
+        let how = crashed.iter().find(|(n, _)| *n == number).map(|(_, how)| how.clone());
+        let outcome = match (left_out, how) {
+            (Some(reason), _) => Outcome::Skipped { reason: reason.to_owned() },
+            (None, Some(how)) => outcome(Err(Difference(how)), &case, &full, options, file),
+            (None, None) => {
+                begin(number);
+                outcome(runner.run(&case), &case, &full, options, file)
+            }
         };
-        suite.record(CaseReport { name: case.name, text: case.text, outcome }, options.detail);
+        let family = family::of_case(&case, &suite.name);
+        suite.record_in(&family, CaseReport { name: case.name, text: case.text, outcome, run: None }, options.detail);
     }
     suite.seconds = started.elapsed().as_secs_f64();
     Ok(suite)
@@ -180,8 +183,8 @@ fn outcome(result: Result<(), Difference>, case: &Case, full: &str, options: &Op
             let short = full.rsplit_once('/').map_or(full, |(_, s)| s);
             let name = short.split(' ').next().unwrap_or(short);
             Outcome::Failed {
-                difference: format!("bytes {bytes}\n{difference}"),
-                repeat: format!("{} {} --filter '*/{name} *'", options.repeat, file.display()),
+                difference: if bytes.is_empty() { difference } else { format!("bytes {bytes}\n{difference}") },
+                repeat: format!("{} {} --filter '*/{name} *'", options.repeat, shell::word(&file.to_string_lossy())),
             }
         }
     }

@@ -122,6 +122,12 @@ fn put_flat<'a>(plan: &mut Plan<'a, '_>, bytes: &'a [u8], header_at: u64) -> Res
     Ok(entry)
 }
 
+/// The command line begins with the kernel's own name, as boot loaders have it: kernels skip the first word.
+fn command_line(options: &LoadOptions<'_>) -> String {
+    let name = options.name.rsplit('/').next().unwrap_or(options.name).replace(char::is_whitespace, "_");
+    format!("{name} {}", options.command_line).trim_end().to_owned()
+}
+
 fn put_information<'a>(plan: &mut Plan<'a, '_>, options: &LoadOptions<'a>) -> Result<(), LoadProblem> {
     if options.modules.len() > MAX_MODULES {
         return Err(LoadProblem::Unsupported { what: "there are more than 128 modules", advice: "fewer" });
@@ -157,7 +163,7 @@ fn put_information<'a>(plan: &mut Plan<'a, '_>, options: &LoadOptions<'a>) -> Re
     info.u32(0, valid);
     info.u32(4, (crate::memory_map::EBDA_BASE / 1024) as u32);
     info.u32(8, ((map.acpi_base().0 - EXTENDED_BASE) / 1024) as u32);
-    info.u32(16, strings.add(options.command_line)? as u32);
+    info.u32(16, strings.add(&command_line(options))? as u32);
     info.u32(20, options.modules.len() as u32);
     info.u32(24, layout::LISTS as u32);
     info.u32(44, (e820.len() * 24) as u32);

@@ -158,7 +158,7 @@ fn multiboot_flat_and_elf() {
         assert_eq!(plan.entry.gprs[gpr::RAX], 0x2BAD_B002);
         let info = plan.entry.gprs[gpr::RBX];
         assert_eq!(word(&plan, info + 4), 639);
-        assert_eq!(at(&plan, word(&plan, info + 16).into(), 9), b"kernel x\0");
+        assert_eq!(at(&plan, word(&plan, info + 16).into(), 11), b"k kernel x\0");
         let list = u64::from(word(&plan, info + 24));
         assert_eq!(word(&plan, list + 4) - word(&plan, list), 10);
         assert_eq!(at(&plan, word(&plan, list + 8).into(), 6), b"m one\0");
