@@ -24,7 +24,7 @@ struct Arguments {
     /// Modes: 64, 32, 16.
     #[arg(long, value_delimiter = ',', default_value = "64,32,16")]
     modes: Vec<u32>,
-    /// The engine: interp.
+    /// The engine: interp or jit.
     #[arg(long, default_value = "interp")]
     engine: String,
     /// Stop after this many differences.
@@ -49,7 +49,7 @@ struct Run {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let engine = Engine::by_name(&arguments.engine).ok_or("no such engine: try --engine interp")?;
+    let engine = Engine::by_name(&arguments.engine).ok_or("no such engine: try --engine interp or --engine jit")?;
     let model = CpuModel::by_name("max").ok_or("no model max")?;
     let mut run = Run {
         generator: Generator::new(&model),

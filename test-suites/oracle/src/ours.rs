@@ -5,6 +5,7 @@ use crate::layout::{ARENA, DATA_PAGES, ENTRY, End, Mode, Outcome, PAGE, Register
 use crate::program::Start;
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
@@ -31,19 +32,31 @@ const MOST_INSTRUCTIONS: u64 = 3_000_000;
 pub enum Engine {
     /// The interpreter.
     Interpreter,
+    /// Emitted code.
+    Jit,
 }
 
 impl Engine {
     /// The engine with this name.
     pub fn by_name(name: &str) -> Option<Engine> {
-        (name == "interp").then_some(Engine::Interpreter)
+        match name {
+            "interp" => Some(Engine::Interpreter),
+            "jit" => Some(Engine::Jit),
+            _ => None,
+        }
     }
 
-    /// Makes a vCPU use it.
-    fn select(self, _: &mut Vcpu) {
+    /// Makes a vCPU use it. The error is one sentence.
+    fn select(self, cpu: &mut Vcpu) -> Result<(), String> {
         match self {
             Engine::Interpreter => {}
+            Engine::Jit => {
+                cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).map_err(|e| e.to_string())?));
+                // Each block is emitted before it runs for the first time.
+                cpu.link.hot = 1;
+            }
         }
+        Ok(())
     }
 }
 
@@ -64,7 +77,7 @@ impl Ours {
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
         memory.map_ram(GuestPhys(0), MEMORY).map_err(|e| e.to_string())?;
         let mut cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::new(Attention::default()));
-        engine.select(&mut cpu);
+        engine.select(&mut cpu)?;
         let ours = Ours { memory, cpu, reset: State::power_on(model.signature()), retired: 0 };
         ours.write_tables();
         Ok(ours)
