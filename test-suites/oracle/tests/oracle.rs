@@ -62,7 +62,8 @@ mod host_cpu {
         let native = host.run(mode, &assembled.code, &program.start).unwrap();
         let own = Ours::new("max", Engine::Interpreter).unwrap().run(mode, &assembled.code, &program.start);
         assert_eq!(compare::differences(mode, 0, &native, &own), "");
-        let changes: [(&str, fn(&mut umbra_oracle::layout::Outcome)); 8] = [
+        type Change = fn(&mut umbra_oracle::layout::Outcome);
+        let changes: [(&str, Change); 8] = [
             ("r0", |o| o.registers.gpr[0] ^= 1 << 40),
             ("rip", |o| o.registers.rip += 1),
             ("flags", |o| o.registers.rflags ^= 0x40),

@@ -73,7 +73,7 @@ fn expected(value: Value, flag: u64, before: u64, after: u64, result: Option<(u6
             match flag {
                 SF => bit(0)?,
                 ZF => word & u64::MAX >> (64 - width) == 0,
-                PF => (word as u8).count_ones() % 2 == 0,
+                PF => (word as u8).count_ones().is_multiple_of(2),
                 _ => panic!("a result says nothing about flag {flag:x}"),
             }
         }
@@ -84,7 +84,7 @@ fn expected(value: Value, flag: u64, before: u64, after: u64, result: Option<(u6
 
 #[test]
 fn engines_follow_the_table() {
-    let mut generator = Generator::new(&CpuModel::by_name("max").unwrap());
+    let generator = Generator::new(&CpuModel::by_name("max").unwrap());
     for engine in ENGINES {
         let mut ours = Ours::new("max", engine).unwrap();
         let (mut checked, mut conditions) = (0u64, 0u64);
