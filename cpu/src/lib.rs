@@ -27,6 +27,7 @@ pub mod mode;
 pub mod model;
 pub mod softfloat;
 pub mod state;
+pub mod undefined;
 pub mod uop;
 pub mod vcpu;
 pub mod vector;

@@ -8,6 +8,7 @@ use crate::decode::{Mnemonic as M, Operand};
 use crate::helpers::{Args, stack};
 use crate::mode::ModeBits;
 use crate::state::Seg;
+use crate::state::slots::T0;
 use crate::uop::{Form, Op, Uop, Width};
 
 /// Lifts the family's instructions.
@@ -62,6 +63,12 @@ fn push(l: &mut Lifter<'_>) -> Lifted {
         }
         Operand::Imm(imm) if flat_stack(l) => {
             l.emit(Uop { width, cond, imm: imm as i64, form: Form::RI, seg: Seg::Ss, ..Uop::new(Op::Push) });
+        }
+        // The operand faults with #GP, the stack with #SS: two uops, unless they share the segment.
+        Operand::Mem if flat_stack(l) && l.insn.mem().seg != Seg::Ss => {
+            let mem = l.mem(width.bytes(), Rights::Read);
+            l.emit(Uop { dst: T0, width, mem, form: Form::RM, ..Uop::new(Op::Mov) });
+            l.emit(Uop { src: T0, width, cond, form: Form::R, seg: Seg::Ss, ..Uop::new(Op::Push) });
         }
         Operand::Mem if flat_stack(l) => {
             let mem = l.mem(width.bytes(), Rights::Read);

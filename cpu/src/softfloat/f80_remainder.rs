@@ -37,7 +37,9 @@ impl F80 {
             return whole(self);
         }
         if other.class() == Class::Infinity {
-            return whole(round_pack_extended(unpack(self).into(), env));
+            // The dividend itself, normalised: a tiny one is no underflow.
+            let mut masked = Env::x87(0x37f);
+            return whole(round_pack_extended(unpack(self).into(), &mut masked));
         }
         let (a, b) = (unpack(self), unpack(other));
         let distance = a.exponent - b.exponent;
@@ -70,9 +72,12 @@ impl F80 {
             _ => {}
         }
         let mut parts = unpack(self);
-        if power.class() != Class::Zero {
-            parts.exponent += whole_power(unpack(power));
+        if power.class() == Class::Zero {
+            // The number itself, normalised: a tiny one is no underflow.
+            let mut masked = Env::x87(0x37f);
+            return round_pack_extended(parts.into(), &mut masked);
         }
+        parts.exponent += whole_power(unpack(power));
         round_pack_extended(parts.into(), env)
     }
 

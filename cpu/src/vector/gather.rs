@@ -149,12 +149,26 @@ pub static GATHER: Helper = Helper {
         let mut result = Elements { value: ymm(cpu, args.a), width: args.width };
         let indices = Elements { value: ymm(cpu, args.c), width: gather.index };
         let base = cpu.state.slots.get(gather.base).wrapping_add(i64::from(gather.disp) as u64);
+        // What a fault shows: whole elements in the mask (SDM vol. 2, VGATHERDPS and VGATHERQPS, operation).
+        for i in 0..(32 / args.width.bytes()) as usize {
+            let selected = mask.selected(i);
+            mask.set(i, if selected { u64::MAX } else { 0 });
+        }
+        let short = u64::from(gather.count) * args.width.bytes().max(gather.index.bytes()) <= 16;
+        if short {
+            mask.value[1] = 0;
+        }
+        // The first element of a VEX.128 form clears what lies above XMM.
+        let mut begun = false;
         let mut fault = None;
         for i in 0..usize::from(gather.count) {
             if mask.selected(i) {
                 let at = base.wrapping_add((indices.signed(i) as u64) << gather.scale) & gather.address.mask();
                 match load(cpu, args, at) {
-                    Ok(element) => result.set(i, element),
+                    Ok(element) => {
+                        begun = true;
+                        result.set(i, element);
+                    }
                     Err(f) => {
                         fault = Some(f);
                         break;
@@ -163,22 +177,20 @@ pub static GATHER: Helper = Helper {
             }
             mask.set(i, 0);
         }
+        if let Some(fault) = fault {
+            if begun && short {
+                result.value[1] = 0;
+            }
+            set_ymm(cpu, args.a, result.value);
+            set_ymm(cpu, args.b, mask.value);
+            return Err(fault);
+        }
         // Only the elements of the operation remain.
         let size = u32::from(gather.count) * args.width.bits();
         let keep = [if size >= 128 { u128::MAX } else { (1 << size) - 1 }, if size > 128 { u128::MAX } else { 0 }];
-        let done = [result.value[0] & keep[0], result.value[1] & keep[1]];
-        match fault {
-            None => {
-                set_ymm(cpu, args.a, done);
-                set_ymm(cpu, args.b, [0; 2]);
-                Ok(Flow::Next)
-            }
-            Some(f) => {
-                set_ymm(cpu, args.a, done);
-                set_ymm(cpu, args.b, [mask.value[0] & keep[0], mask.value[1] & keep[1]]);
-                Err(f)
-            }
-        }
+        set_ymm(cpu, args.a, [result.value[0] & keep[0], result.value[1] & keep[1]]);
+        set_ymm(cpu, args.b, [0; 2]);
+        Ok(Flow::Next)
     },
 };
 

@@ -45,6 +45,12 @@ pub fn enter(cpu: &mut Vcpu) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The look at pending x87 errors alone, before a memory operand is loaded.
+pub static CHECK: Direct = direct!("mmx_check", |cpu, _| {
+    check(cpu)?;
+    Ok(Flow::Next)
+});
+
 /// EMMS: all registers empty.
 pub static EMMS: Direct = direct!("emms", |cpu, _| {
     check(cpu)?;
@@ -199,7 +205,10 @@ pub static PINSRW: Direct = direct!("pinsrw_mm", |cpu, args| {
 /// CVTPI2PS xmm, mm or m64: the low two singles of XMM `a` from the doublewords of `b`.
 pub static CVTPI2PS: Direct = direct!("cvtpi2ps", |cpu, args| {
     let source = read(cpu, args.b);
-    check(cpu)?;
+    // An operand in memory makes no transition to MMX, and no pending x87 error is looked at.
+    if args.b < V0 {
+        check(cpu)?;
+    }
     let mut unit = super::unit(cpu);
     let x = i32::split(u128::from(source));
     let mut single = |v: i32| u64::from(super::native::single_of(i64::from(v), &mut unit).0);
@@ -216,8 +225,8 @@ pub static CVTPI2PS: Direct = direct!("cvtpi2ps", |cpu, args| {
 /// CVTPI2PD xmm, mm or m64: two doubles of XMM `a` from the doublewords of `b`; always exact.
 pub static CVTPI2PD: Direct = direct!("cvtpi2pd", |cpu, args| {
     let source = read(cpu, args.b);
-    check(cpu)?;
     if args.b < V0 {
+        check(cpu)?;
         enter(cpu)?;
     }
     let double = |v: u32| f64::from(v as i32).to_bits();

@@ -41,6 +41,7 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
         }
         M::Pinsrw => {
             let Operand::Mm(a) = l.insn.op(0) else { return Lifted::No };
+            check_first(l);
             let b = l.general_source(1);
             l.vcall(&mmx::PINSRW, Args { a, b, imm, ..l.args() });
         }
@@ -52,10 +53,19 @@ pub fn lift(l: &mut Lifter<'_>) -> Lifted {
     Lifted::Yes
 }
 
+/// A pending x87 error comes before the faults of a memory operand (SDM vol. 1, 9.6.3), where the instruction looks at it.
+fn check_first(l: &mut Lifter<'_>) {
+    if l.insn.op(1) == Operand::Mem && !matches!(l.insn.mnemonic(), M::Cvtpi2ps | M::Cvtpi2pd) {
+        let args = l.args();
+        l.vcall(&mmx::CHECK, args);
+    }
+}
+
 /// Destination and source registers, the source perhaps in memory or (shifts) an immediate.
 fn two(l: &mut Lifter<'_>, helper: &'static Direct) {
     let (Operand::Mm(a) | Operand::Xmm(a)) = l.insn.op(0) else { return l.raise_ud() };
     let imm = l.last_immediate().unwrap_or(0);
+    check_first(l);
     let b = if matches!(l.insn.op(1), Operand::Imm(_)) { a } else { l.vector_source(1) };
     l.vcall(helper, Args { a, b, imm, ..l.args() });
 }
