@@ -5,6 +5,8 @@
 
 pub mod acpi_pm;
 pub mod apic;
+pub mod ata;
+pub mod block;
 pub mod clock;
 pub mod debug_ports;
 pub mod device;
@@ -12,6 +14,7 @@ pub mod dma8237;
 pub mod exit_port;
 pub mod fw_cfg;
 pub mod hpet;
+pub mod ide;
 pub mod ioapic;
 pub mod lane;
 pub mod lapic;

@@ -61,7 +61,7 @@ fn board(isa: &WireBundle) -> PciBus {
     let mut bus = PciBus::new();
     bus.add(HOST, Box::new(I440fx::new(64 << 20))).unwrap();
     bus.add(ISA, Box::new(Piix3::new(std::array::from_fn(|irq| isa.line(irq as u8))))).unwrap();
-    bus.add(IDE, Box::new(Piix3Ide::new())).unwrap();
+    bus.add(IDE, Box::new(Piix3Ide::detached())).unwrap();
     bus.add(PM, Box::new(Piix4Pm::new(isa.line(9), isa.line(9)))).unwrap();
     bus.add(CARD, Box::new(card())).unwrap();
     bus.take_map_changes();
@@ -366,5 +366,5 @@ fn any_sequence() {
         || Piix4Pm::new(IrqLine::detached(), IrqLine::detached()),
         &[0, 0, 0, 0, 0, 0, 0, 0, 64, 16, 2],
     );
-    crate::testing::check_device(Piix3Ide::new, &[0, 0, 0, 0, 16, 0, 0, 0, 8, 1]);
+    crate::testing::check_device(Piix3Ide::detached, &[0, 0, 0, 0, 16, 0, 0, 0, 8, 1]);
 }
