@@ -3,6 +3,8 @@
 use crate::inspect;
 use crate::session::Session;
 use std::fmt::Write;
+use std::path::Path;
+use umbra_machine::machine::MediaError;
 
 /// What follows a command.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,7 @@ dis [OFFSET [COUNT]] disassembly, at RIP if nothing is said
 screen               the text screen
 audit                every monitor entry against the guest's tables
 pause, cont          hold the guest, let it go on
+change cdrom FILE    another disc (eject cdrom: none)
 reset, power         reset the machine, press the power button
 quit                 end Umbra
 (an empty line closes the console)
@@ -91,10 +94,21 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
             machine.input().power_button();
             "the power button was pressed\n".to_owned()
         }
+        ["eject", "cdrom"] => changed(machine.input().change_cdrom(None)),
+        ["change", "cdrom", ..] => {
+            // A path may have spaces in it.
+            let path = line.trim().splitn(3, char::is_whitespace).nth(2).unwrap_or("").trim();
+            changed(machine.input().change_cdrom(Some(Path::new(path))))
+        }
         ["quit" | "q" | "exit"] => return (String::new(), After::End),
         [other, ..] => format!("there is no command \"{other}\"; help lists them\n"),
     };
     (text, After::Stay)
+}
+
+/// What to say of a change of media.
+fn changed(result: Result<(), MediaError>) -> String {
+    result.map_or_else(|error| format!("{error}\n"), |()| "done\n".to_owned())
 }
 
 /// Bytes with their addresses, sixteen a line.

@@ -64,6 +64,9 @@ fn head(path: &Path) -> Result<(Vec<u8>, u64), Failure> {
 
 /// Whether a file can be opened and has bytes, before anything is built.
 fn check_file(option: &str, path: &Path) -> Result<(), Failure> {
+    if option == "--disk" && path.is_dir() {
+        return Ok(());
+    }
     let (bytes, _) = head(path).map_err(|failure| Failure::input(format!("{option} {failure}")))?;
     if bytes.is_empty() {
         return Err(Failure::input(format!(

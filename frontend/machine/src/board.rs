@@ -20,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use ports::{PortMap, PortWindow};
 use std::sync::Arc;
 use umbra_devices::acpi_pm::PmEvent;
+use umbra_devices::block::Medium;
 use umbra_devices::clock::Tick;
 use umbra_devices::device::{Ctx, Device, IoError, StateError, Width};
 use umbra_devices::lapic::LocalApic;
@@ -129,20 +130,20 @@ pub struct SharedBoard {
 
 impl Board {
     /// A board with everything plugged in and reset, and no vCPU running.
-    pub fn new(parts: BoardParts) -> Board {
+    pub fn new(mut parts: BoardParts) -> Board {
         let wires = WireBundle::new();
-        let BoardParts { memory, vcpus, .. } = &parts;
-        let (memory, dma) = (memory.clone(), memory.dma());
-        let pins = vcpus.iter().map(|vcpu| VcpuPins {
+        let (memory, dma) = (parts.memory.clone(), parts.memory.dma());
+        let pins = parts.vcpus.iter().map(|vcpu| VcpuPins {
             lapic: LocalApic::new(vcpu.lapic.clone()),
             attention: vcpu.attention.clone(),
             gate: vcpu.gate.clone(),
             start_up: 0,
             ferr: wires.line(wiring::FERR_IRQ),
         });
+        let vcpus = pins.collect();
         let mut board = Board {
-            vcpus: pins.collect(),
-            chips: Chips::new(&parts, &wires),
+            vcpus,
+            chips: Chips::new(&mut parts, &wires),
             wires,
             memory,
             dma,
@@ -241,6 +242,25 @@ impl Board {
             power.pm.raise(PmEvent::PowerButton);
         }
         self.touch(Slot::Pci);
+    }
+
+    /// A medium is done with something: drives may have something to do now.
+    pub fn media_news(&mut self) {
+        for slot in [Slot::Pci] {
+            self.events[slot as usize] = self.chips.get(slot).next_event();
+        }
+    }
+    /// Puts another disc into the CD-ROM drive, or takes it out, and gives back what was in it: to be dropped when the
+    /// board is unlocked, since its thread may wait for the board. An error gives back the new one: there is no drive.
+    pub fn change_cdrom(&mut self, disc: Option<Medium>) -> Result<Option<Medium>, Option<Medium>> {
+        let now = self.now;
+        let drive = self.chips.ide().and_then(|ide| ide.drive_mut(crate::drives::CDROM_PLACE));
+        let result = match drive {
+            Some(drive) => drive.change_medium(now, disc),
+            None => Err(disc),
+        };
+        self.touch(Slot::Pci);
+        result
     }
 
     /// Makes all events up to `to` happen, in order. Time never runs back.

@@ -12,6 +12,8 @@
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
 use crate::config::{Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Switch, Toggle};
+use crate::drives::{BoardBell, Drives, MediaHost};
+use crate::images::ImageError;
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
@@ -29,6 +31,7 @@ use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
 use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
+use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
@@ -60,6 +63,9 @@ pub enum BuildError {
         /// What the host says.
         problem: std::io::Error,
     },
+    /// An image is no good.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A file is no good.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -123,7 +129,7 @@ pub struct FlatStart {
 }
 
 /// A machine under construction. See the module's example.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MachineBuilder {
     config: MachineConfig,
     kernel: Option<Source>,
@@ -132,6 +138,7 @@ pub struct MachineBuilder {
     flat: Option<FlatStart>,
     order: FrameOrder,
     screen: Screen,
+    notices: Notices,
 }
 
 impl Default for MachineBuilder {
@@ -151,6 +158,7 @@ impl MachineBuilder {
             flat: None,
             order: FrameOrder::Identity,
             screen: Screen::None,
+            notices: Arc::new(|_| {}),
         }
     }
     /// Bytes of guest RAM.
@@ -223,6 +231,11 @@ impl MachineBuilder {
         self.screen = screen;
         self
     }
+    /// Where sentences for the user go that come up while it runs, such as a failing host disk.
+    pub fn notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
+        self
+    }
     /// The configuration so far.
     pub fn config(&self) -> &MachineConfig {
         &self.config
@@ -237,6 +250,12 @@ impl MachineBuilder {
         let rom = self.rom.as_ref().map(Source::read).transpose()?;
         let memory = build_memory(&map, self.order, model.physical_bits() as u8, rom.as_ref())?;
         let cpus = config.cpus as usize;
+        let clock = Arc::new(match config.clock {
+            Clock::Real => GuestClock::real(),
+            Clock::Virtual => GuestClock::of_instructions(cpus),
+        });
+        let bell = BoardBell::new(&clock);
+        let media = MediaHost::new(&clock, &bell, self.notices.clone());
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
             memory: memory.clone(),
@@ -257,16 +276,14 @@ impl MachineBuilder {
                 report_port: config.test_ports.post,
                 text_port: config.test_ports.text,
             },
+            drives: Drives::open(config, &media)?,
         };
         let mut board = Board::new(parts);
         if rom.is_some() {
             board.offer_monitor_file();
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
-        let clock = Arc::new(match config.clock {
-            Clock::Real => GuestClock::real(),
-            Clock::Virtual => GuestClock::of_instructions(cpus),
-        });
+        bell.connect(&board);
         let disable = disabled(&config.trace.disable)?;
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
@@ -294,7 +311,7 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, boot };
+        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, boot, media };
         machine.power_up()?;
         Ok(machine)
     }

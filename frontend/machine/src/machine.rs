@@ -5,15 +5,19 @@
 use crate::board::{Board, SharedBoard, Sink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
+use crate::drives::MediaHost;
 use crate::entry::{application_state, boot_state};
+use crate::images::ImageError;
 use crate::load::EntryState;
 use crate::memory_map::MemoryMap;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
 use crate::time::GuestClock;
 use parking_lot::MutexGuard;
 use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
@@ -28,6 +32,8 @@ pub struct Machine {
     pub(crate) clock_kind: Clock,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// How images are opened.
+    pub(crate) media: MediaHost,
     /// What it starts from, kept for resets.
     pub(crate) boot: BootSource,
 }
@@ -82,7 +88,7 @@ impl Machine {
     }
     /// Talks to the machine from another thread.
     pub fn input(&self) -> InputHandle {
-        InputHandle { board: self.board.clone() }
+        InputHandle { board: self.board.clone(), media: self.media.clone() }
     }
     /// Where a serial port's output goes.
     pub fn connect_serial(&self, port: usize, sink: Sink) {
@@ -162,10 +168,22 @@ fn printable(code: u8) -> char {
     }
 }
 
+/// Why a medium was not changed.
+#[derive(Debug, Error)]
+pub enum MediaError {
+    /// The image is no good.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The machine has no such drive.
+    #[error("this machine has no {0} drive; try to start it with one")]
+    NoDrive(&'static str),
+}
+
 /// Gives a machine input from outside.
 #[derive(Clone)]
 pub struct InputHandle {
     board: Arc<SharedBoard>,
+    media: MediaHost,
 }
 
 impl InputHandle {
@@ -176,6 +194,14 @@ impl InputHandle {
     /// Presses the power button.
     pub fn power_button(&self) {
         self.with(Board::press_power_button);
+    }
+    /// Puts another disc into the CD-ROM drive, or (`None`) takes it out.
+    pub fn change_cdrom(&self, image: Option<&Path>) -> Result<(), MediaError> {
+        let disc = image.map(|path| self.media.open_cdrom(path)).transpose()?;
+        let mut old = Ok(None);
+        self.with(|board| old = board.change_cdrom(disc));
+        // The old disc goes when the board is unlocked.
+        old.map(drop).map_err(|_| MediaError::NoDrive("CD-ROM"))
     }
     /// Anything else that the board takes.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {

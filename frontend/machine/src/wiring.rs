@@ -130,6 +130,10 @@ pub const TIMER_IRQS: [u8; 2] = [0, 8];
 pub const KEYBOARD_IRQ: u8 = 1;
 /// The mouse's interrupt request.
 pub const MOUSE_IRQ: u8 = 12;
+/// The interrupt requests of the IDE channels.
+pub const IDE_IRQS: [u8; 2] = [14, 15];
+/// Where firmware puts the IDE controller's bus-master registers.
+pub const IDE_BUS_MASTER: u16 = 0xC000;
 /// The interrupt of the ACPI power management (level-triggered, active high).
 pub const SCI_IRQ: u8 = 9;
 /// The interrupt request of x87 errors.

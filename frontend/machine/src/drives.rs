@@ -1,0 +1,155 @@
+//! From the images that a configuration names to drives on cables, and the bell by which a medium's thread tells the board
+//! that something is done.
+//!
+//! IDE disks take the places primary 0 and 1, secondary 0 and 1 in their order; the CD-ROM drive, if there is one, has
+//! secondary 0. The boot order for firmware lists them as they were named. Called by `builder` and by media changes.
+
+use crate::board::SharedBoard;
+use crate::config::{ConfigError, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig};
+use crate::images::{self, ImageError};
+use crate::time::GuestClock;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
+use umbra_devices::ata::{Cdrom, Disk, Drive};
+use umbra_devices::block::{Completion, Medium, Notices};
+use umbra_devices::pci::piix3_ide::Place;
+
+/// Where a CD-ROM drive is.
+pub const CDROM_PLACE: Place = Place { channel: 1, second: false };
+/// Where IDE disks go, in this order.
+const DISK_PLACES: [Place; 4] = [
+    Place { channel: 0, second: false },
+    Place { channel: 0, second: true },
+    Place { channel: 1, second: false },
+    Place { channel: 1, second: true },
+];
+
+/// How media are opened for one machine.
+#[derive(Clone)]
+pub struct MediaHost {
+    completion: Completion,
+    notices: Notices,
+}
+
+impl std::fmt::Debug for MediaHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MediaHost")
+    }
+}
+
+impl MediaHost {
+    /// For a machine with this clock; the bell is connected when there is a board.
+    pub(crate) fn new(clock: &Arc<GuestClock>, bell: &Arc<BoardBell>, notices: Notices) -> MediaHost {
+        let completion = if clock.is_virtual() {
+            Completion::AtTick
+        } else {
+            let bell = bell.clone();
+            Completion::WhenDone(Arc::new(move || bell.ring()))
+        };
+        MediaHost { completion, notices }
+    }
+
+    /// Opens an image as a medium.
+    pub fn open(&self, path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Medium, ImageError> {
+        let storage = images::open(path, format, access)?;
+        let failed = |problem| ImageError::Open { file: path.to_owned(), problem };
+        let name = path.display().to_string();
+        Medium::new(&name, storage, self.completion.clone(), self.notices.clone()).map_err(failed)
+    }
+
+    /// Opens a CD-ROM's image.
+    pub fn open_cdrom(&self, path: &Path) -> Result<Medium, ImageError> {
+        self.open(path, DiskFormat::Auto, DiskAccess::ReadOnly)
+    }
+}
+
+/// The bell that media ring: the board, once it is there.
+pub(crate) struct BoardBell {
+    board: OnceLock<Weak<SharedBoard>>,
+    clock: Arc<GuestClock>,
+}
+
+impl BoardBell {
+    pub fn new(clock: &Arc<GuestClock>) -> Arc<BoardBell> {
+        Arc::new(BoardBell { board: OnceLock::new(), clock: clock.clone() })
+    }
+    pub fn connect(&self, board: &Arc<SharedBoard>) {
+        // It is connected once, by the builder.
+        let _ = self.board.set(Arc::downgrade(board));
+    }
+    /// Lets the board see what is done. Called from a medium's thread.
+    fn ring(&self) {
+        let Some(shared) = self.board.get().and_then(Weak::upgrade) else { return };
+        let mut board = shared.board.lock();
+        board.media_news();
+        let now = self.clock.host_driven_now().unwrap_or(board.now());
+        board.advance(now);
+        if board.horizon_is_late() || board.has_request() {
+            shared.changed.notify_all();
+        }
+    }
+}
+
+/// The drives of a machine.
+#[derive(Debug, Default)]
+pub struct Drives {
+    /// IDE: by channel, then place.
+    pub ide: [[Option<Drive>; 2]; 2],
+    /// Where firmware is to look for a system, first things first (OpenFirmware device paths, a line each).
+    pub boot_order: Vec<String>,
+}
+
+impl Drives {
+    /// Opens all images of a configuration.
+    pub(crate) fn open(config: &MachineConfig, host: &MediaHost) -> Result<Drives, crate::BuildError> {
+        let mut drives = Drives::default();
+        let mut order = Vec::new();
+        let has_cdrom = wants_cdrom(config);
+        let mut places = DISK_PLACES.into_iter().filter(|&place| !(has_cdrom && place == CDROM_PLACE));
+        for (number, disk) in config.disks.iter().enumerate() {
+            let DiskConfig { file, interface, format, access } = disk;
+            let medium = host.open(file, *format, *access)?;
+            let drive = Drive::Disk(Disk::new(medium, &serial(config.seed, number)));
+            match interface {
+                DiskInterface::Ide => {
+                    let place = places.next().ok_or(ConfigError::TooManyDisks)?;
+                    order.push(ide_path(place));
+                    drives.ide[usize::from(place.channel)][usize::from(place.second)] = Some(drive);
+                }
+                DiskInterface::Ahci | DiskInterface::Virtio => return Err(ConfigError::TooManyDisks.into()),
+            }
+        }
+        if has_cdrom {
+            let medium = config.boot.cdrom.as_ref().map(|path| host.open_cdrom(path)).transpose()?;
+            drives.ide[1][0] = Some(Drive::Cdrom(Cdrom::new(medium, &serial(config.seed, 0xCD))));
+            // A CD-ROM that was named comes before the disks: it is there to be started.
+            let at = if config.boot.cdrom.is_some() { 0 } else { order.len() };
+            order.insert(at, ide_path(CDROM_PLACE));
+        }
+        drives.boot_order = order;
+        Ok(drives)
+    }
+}
+
+/// Whether there is a CD-ROM drive: if it was asked for, and on machines that a person starts from firmware.
+fn wants_cdrom(config: &MachineConfig) -> bool {
+    config.boot.cdrom.is_some() || config.boot.kernel.is_none()
+}
+
+/// Checks how many drives are asked for.
+pub(crate) fn check(config: &MachineConfig) -> Result<(), ConfigError> {
+    let ide = config.disks.iter().filter(|disk| disk.interface == DiskInterface::Ide).count();
+    if ide + usize::from(wants_cdrom(config)) > DISK_PLACES.len() {
+        return Err(ConfigError::TooManyDisks);
+    }
+    Ok(())
+}
+
+fn ide_path(place: Place) -> String {
+    format!("/pci@i0cf8/ide@1,1/drive@{:x}/disk@{:x}", place.channel, u8::from(place.second))
+}
+
+/// A drive's serial number.
+fn serial(seed: u64, number: usize) -> String {
+    format!("UM{:08X}{number:04X}", seed as u32)
+}
