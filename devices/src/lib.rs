@@ -12,6 +12,7 @@ pub mod debug_ports;
 pub mod device;
 pub mod dma8237;
 pub mod exit_port;
+pub mod fdc82077;
 pub mod fw_cfg;
 pub mod hpet;
 pub mod ide;
