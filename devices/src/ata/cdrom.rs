@@ -82,9 +82,8 @@ impl Cdrom {
         drive
     }
 
-    /// Puts another disc in, or takes it out.
-    pub(super) fn change_medium(&mut self, now: Tick, medium: Option<Medium>) -> Option<Medium> {
-        let abandoned = matches!(self.state.work, Work::Reading(..));
+    /// Puts another disc in, or takes it out; `medium` is the old one afterwards.
+    pub(super) fn swap_medium(&mut self, now: Tick, medium: &mut Option<Medium>) {
         if let (Work::Reading(_, pending), Some(old)) = (&self.state.work, &self.medium) {
             old.forget(pending);
         }
@@ -93,12 +92,11 @@ impl Cdrom {
             self.state.attention = Some(Sense::CHANGED);
         }
         self.state.tray_open = false;
-        let old = std::mem::replace(&mut self.medium, medium);
-        if abandoned && let Work::Reading(span, _) = std::mem::take(&mut self.state.work) {
+        std::mem::swap(&mut self.medium, medium);
+        if let Work::Reading(span, _) = self.state.work {
             // The command under way reads from the new disc, or fails at once.
             self.state.work = self.read_work(now, span);
         }
-        old
     }
 
     /// The disc in the drive, if any.

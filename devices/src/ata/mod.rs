@@ -133,7 +133,6 @@ impl Ending {
 
 /// A drive.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a machine has a handful of drives")]
 pub enum Drive {
     /// A hard disk.
     Disk(Disk),
@@ -197,12 +196,16 @@ impl Drive {
     pub fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
         each!(self, drive => drive.restore(state))
     }
-    /// Puts another medium into a CD-ROM drive, or none, and gives back the old one. A disk keeps its own: an error with the
-    /// new one.
-    pub fn change_medium(&mut self, now: Tick, medium: Option<Medium>) -> Result<Option<Medium>, Option<Medium>> {
+    /// Puts another medium into a CD-ROM drive, or none; `medium` is the old one afterwards. False: it is a disk, which
+    /// keeps its own.
+    #[must_use]
+    pub fn swap_medium(&mut self, now: Tick, medium: &mut Option<Medium>) -> bool {
         match self {
-            Drive::Disk(_) => Err(medium),
-            Drive::Cdrom(drive) => Ok(drive.change_medium(now, medium)),
+            Drive::Disk(_) => false,
+            Drive::Cdrom(drive) => {
+                drive.swap_medium(now, medium);
+                true
+            }
         }
     }
 }

@@ -182,12 +182,13 @@ fn discs_come_and_go() {
     assert_eq!((packet(&mut drive, &[0]).1.error >> 4, sense(&mut drive)), (2, [2, 0x3A, 2]), "tray open");
     let event = |drive: &mut Drive| packet(drive, &[0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8]).0[4..6].to_vec();
     assert_eq!(event(&mut drive), [3, 1]);
-    let disc = Medium::inline(Box::new(Scripted::pattern(20 * 2048).read_only()));
-    assert!(matches!(drive.change_medium(Tick(0), Some(disc)), Ok(Some(_))));
+    let mut disc = Some(Medium::inline(Box::new(Scripted::pattern(20 * 2048).read_only())));
+    assert!(drive.swap_medium(Tick(0), &mut disc));
+    assert_eq!(disc.map(|old| old.length()), Some(20_480), "the old one");
     assert_eq!((event(&mut drive), event(&mut drive)), (vec![2, 2], vec![0, 2]));
     assert_eq!((packet(&mut drive, &[0]).1.error >> 4, sense(&mut drive)), (6, [6, 0x28, 0]), "another disc");
     assert_eq!(packet(&mut drive, &[0x25]).0[3], 19);
-    assert!(drive.change_medium(Tick(0), None).is_ok());
+    assert!(drive.swap_medium(Tick(0), &mut None));
     assert_eq!((packet(&mut drive, &[0]).1.error >> 4, sense(&mut drive)), (2, [2, 0x3A, 1]));
 }
 
@@ -198,7 +199,7 @@ fn a_disc_that_goes_during_a_read_fails_it() {
     drive.begin(Tick(0), &Command { code: 0xA0, ..Command::default() });
     let step = drive.given(Tick(0), vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
     assert_eq!(step, Step::Busy);
-    assert!(drive.change_medium(Tick(0), None).is_ok());
+    assert!(drive.swap_medium(Tick(0), &mut None));
     let Step::Done(ending) = settle(&mut drive, Step::Busy) else { panic!() };
     assert_eq!(ending.error >> 4, 2);
 }

@@ -109,7 +109,7 @@ impl BusMaster {
     }
 
     /// Moves `data` from `at` on to memory.
-    pub(super) fn to_memory(&mut self, dma: &mut dyn Dma, data: &[u8], at: &mut usize) -> Moved {
+    pub(super) fn fill_memory(&mut self, dma: &mut dyn Dma, data: &[u8], at: &mut usize) -> Moved {
         if self.command & COMMAND_TO_MEMORY == 0 {
             return Moved::WrongWay;
         }
@@ -122,7 +122,7 @@ impl BusMaster {
     }
 
     /// Moves memory to `data` until it has `want` bytes.
-    pub(super) fn from_memory(&mut self, dma: &mut dyn Dma, data: &mut Vec<u8>, want: usize) -> Moved {
+    pub(super) fn fetch_memory(&mut self, dma: &mut dyn Dma, data: &mut Vec<u8>, want: usize) -> Moved {
         if self.command & COMMAND_TO_MEMORY != 0 {
             return Moved::WrongWay;
         }

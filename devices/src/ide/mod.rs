@@ -292,8 +292,8 @@ impl Channel {
         while may_master && self.bus_master.is_started() {
             let unit = &mut self.units[usize::from(self.second)];
             let moved = match &mut unit.state.phase {
-                Phase::DmaIn { data, at } => self.bus_master.to_memory(cx.dma, data, at),
-                Phase::DmaOut { data, want } => self.bus_master.from_memory(cx.dma, data, *want),
+                Phase::DmaIn { data, at } => self.bus_master.fill_memory(cx.dma, data, at),
+                Phase::DmaOut { data, want } => self.bus_master.fetch_memory(cx.dma, data, *want),
                 _ => return,
             };
             match moved {

@@ -279,6 +279,7 @@ impl MachineBuilder {
             drives: Drives::open(config, &media)?,
         };
         let mut board = Board::new(parts);
+        board.fill_cmos(&map);
         if rom.is_some() {
             board.offer_monitor_file();
         }

@@ -391,7 +391,6 @@ impl MachineConfig {
             (self.display != Display::None,                          "a display",                   "--headless"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Ahci), "an AHCI disk",         "if=ide"),
-            (self.boot.floppy.is_some(),                             "a floppy drive",              "--kernel and --initrd"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];

@@ -2,7 +2,7 @@
 //! that something is done.
 //!
 //! IDE disks take the places primary 0 and 1, secondary 0 and 1 in their order; the CD-ROM drive, if there is one, has
-//! secondary 0. The boot order for firmware lists them as they were named. Called by `builder` and by media changes.
+//! secondary 0. Floppy drives are there if a disk is, and on machines that start from firmware. The boot order for firmware lists them as they were named. Called by `builder` and by media changes.
 
 use crate::board::SharedBoard;
 use crate::config::{ConfigError, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig};
@@ -12,8 +12,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use umbra_devices::ata::{Cdrom, Disk, Drive};
 use umbra_devices::block::{Completion, Medium, Notices};
+use umbra_devices::fdc82077::{DriveKind, FloppyDrive, Format};
 use umbra_devices::pci::piix3_ide::Place;
 
+/// The first floppy drive, for firmware.
+const FLOPPY_PATH: &str = "/pci@i0cf8/isa@1/fdc@03f0/floppy@0";
 /// Where a CD-ROM drive is.
 pub const CDROM_PLACE: Place = Place { channel: 1, second: false };
 /// Where IDE disks go, in this order.
@@ -61,6 +64,17 @@ impl MediaHost {
     pub fn open_cdrom(&self, path: &Path) -> Result<Medium, ImageError> {
         self.open(path, DiskFormat::Auto, DiskAccess::ReadOnly)
     }
+
+    /// Opens a floppy disk's image; one that cannot be written is write-protected.
+    pub fn open_floppy(&self, path: &Path) -> Result<Medium, ImageError> {
+        let writable = !path.is_dir() && std::fs::OpenOptions::new().write(true).open(path).is_ok();
+        let access = if writable { DiskAccess::ReadWrite } else { DiskAccess::ReadOnly };
+        let disk = self.open(path, DiskFormat::Auto, access)?;
+        match Format::best(disk.length()) {
+            Some(_) => Ok(disk),
+            None => Err(ImageError::NoFloppy { file: path.to_owned(), bytes: disk.length() }),
+        }
+    }
 }
 
 /// The bell that media ring: the board, once it is there.
@@ -95,6 +109,8 @@ impl BoardBell {
 pub struct Drives {
     /// IDE: by channel, then place.
     pub ide: [[Option<Drive>; 2]; 2],
+    /// Floppy drives A and B, if there is a controller.
+    pub floppies: Option<[Option<FloppyDrive>; 2]>,
     /// Where firmware is to look for a system, first things first (OpenFirmware device paths, a line each).
     pub boot_order: Vec<String>,
 }
@@ -125,6 +141,15 @@ impl Drives {
             // A CD-ROM that was named comes before the disks: it is there to be started.
             let at = if config.boot.cdrom.is_some() { 0 } else { order.len() };
             order.insert(at, ide_path(CDROM_PLACE));
+        }
+        if let Some(path) = &config.boot.floppy {
+            let disk = host.open_floppy(path)?;
+            let kind = Format::best(disk.length()).map_or(DriveKind::Kib1440, |format| format.drive);
+            drives.floppies = Some([Some(FloppyDrive::new(kind, Some(disk))), None]);
+            order.insert(0, FLOPPY_PATH.to_owned());
+        } else if config.boot.kernel.is_none() {
+            drives.floppies = Some([Some(FloppyDrive::new(DriveKind::Kib1440, None)), None]);
+            order.push(FLOPPY_PATH.to_owned());
         }
         drives.boot_order = order;
         Ok(drives)

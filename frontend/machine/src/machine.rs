@@ -2,7 +2,7 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, SharedBoard, Sink};
+use crate::board::{Board, Removable, SharedBoard, Sink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
 use crate::drives::MediaHost;
@@ -195,13 +195,19 @@ impl InputHandle {
     pub fn power_button(&self) {
         self.with(Board::press_power_button);
     }
-    /// Puts another disc into the CD-ROM drive, or (`None`) takes it out.
-    pub fn change_cdrom(&self, image: Option<&Path>) -> Result<(), MediaError> {
-        let disc = image.map(|path| self.media.open_cdrom(path)).transpose()?;
-        let mut old = Ok(None);
-        self.with(|board| old = board.change_cdrom(disc));
-        // The old disc goes when the board is unlocked.
-        old.map(drop).map_err(|_| MediaError::NoDrive("CD-ROM"))
+    /// Puts another medium into a drive, or (`None`) takes it out.
+    pub fn change_medium(&self, drive: Removable, image: Option<&Path>) -> Result<(), MediaError> {
+        let open = |path| match drive {
+            Removable::Cdrom => self.media.open_cdrom(path),
+            Removable::Floppy(_) => self.media.open_floppy(path),
+        };
+        let mut medium = image.map(open).transpose()?;
+        let mut done = false;
+        self.with(|board| done = board.swap_medium(drive, &mut medium));
+        // The old medium goes now that the board is unlocked.
+        drop(medium);
+        let name = if drive == Removable::Cdrom { "CD-ROM" } else { "floppy" };
+        if done { Ok(()) } else { Err(MediaError::NoDrive(name)) }
     }
     /// Anything else that the board takes.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {

@@ -8,6 +8,7 @@ use umbra_devices::debug_ports::DebugPorts;
 use umbra_devices::device::Device;
 use umbra_devices::dma8237::Dma8237;
 use umbra_devices::exit_port::ExitPort;
+use umbra_devices::fdc82077::Fdc82077;
 use umbra_devices::fw_cfg::FwCfg;
 use umbra_devices::hpet::{self, Hpet};
 use umbra_devices::ioapic::IoApic;
@@ -94,6 +95,7 @@ pub struct Chips {
     dma: Dma8237,
     pub(super) ioapic: IoApic,
     pub(super) hpet: Hpet,
+    pub(super) floppy: Option<Fdc82077>,
     fw_cfg: FwCfg,
     pub(super) debug: DebugPorts,
     pub(super) exit: Option<ExitPort>,
@@ -142,6 +144,7 @@ impl Chips {
                     ioapic: std::array::from_fn(|input| wires.line(wiring::IOAPIC_PIN + input as u8)),
                 },
             ),
+            floppy: drives.floppies.map(|drives| Fdc82077::new(wires.line(wiring::FLOPPY_IRQ), drives)),
             fw_cfg: fw_cfg(parts.ram, parts.vcpus.len() as u16, &drives.boot_order),
             debug: DebugPorts::new(),
             exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
@@ -157,6 +160,7 @@ impl Chips {
             Slot::Com1 => self.com[0].is_some(),
             Slot::Com2 => self.com[1].is_some(),
             Slot::Exit => self.exit.is_some(),
+            Slot::Floppy => self.floppy.is_some(),
             Slot::TestDevice => self.test_device.is_some(),
             _ => true,
         }
@@ -178,6 +182,7 @@ impl Chips {
             Slot::Com1 => or_absent(&mut self.com[0], &mut self.absent),
             Slot::Com2 => or_absent(&mut self.com[1], &mut self.absent),
             Slot::Dma => &mut self.dma,
+            Slot::Floppy => or_absent(&mut self.floppy, &mut self.absent),
             Slot::IoApic => &mut self.ioapic,
             Slot::Hpet => &mut self.hpet,
             Slot::FwCfg => &mut self.fw_cfg,
@@ -214,6 +219,10 @@ impl Chips {
     /// The power management.
     pub(super) fn power(&mut self) -> Option<&mut Piix4Pm> {
         self.pci.get_mut(wiring::POWER)
+    }
+    /// The floppy controller and the DMA controller.
+    pub(super) fn floppy_and_dma(&mut self) -> Option<(&mut Fdc82077, &mut Dma8237)> {
+        Some((self.floppy.as_mut()?, &mut self.dma))
     }
     /// The IDE controller.
     pub(super) fn ide(&mut self) -> Option<&mut Piix3Ide> {

@@ -73,8 +73,9 @@ impl Board {
         self.chips.pci.config_write(&mut cx, at, register, width, value);
     }
 
-    /// Memory sizes where PC firmware keeps them.
-    fn fill_cmos(&mut self, map: &MemoryMap) {
+    /// Memory sizes and floppy drives where PC firmware keeps them.
+    pub(crate) fn fill_cmos(&mut self, map: &MemoryMap) {
+        let floppies = self.chips.floppy.as_ref().map_or(0, |fdc| fdc.cmos_types());
         let low = map.low_end().0;
         let base_kib = (EBDA_BASE / 1024) as u16;
         let extended_kib = ((low - EXTENDED_BASE) / 1024).min(0xFFFF) as u16;
@@ -86,7 +87,9 @@ impl Board {
                 target.copy_from_slice(bytes);
             }
         };
-        put(0x14, &[0b0000_0110]); // A coprocessor and a pointing device.
+        put(0x10, &[floppies]);
+        // A coprocessor, a pointing device, one floppy drive if any.
+        put(0x14, &[0b0000_0110 | u8::from(floppies != 0)]);
         put(0x15, &base_kib.to_le_bytes());
         put(0x17, &extended_kib.to_le_bytes());
         put(0x30, &extended_kib.to_le_bytes());

@@ -58,6 +58,14 @@ pub enum ImageError {
         /// Its length.
         bytes: u64,
     },
+    /// No floppy disk is so long.
+    #[error("{file}: {bytes} bytes are more than any floppy disk holds; try --disk or --cdrom", file = .file.display())]
+    NoFloppy {
+        /// The file.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
     /// A folder that does not fit a FAT disk.
     #[error("{folder}: {problem}; try a folder with less in it", folder = .folder.display())]
     Folder {
