@@ -14,6 +14,7 @@
 mod folder;
 mod overlay;
 mod qcow2;
+mod qcow2_check;
 mod raw;
 
 use crate::config::{DiskAccess, DiskFormat};

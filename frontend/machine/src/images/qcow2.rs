@@ -1,7 +1,7 @@
 //! A qcow2 image through the `imago` crate, with what a hostile image may want kept in: backing and data files only from
-//! the image's own folder, and a driver that fails instead of panicking.
+//! the image's own folder, tables that are checked before anything is written, and a driver that fails instead of panicking.
 
-use super::{ImageError, raw};
+use super::{ImageError, qcow2_check, raw};
 use imago::file::File as ImagoFile;
 use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
@@ -28,6 +28,9 @@ impl Qcow2Image {
         let failed = |problem| ImageError::Format { file: path.to_owned(), format: "qcow2", problem };
         let mut locks = Vec::new();
         let access = guarded(|| {
+            if writes {
+                qcow2_check::check(&file)?;
+            }
             let options = StorageOpenOptions::new().write(writes).filename(path);
             let storage = ImagoFile::from_open_file(file, options)?;
             let gate = SameFolder { folder: folder_of(path)?, depth: 0, locks: &mut locks };
