@@ -70,6 +70,9 @@ pub enum ConfigError {
         "more than four drives, a CD-ROM drive counted in, do not fit the IDE cables; try if=ahci, or fewer --disk"
     )]
     TooManyDisks,
+    /// There are more AHCI disks than ports.
+    #[error("the AHCI adapter has six ports; try if=ide, or fewer --disk")]
+    TooManyAhci,
     /// The board does not have it yet.
     #[error("{what} is not there yet; try {instead}")]
     NotYet {
@@ -390,7 +393,6 @@ impl MachineConfig {
             (self.engine == Engine::Both,                            "the engine both", "--engine interp or --engine jit"),
             (self.display != Display::None,                          "a display",                   "--headless"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
-            (self.disks.iter().any(|d| d.interface == DiskInterface::Ahci), "an AHCI disk",         "if=ide"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];

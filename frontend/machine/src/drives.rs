@@ -8,11 +8,13 @@ use crate::board::SharedBoard;
 use crate::config::{ConfigError, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig};
 use crate::images::{self, ImageError};
 use crate::time::GuestClock;
+use crate::wiring;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use umbra_devices::ata::{Cdrom, Disk, Drive};
 use umbra_devices::block::{Completion, Medium, Notices};
 use umbra_devices::fdc82077::{DriveKind, FloppyDrive, Format};
+use umbra_devices::pci::ahci;
 use umbra_devices::pci::piix3_ide::Place;
 
 /// The first floppy drive, for firmware.
@@ -109,6 +111,8 @@ impl BoardBell {
 pub struct Drives {
     /// IDE: by channel, then place.
     pub ide: [[Option<Drive>; 2]; 2],
+    /// Disks of the AHCI adapter, by port.
+    pub ahci: [Option<Drive>; ahci::PORTS],
     /// Floppy drives A and B, if there is a controller.
     pub floppies: Option<[Option<FloppyDrive>; 2]>,
     /// Where firmware is to look for a system, first things first (OpenFirmware device paths, a line each).
@@ -132,7 +136,13 @@ impl Drives {
                     order.push(ide_path(place));
                     drives.ide[usize::from(place.channel)][usize::from(place.second)] = Some(drive);
                 }
-                DiskInterface::Ahci | DiskInterface::Virtio => return Err(ConfigError::TooManyDisks.into()),
+                // Virtio disks are refused before this.
+                DiskInterface::Ahci | DiskInterface::Virtio => {
+                    let free = drives.ahci.iter().position(Option::is_none);
+                    let port = free.ok_or(ConfigError::TooManyAhci)?;
+                    order.push(ahci_path(port));
+                    drives.ahci[port] = Some(drive);
+                }
             }
         }
         if has_cdrom {
@@ -167,11 +177,18 @@ pub(crate) fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     if ide + usize::from(wants_cdrom(config)) > DISK_PLACES.len() {
         return Err(ConfigError::TooManyDisks);
     }
+    if config.disks.len() - ide > ahci::PORTS {
+        return Err(ConfigError::TooManyAhci);
+    }
     Ok(())
 }
 
 fn ide_path(place: Place) -> String {
     format!("/pci@i0cf8/ide@1,1/drive@{:x}/disk@{:x}", place.channel, u8::from(place.second))
+}
+
+fn ahci_path(port: usize) -> String {
+    format!("/pci@i0cf8/pci8086,2922@{:x}/drive@{port:x}/disk@0", wiring::AHCI.device())
 }
 
 /// A drive's serial number.

@@ -239,5 +239,9 @@ pub const HOST_BRIDGE: PciAddress = PciAddress::new(0, 0);
 pub const ISA_BRIDGE: PciAddress = PciAddress::new(1, 0);
 /// The PIIX3's IDE controller.
 pub const IDE: PciAddress = PciAddress::new(1, 1);
+/// The AHCI adapter, if there is one.
+pub const AHCI: PciAddress = PciAddress::new(5, 0);
+/// Where firmware puts the AHCI adapter's registers.
+pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x1_0000;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);

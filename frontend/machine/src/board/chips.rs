@@ -15,6 +15,7 @@ use umbra_devices::ioapic::IoApic;
 use umbra_devices::lapic;
 use umbra_devices::pc_testdev::PcTestdev;
 use umbra_devices::pci::PciBus;
+use umbra_devices::pci::ahci::Ahci;
 use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
 use umbra_devices::pci::piix3_ide::Piix3Ide;
@@ -118,6 +119,10 @@ impl Chips {
         let _ = pci.add(wiring::HOST_BRIDGE, Box::new(I440fx::new(parts.ram)));
         let _ = pci.add(wiring::ISA_BRIDGE, Box::new(Piix3::new(isa)));
         let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new(wiring::IDE_IRQS.map(|irq| wires.line(irq)), drives.ide)));
+        if drives.ahci.iter().any(Option::is_some) {
+            let line = wiring::pirq_of(wiring::AHCI.device(), 0);
+            let _ = pci.add(wiring::AHCI, Box::new(Ahci::new(wires.line(wiring::PIRQ_PIN + line), drives.ahci)));
+        }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
         Chips {

@@ -10,6 +10,7 @@ use super::Board;
 use crate::memory_map::{EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
+use umbra_devices::pci::ahci::{Ahci, REGISTER_WINDOW};
 use umbra_devices::pci::offset;
 use umbra_devices::pci::piix3_ide::{BUS_MASTER_WINDOW, TIMING};
 use umbra_devices::pci::piix4_pm::{PMBASE, PMREGMISC};
@@ -26,6 +27,7 @@ const PIC_SETUP: [(u16, u32); 10] = [
     (0xA1, 0x70), (0xA1, 0x02), (0xA1, 0x01), (0x21, 0xFF), (0xA1, 0xFF),
 ];
 const COMMAND_IO: u32 = 1;
+const COMMAND_MEMORY: u32 = 1 << 1;
 const COMMAND_MASTER: u32 = 1 << 2;
 /// IDE timing register: decode the channel's ports.
 const IDE_DECODE: u32 = 1 << 15;
@@ -49,6 +51,7 @@ impl Board {
             self.write_config(wiring::IDE, TIMING + 2 * channel, Width::B2, IDE_DECODE);
         }
         self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
+        self.place_ahci();
         self.touch(Slot::Pci);
         let [low, high] = wiring::LEVEL_IRQS.to_le_bytes();
         for (port, value) in PIC_SETUP.into_iter().chain([(0x4D0, low.into()), (0x4D1, high.into()), (0x92, 0x02)]) {
@@ -66,6 +69,17 @@ impl Board {
         self.fill_cmos(map);
         self.fill_bios_data(map);
         self.settle();
+    }
+
+    fn place_ahci(&mut self) {
+        if self.chips.pci.get::<Ahci>(wiring::AHCI).is_none() {
+            return;
+        }
+        let bar = offset::BAR0 + 4 * REGISTER_WINDOW;
+        let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::AHCI.device(), 0))];
+        self.write_config(wiring::AHCI, bar, Width::B4, wiring::AHCI_REGISTERS as u32);
+        self.write_config(wiring::AHCI, offset::INTERRUPT_LINE, Width::B1, irq.into());
+        self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
     }
 
     fn write_config(&mut self, at: umbra_devices::pci::PciAddress, register: u8, width: Width, value: u32) {
