@@ -14,6 +14,9 @@ start:
     mov ds, ax
     mov ss, ax
     mov sp, 0x7000
+    mov dx, 0x3FB
+    mov al, 3                   ; eight bits
+    out dx, al
     ; The IDE function answers, and its channels are decoded.
     mov eax, 0x80000904
     mov ebx, 5

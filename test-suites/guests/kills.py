@@ -72,7 +72,7 @@ def main():
             machine = subprocess.Popen(
                 command + [f"file:{log}", "--disk", f"{disk},format={options.format}"],
                 stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            time.sleep(rng.uniform(0.05, 0.6))
+            time.sleep(rng.uniform(0.1, 1.2))
             machine.kill()
             said = machine.communicate()[1].decode()
             if machine.returncode != -9:

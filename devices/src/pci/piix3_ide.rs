@@ -59,8 +59,7 @@ impl Piix3Ide {
             .writable(offset::CACHE_LINE, &[0x00, 0xF0])
             .writable(offset::INTERRUPT_LINE, &[0x00])
             .bar(BUS_MASTER_WINDOW, Bar::Io { size: 16 })
-            // BMIBA has sixteen address bits.
-            .writable(offset::BAR0 + 4 * BUS_MASTER_WINDOW, &[0xF0, 0xFF, 0x00, 0x00])
+            // NOTE(why not sixteen address bits, as in the data sheet): SeaBIOS takes the upper half's zeros for a size.
             // IDETIM of both channels; SIDETIM.
             .writable(TIMING, &[0xFF, 0xF3, 0xFF, 0xF3, 0xFF]);
         let [primary_irq, secondary_irq] = irqs;
