@@ -244,6 +244,12 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
         crate::gdb::check(address)?;
     }
     let boots = config.boot.kernel.is_some() || config.boot.bios.is_some();
+    let has_drives = !config.disks.is_empty() || config.boot.cdrom.is_some() || config.boot.floppy.is_some();
+    if !boots && has_drives {
+        return Err(Failure::input(
+            "there is no firmware of our own yet to start this from; try --bios /usr/share/seabios/bios-256k.bin (Debian's package seabios), or --kernel",
+        ));
+    }
     if !boots {
         return Err(Failure::input(
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",

@@ -22,6 +22,7 @@ use crate::machine::Machine;
 use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
+use crate::wiring;
 use parking_lot::{Condvar, Mutex};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -282,6 +283,11 @@ impl MachineBuilder {
         board.fill_cmos(&map);
         if rom.is_some() {
             board.offer_monitor_file();
+            if config.display == Display::None {
+                // SeaBIOS shows its text screen on this serial port too. The name is short and new: this cannot fail.
+                let port = wiring::SERIAL_PORTS[0].0.to_le_bytes().to_vec();
+                let _ = board.chips_mut().fw_cfg().add_file("etc/sercon-port", port);
+            }
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         bell.connect(&board);
