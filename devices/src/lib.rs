@@ -5,13 +5,17 @@
 
 pub mod acpi_pm;
 pub mod apic;
+pub mod ata;
+pub mod block;
 pub mod clock;
 pub mod debug_ports;
 pub mod device;
 pub mod dma8237;
 pub mod exit_port;
+pub mod fdc82077;
 pub mod fw_cfg;
 pub mod hpet;
+pub mod ide;
 pub mod ioapic;
 pub mod lane;
 pub mod lapic;

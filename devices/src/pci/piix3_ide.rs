@@ -1,46 +1,42 @@
-//! The 82371SB (PIIX3) IDE function (8086:7010) with both cables empty: configuration space, bus-master registers, and
-//! what the legacy ports read when nobody drives the data lines.
+//! The 82371SB (PIIX3) IDE function (8086:7010): configuration space, the bus-master block, and the legacy ports of both
+//! channels. What a channel does is in [`crate::ide`].
 //!
 //! Windows: 4 is the bus-master block (BAR 4), 8 and 9 the primary channel's command and control ports (1F0h–1F7h,
-//! 3F6h), 10 and 11 the secondary channel's (170h–177h, 376h). An empty channel floats: every read gives ones, so that
-//! the status register reads FFh, which software takes for "no controller or no drive" without waiting (a cable with one
-//! drive would answer 00h for the other). Writes go nowhere. The disks are not here.
+//! 3F6h), 10 and 11 the secondary channel's (170h–177h, 376h).
 
 use super::config::{COMMAND_IO, COMMAND_MASTER};
 use super::{Bar, ConfigSpace, Identity, Mapping, PciFunction, Registers, Space, offset};
+use crate::ata::Drive;
+use crate::clock::Tick;
 use crate::device::{Ctx, Device, IoError, StateError, Width, restore_state, save_state};
+use crate::ide::{Channel, Saved};
 use crate::lane::Lane;
+use crate::wire::IrqLine;
 use serde::{Deserialize, Serialize};
 
-const BUS_MASTER_WINDOW: u8 = 4;
+/// The window of the bus-master block.
+pub const BUS_MASTER_WINDOW: u8 = 4;
 const FIRST_LEGACY_WINDOW: u8 = 8;
 /// Base and size of windows 8–11, and the channel whose decode bit enables them.
 const LEGACY: [(u64, u64, u8); 4] = [(0x1F0, 8, 0), (0x3F6, 1, 0), (0x170, 8, 1), (0x376, 1, 1)];
 /// The timing register of channel 0; channel 1's follows. Bit 15: decode the channel's ports.
-const TIMING: u8 = 0x40;
+pub const TIMING: u8 = 0x40;
 const TIMING_DECODE: u16 = 1 << 15;
 
-/// Bus-master command: start and direction.
-const COMMAND_WRITABLE: u32 = 0b1001;
-/// Bus-master status: drive 1 and drive 0 can do DMA, kept for software.
-const STATUS_WRITABLE: u32 = 0b110_0000 << 16;
-/// Bus-master status: interrupt and error, cleared by writing 1.
-const STATUS_CLEARABLE: u32 = 0b110 << 16;
-/// Bus-master status: active, as the start bit says (no drive ever ends a transfer).
-const STATUS_ACTIVE: u32 = 1 << 16;
-
-/// A channel's bus-master registers: command and status as in the first 32 bits, and the table pointer.
-#[derive(Copy, Clone, Debug, Default, Serialize, Deserialize)]
-struct Channel {
-    command: u32,
-    table: u32,
-}
-
 /// The volatile state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct State {
     registers: Registers,
-    channels: [Channel; 2],
+    channels: [Saved; 2],
+}
+
+/// Where a drive is: the channel, and whether it is the second one there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// 0 or 1.
+    pub channel: u8,
+    /// Drive 1.
+    pub second: bool,
 }
 
 /// The IDE function.
@@ -48,19 +44,13 @@ struct State {
 pub struct Piix3Ide {
     // Configuration (the masks) and volatile state (the registers).
     config: ConfigSpace,
-    // Volatile state.
+    // Wires and volatile state.
     channels: [Channel; 2],
 }
 
-impl Default for Piix3Ide {
-    fn default() -> Piix3Ide {
-        Piix3Ide::new()
-    }
-}
-
 impl Piix3Ide {
-    /// An IDE function with nothing attached.
-    pub fn new() -> Piix3Ide {
+    /// An IDE function with the interrupt wires of its channels, and their drives.
+    pub fn new(irqs: [IrqLine; 2], drives: [[Option<Drive>; 2]; 2]) -> Piix3Ide {
         let identity = Identity { vendor: 0x8086, device: 0x7010, class: 0x01_0180, revision: 0 };
         let config = ConfigSpace::new(identity)
             .writable(offset::COMMAND, &[(COMMAND_IO | COMMAND_MASTER) as u8, 0x00])
@@ -69,15 +59,26 @@ impl Piix3Ide {
             .writable(offset::CACHE_LINE, &[0x00, 0xF0])
             .writable(offset::INTERRUPT_LINE, &[0x00])
             .bar(BUS_MASTER_WINDOW, Bar::Io { size: 16 })
-            // BMIBA has sixteen address bits.
-            .writable(offset::BAR0 + 4 * BUS_MASTER_WINDOW, &[0xF0, 0xFF, 0x00, 0x00])
+            // NOTE(why not sixteen address bits, as in the data sheet): SeaBIOS takes the upper half's zeros for a size.
             // IDETIM of both channels; SIDETIM.
             .writable(TIMING, &[0xFF, 0xF3, 0xFF, 0xF3, 0xFF]);
-        Piix3Ide { config, channels: [Channel::default(); 2] }
+        let [primary_irq, secondary_irq] = irqs;
+        let [primary, secondary] = drives;
+        Piix3Ide { config, channels: [Channel::new(primary_irq, primary), Channel::new(secondary_irq, secondary)] }
     }
 
-    fn channel(&mut self, lane: Lane) -> &mut Channel {
-        &mut self.channels[usize::from(lane.register >= 8)]
+    /// An IDE function with nothing attached.
+    pub fn detached() -> Piix3Ide {
+        Piix3Ide::new([IrqLine::detached(), IrqLine::detached()], Default::default())
+    }
+
+    /// A drive, to change its medium.
+    pub fn drive_mut(&mut self, place: Place) -> Option<&mut Drive> {
+        self.channels.get_mut(usize::from(place.channel))?.drive_mut(place.second)
+    }
+
+    fn may_master(&self) -> bool {
+        self.config.is_master()
     }
 }
 
@@ -107,52 +108,71 @@ impl Device for Piix3Ide {
 
     fn reset(&mut self, _cx: &mut Ctx<'_>) {
         self.config.reset();
-        self.channels = [Channel::default(); 2];
+        self.channels.iter_mut().for_each(Channel::reset);
     }
 
-    fn port_read(&mut self, _cx: &mut Ctx<'_>, range: u8, offset: u16, width: Width) -> Result<u32, IoError> {
-        if range != BUS_MASTER_WINDOW {
-            return Ok(width.ones() as u32);
+    fn port_read(&mut self, cx: &mut Ctx<'_>, range: u8, offset: u16, width: Width) -> Result<u32, IoError> {
+        let [primary, secondary] = &mut self.channels;
+        match range {
+            BUS_MASTER_WINDOW => {
+                let lane = Lane::of(u64::from(offset & 0xF), width)?;
+                let channel = if lane.register < 8 { primary } else { secondary };
+                Ok(lane.extract(channel.bus_master.read(lane.register)))
+            }
+            8 => primary.read(cx, offset, width),
+            9 => primary.read_control(width),
+            10 => secondary.read(cx, offset, width),
+            11 => secondary.read_control(width),
+            _ => Err(IoError::NoSuchRegister),
         }
-        let lane = Lane::of(u64::from(offset & 0xF), width)?;
-        let channel = self.channel(lane);
-        Ok(lane.extract(if lane.register & 4 == 0 { channel.command } else { channel.table }))
     }
 
     fn port_write(
         &mut self,
-        _cx: &mut Ctx<'_>,
+        cx: &mut Ctx<'_>,
         range: u8,
         offset: u16,
         width: Width,
         value: u32,
     ) -> Result<(), IoError> {
-        if range != BUS_MASTER_WINDOW {
-            return Ok(());
+        let may_master = self.may_master();
+        let [primary, secondary] = &mut self.channels;
+        match range {
+            BUS_MASTER_WINDOW => {
+                let lane = Lane::of(u64::from(offset & 0xF), width)?;
+                let channel = if lane.register < 8 { primary } else { secondary };
+                channel.bus_master.write(lane.register, lane.mask(), lane.place(value));
+                channel.start_bus_master(cx, may_master);
+                Ok(())
+            }
+            8 => primary.write(cx, may_master, (offset, width), value),
+            9 => primary.write_control(width, value),
+            10 => secondary.write(cx, may_master, (offset, width), value),
+            11 => secondary.write_control(width, value),
+            _ => Err(IoError::NoSuchRegister),
         }
-        let lane = Lane::of(u64::from(offset & 0xF), width)?;
-        let channel = self.channel(lane);
-        if lane.register & 4 != 0 {
-            channel.table = lane.merge(channel.table, value) & !3;
-            return Ok(());
-        }
-        let kept = !(lane.mask() & (COMMAND_WRITABLE | STATUS_WRITABLE));
-        let value = lane.place(value);
-        let command =
-            (channel.command & kept | value & (COMMAND_WRITABLE | STATUS_WRITABLE)) & !(value & STATUS_CLEARABLE);
-        let active = if command & 1 != 0 { STATUS_ACTIVE } else { 0 };
-        channel.command = command & !STATUS_ACTIVE | active;
-        Ok(())
+    }
+
+    fn next_event(&self) -> Option<Tick> {
+        self.channels.iter().filter_map(Channel::next_event).min()
+    }
+
+    fn run_until(&mut self, cx: &mut Ctx<'_>) {
+        let may_master = self.may_master();
+        self.channels.iter_mut().for_each(|channel| channel.run_until(cx, may_master));
     }
 
     fn save(&self) -> Vec<u8> {
-        save_state(&State { registers: self.config.registers(), channels: self.channels })
+        let channels = self.channels.each_ref().map(Channel::save);
+        save_state(&State { registers: self.config.registers(), channels })
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
-        let state: State = restore_state(self.name(), state)?;
-        self.config.set_registers(state.registers);
-        self.channels = state.channels;
+        let State { registers, channels } = restore_state(self.name(), state)?;
+        self.config.set_registers(registers);
+        for (channel, saved) in self.channels.iter_mut().zip(channels) {
+            channel.restore(saved)?;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,9 @@
 use crate::inspect;
 use crate::session::Session;
 use std::fmt::Write;
+use std::path::Path;
+use umbra_machine::Machine;
+use umbra_machine::board::Removable;
 
 /// What follows a command.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,7 @@ dis [OFFSET [COUNT]] disassembly, at RIP if nothing is said
 screen               the text screen
 audit                every monitor entry against the guest's tables
 pause, cont          hold the guest, let it go on
+change DRIVE FILE    another medium for cdrom or floppy; eject DRIVE takes it out
 reset, power         reset the machine, press the power button
 quit                 end Umbra
 (an empty line closes the console)
@@ -91,10 +95,29 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
             machine.input().power_button();
             "the power button was pressed\n".to_owned()
         }
+        ["eject", drive] => change(machine, drive, None),
+        ["change", drive, ..] => {
+            // A path may have spaces in it.
+            let path = line.trim().splitn(3, char::is_whitespace).nth(2).unwrap_or("").trim();
+            change(machine, drive, Some(Path::new(path)))
+        }
         ["quit" | "q" | "exit"] => return (String::new(), After::End),
         [other, ..] => format!("there is no command \"{other}\"; help lists them\n"),
     };
     (text, After::Stay)
+}
+
+/// Changes a medium; gives what to say of it.
+fn change(machine: &Machine, drive: &str, image: Option<&Path>) -> String {
+    let drive = match drive {
+        "cdrom" => Removable::Cdrom,
+        "floppy" => Removable::Floppy(0),
+        _ => return "change and eject take cdrom or floppy\n".to_owned(),
+    };
+    match machine.input().change_medium(drive, image) {
+        Ok(()) => "done\n".to_owned(),
+        Err(error) => format!("{error}\n"),
+    }
 }
 
 /// Bytes with their addresses, sixteen a line.

@@ -64,6 +64,9 @@ fn head(path: &Path) -> Result<(Vec<u8>, u64), Failure> {
 
 /// Whether a file can be opened and has bytes, before anything is built.
 fn check_file(option: &str, path: &Path) -> Result<(), Failure> {
+    if option == "--disk" && path.is_dir() {
+        return Ok(());
+    }
     let (bytes, _) = head(path).map_err(|failure| Failure::input(format!("{option} {failure}")))?;
     if bytes.is_empty() {
         return Err(Failure::input(format!(
@@ -243,6 +246,12 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
         crate::gdb::check(address)?;
     }
     let boots = config.boot.kernel.is_some() || config.boot.bios.is_some();
+    let has_drives = !config.disks.is_empty() || config.boot.cdrom.is_some() || config.boot.floppy.is_some();
+    if !boots && has_drives {
+        return Err(Failure::input(
+            "there is no firmware of our own yet to start this from; try --bios /usr/share/seabios/bios-256k.bin (Debian's package seabios), or --kernel",
+        ));
+    }
     if !boots {
         return Err(Failure::input(
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",

@@ -6,6 +6,7 @@ use crate::session::Session;
 use crate::summary::{End, Summary};
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use umbra_machine::config::{MachineConfig, SerialTarget};
 use umbra_machine::load::Screen;
@@ -55,7 +56,7 @@ pub fn demo() -> Result<ExitStatus, Failure> {
 pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
     let started = Instant::now();
     logs::start(&config.trace.categories)?;
-    let mut builder = MachineBuilder::from_config(config);
+    let mut builder = MachineBuilder::from_config(config).notices(Arc::new(|text| eprintln!("umbra: {text}")));
     if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
         builder = builder.rom(rom.name, rom.image);
     }

@@ -20,8 +20,10 @@ use parking_lot::{Condvar, Mutex};
 use ports::{PortMap, PortWindow};
 use std::sync::Arc;
 use umbra_devices::acpi_pm::PmEvent;
+use umbra_devices::block::Medium;
 use umbra_devices::clock::Tick;
 use umbra_devices::device::{Ctx, Device, IoError, StateError, Width};
+use umbra_devices::fdc82077::DmaPiece;
 use umbra_devices::lapic::LocalApic;
 use umbra_devices::pci::PciAddress;
 use umbra_devices::ps2::{KeyCode, MouseButtons};
@@ -51,6 +53,15 @@ pub enum Stroke {
     Down,
     /// It comes up.
     Up,
+}
+
+/// A drive whose medium a person can change.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Removable {
+    /// The CD-ROM drive.
+    Cdrom,
+    /// A floppy drive, 0 for A.
+    Floppy(u8),
 }
 
 /// To whom a window belongs.
@@ -129,20 +140,20 @@ pub struct SharedBoard {
 
 impl Board {
     /// A board with everything plugged in and reset, and no vCPU running.
-    pub fn new(parts: BoardParts) -> Board {
+    pub fn new(mut parts: BoardParts) -> Board {
         let wires = WireBundle::new();
-        let BoardParts { memory, vcpus, .. } = &parts;
-        let (memory, dma) = (memory.clone(), memory.dma());
-        let pins = vcpus.iter().map(|vcpu| VcpuPins {
+        let (memory, dma) = (parts.memory.clone(), parts.memory.dma());
+        let pins = parts.vcpus.iter().map(|vcpu| VcpuPins {
             lapic: LocalApic::new(vcpu.lapic.clone()),
             attention: vcpu.attention.clone(),
             gate: vcpu.gate.clone(),
             start_up: 0,
             ferr: wires.line(wiring::FERR_IRQ),
         });
+        let vcpus = pins.collect();
         let mut board = Board {
-            vcpus: pins.collect(),
-            chips: Chips::new(&parts, &wires),
+            vcpus,
+            chips: Chips::new(&mut parts, &wires),
             wires,
             memory,
             dma,
@@ -241,6 +252,32 @@ impl Board {
             power.pm.raise(PmEvent::PowerButton);
         }
         self.touch(Slot::Pci);
+    }
+
+    /// A medium is done with something: drives may have something to do now.
+    pub fn media_news(&mut self) {
+        for slot in [Slot::Pci, Slot::Floppy] {
+            self.events[slot as usize] = self.chips.get(slot).next_event();
+        }
+    }
+    /// Puts another medium into a drive, or none. Afterwards `medium` is the old one, to be dropped when the board is
+    /// unlocked, since its thread may wait for the board. False: there is no such drive.
+    #[must_use]
+    pub fn swap_medium(&mut self, drive: Removable, medium: &mut Option<Medium>) -> bool {
+        let (now, place) = (self.now, crate::drives::CDROM_PLACE);
+        match drive {
+            Removable::Cdrom => {
+                let drive = self.chips.ide().and_then(|ide| ide.drive_mut(place));
+                let done = drive.is_some_and(|drive| drive.swap_medium(now, medium));
+                self.touch(Slot::Pci);
+                done
+            }
+            Removable::Floppy(number) => {
+                let done = self.chips.floppy.as_mut().is_some_and(|fdc| fdc.swap_disk(now, number.into(), medium));
+                self.touch(Slot::Floppy);
+                done
+            }
+        }
     }
 
     /// Makes all events up to `to` happen, in order. Time never runs back.
@@ -503,9 +540,25 @@ impl Board {
                 }
             }
             Slot::Hpet => self.connect_timers(),
+            Slot::Floppy | Slot::Dma => self.move_floppy_bytes(),
             Slot::Pci => self.collect_from_pci(),
             _ => {}
         }
+    }
+
+    /// Carries bytes between the floppy controller and memory, as the DMA controller's channel says.
+    fn move_floppy_bytes(&mut self) {
+        let Some((fdc, dma8237)) = self.chips.floppy_and_dma() else { return };
+        let (now, dma) = (self.now, &mut self.dma);
+        let mut moved = true;
+        while moved {
+            moved = fdc.exchange(now, |piece| match piece {
+                DmaPiece::ToMemory(bytes) => dma8237.write_memory(dma, wiring::FLOPPY_DMA, bytes),
+                DmaPiece::FromMemory(bytes) => dma8237.read_memory(dma, wiring::FLOPPY_DMA, bytes),
+            });
+        }
+        dma8237.set_request(wiring::FLOPPY_DMA, fdc.wants_dma());
+        self.events[Slot::Floppy as usize] = fdc.next_event();
     }
 
     /// Notes what the guest asks of the machine and stops all vCPUs. The first request counts.

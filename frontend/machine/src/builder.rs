@@ -14,6 +14,8 @@ use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
 use crate::config::{
     Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Span, Switch, Toggle,
 };
+use crate::drives::{BoardBell, Drives, MediaHost};
+use crate::images::ImageError;
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
@@ -23,6 +25,7 @@ use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
 use crate::storm::{self, Storm};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
+use crate::wiring;
 use parking_lot::{Condvar, Mutex};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,7 @@ use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
 use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
+use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
@@ -64,6 +68,9 @@ pub enum BuildError {
         /// What the host says.
         problem: std::io::Error,
     },
+    /// An image is no good.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A file is no good.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -127,7 +134,7 @@ pub struct FlatStart {
 }
 
 /// A machine under construction. See the module's example.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MachineBuilder {
     config: MachineConfig,
     kernel: Option<Source>,
@@ -135,6 +142,7 @@ pub struct MachineBuilder {
     rom: Option<Source>,
     flat: Option<FlatStart>,
     screen: Screen,
+    notices: Notices,
 }
 
 impl Default for MachineBuilder {
@@ -153,6 +161,7 @@ impl MachineBuilder {
             rom: config.boot.bios.clone().map(Source::File),
             flat: None,
             screen: Screen::None,
+            notices: Arc::new(|_| {}),
         }
     }
     /// Bytes of guest RAM.
@@ -230,6 +239,11 @@ impl MachineBuilder {
         self.screen = screen;
         self
     }
+    /// Where sentences for the user go that come up while it runs, such as a failing host disk.
+    pub fn notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
+        self
+    }
     /// The configuration so far.
     pub fn config(&self) -> &MachineConfig {
         &self.config
@@ -248,6 +262,12 @@ impl MachineBuilder {
         let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom.as_ref())?;
         let storm = every.map(|every| Storm::new(memory.clone(), map.total() + VGA_BYTES, every.0));
         let cpus = config.cpus as usize;
+        let clock = Arc::new(match config.clock {
+            Clock::Real => GuestClock::real(),
+            Clock::Virtual => GuestClock::of_instructions(cpus),
+        });
+        let bell = BoardBell::new(&clock);
+        let media = MediaHost::new(&clock, &bell, self.notices.clone());
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
             memory: memory.clone(),
@@ -268,16 +288,20 @@ impl MachineBuilder {
                 report_port: config.test_ports.post,
                 text_port: config.test_ports.text,
             },
+            drives: Drives::open(config, &media)?,
         };
         let mut board = Board::new(parts);
+        board.fill_cmos(&map);
         if rom.is_some() {
             board.offer_monitor_file();
+            if config.display == Display::None {
+                // SeaBIOS shows its text screen on this serial port too. The name is short and new: this cannot fail.
+                let port = wiring::SERIAL_PORTS[0].0.to_le_bytes().to_vec();
+                let _ = board.chips_mut().fw_cfg().add_file("etc/sercon-port", port);
+            }
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
-        let clock = Arc::new(match config.clock {
-            Clock::Real => GuestClock::real(),
-            Clock::Virtual => GuestClock::of_instructions(cpus),
-        });
+        bell.connect(&board);
         let disable = disabled(&config.trace.disable)?;
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
@@ -305,7 +329,7 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot };
+        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot, media };
         machine.power_up()?;
         Ok(machine)
     }

@@ -72,6 +72,14 @@ pub enum ConfigError {
     /// Frames are to move all the time.
     #[error("compact-every is no time at all; try --compact-every 10ms")]
     CompactEvery,
+    /// There are more IDE drives than cables take.
+    #[error(
+        "more than four drives, a CD-ROM drive counted in, do not fit the IDE cables; try if=ahci, or fewer --disk"
+    )]
+    TooManyDisks,
+    /// There are more AHCI disks than ports.
+    #[error("the AHCI adapter has six ports; try if=ide, or fewer --disk")]
+    TooManyAhci,
     /// The board does not have it yet.
     #[error("{what} is not there yet; try {instead}")]
     NotYet {
@@ -402,13 +410,12 @@ impl MachineConfig {
         if self.console == Some(SerialTarget::Pty) {
             return Err(ConfigError::ConsolePty);
         }
+        crate::drives::check(self)?;
         #[rustfmt::skip]
         let not_yet = [
             (self.engine == Engine::Both,                            "the engine both", "--engine interp or --engine jit"),
             (self.display != Display::None,                          "a display",                   "--headless"),
-            (!self.disks.is_empty(),                                 "a disk",                      "--kernel and --initrd"),
-            (self.boot.cdrom.is_some(),                              "a CD-ROM drive",              "--kernel and --initrd"),
-            (self.boot.floppy.is_some(),                             "a floppy drive",              "--kernel and --initrd"),
+            (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];
@@ -523,8 +530,7 @@ mod tests {
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),
-            ("[[disk]]\nfile = \"x\"",                  "a disk is not there yet"),
-            ("[boot]\ncdrom = \"x\"",                   "a CD-ROM drive is not there yet"),
+            ("[[disk]]\nfile = \"x\"\ninterface = \"virtio\"", "a virtio disk is not there yet"),
             ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),
             ("[host-memory]\nlimit = \"1M\"",           "a memory limit"),
             ("[host-memory]\ncompact-every = \"0s\"",   "compact-every is no time at all"),

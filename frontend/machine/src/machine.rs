@@ -2,10 +2,12 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, SharedBoard, Sink};
+use crate::board::{Board, Removable, SharedBoard, Sink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
+use crate::drives::MediaHost;
 use crate::entry::{application_state, boot_state};
+use crate::images::ImageError;
 use crate::load::EntryState;
 use crate::memory_map::MemoryMap;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
@@ -13,8 +15,10 @@ use crate::storm::Storm;
 use crate::time::GuestClock;
 use parking_lot::MutexGuard;
 use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
@@ -30,6 +34,8 @@ pub struct Machine {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) storm: Option<Storm>,
+    /// How images are opened.
+    pub(crate) media: MediaHost,
     /// What it starts from, kept for resets.
     pub(crate) boot: BootSource,
 }
@@ -90,7 +96,7 @@ impl Machine {
     }
     /// Talks to the machine from another thread.
     pub fn input(&self) -> InputHandle {
-        InputHandle { board: self.board.clone() }
+        InputHandle { board: self.board.clone(), media: self.media.clone() }
     }
     /// Where a serial port's output goes.
     pub fn connect_serial(&self, port: usize, sink: Sink) {
@@ -170,10 +176,22 @@ fn printable(code: u8) -> char {
     }
 }
 
+/// Why a medium was not changed.
+#[derive(Debug, Error)]
+pub enum MediaError {
+    /// The image is no good.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The machine has no such drive.
+    #[error("this machine has no {0} drive; try to start it with one")]
+    NoDrive(&'static str),
+}
+
 /// Gives a machine input from outside.
 #[derive(Clone)]
 pub struct InputHandle {
     board: Arc<SharedBoard>,
+    media: MediaHost,
 }
 
 impl InputHandle {
@@ -184,6 +202,20 @@ impl InputHandle {
     /// Presses the power button.
     pub fn power_button(&self) {
         self.with(Board::press_power_button);
+    }
+    /// Puts another medium into a drive, or (`None`) takes it out.
+    pub fn change_medium(&self, drive: Removable, image: Option<&Path>) -> Result<(), MediaError> {
+        let open = |path| match drive {
+            Removable::Cdrom => self.media.open_cdrom(path),
+            Removable::Floppy(_) => self.media.open_floppy(path),
+        };
+        let mut medium = image.map(open).transpose()?;
+        let mut done = false;
+        self.with(|board| done = board.swap_medium(drive, &mut medium));
+        // The old medium goes now that the board is unlocked.
+        drop(medium);
+        let name = if drive == Removable::Cdrom { "CD-ROM" } else { "floppy" };
+        if done { Ok(()) } else { Err(MediaError::NoDrive(name)) }
     }
     /// Anything else that the board takes.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {

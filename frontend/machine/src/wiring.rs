@@ -46,6 +46,8 @@ slots! {
     Com2,
     /// The 8237A pair.
     Dma,
+    /// The floppy controller.
+    Floppy,
     /// The I/O APIC.
     IoApic,
     /// The high-precision event timer.
@@ -82,6 +84,7 @@ pub const PORTS: &[(u16, u16, Slot, u8)] = &[
     (0x0E0, 4, Slot::TestDevice, 0), (0x0E4, 4, Slot::TestDevice, 1), (0x0E8, 4, Slot::TestDevice, 2), (0x2000, 24, Slot::TestDevice, 3),
     (0x000, 16, Slot::Dma,   0), (0x0C0, 32, Slot::Dma, 1), (0x081, 15, Slot::Dma, 2),
     (0x510, 2, Slot::FwCfg,  0), (0x514, 8, Slot::FwCfg, 1),
+    (0x3F0, 6, Slot::Floppy, 0), (0x3F7, 1, Slot::Floppy, 1),
     (0xCF8, 8, Slot::Pci,    0),
 ];
 
@@ -130,6 +133,14 @@ pub const TIMER_IRQS: [u8; 2] = [0, 8];
 pub const KEYBOARD_IRQ: u8 = 1;
 /// The mouse's interrupt request.
 pub const MOUSE_IRQ: u8 = 12;
+/// The floppy controller's interrupt request.
+pub const FLOPPY_IRQ: u8 = 6;
+/// The floppy controller's channel of the DMA controllers.
+pub const FLOPPY_DMA: u8 = 2;
+/// The interrupt requests of the IDE channels.
+pub const IDE_IRQS: [u8; 2] = [14, 15];
+/// Where firmware puts the IDE controller's bus-master registers.
+pub const IDE_BUS_MASTER: u16 = 0xC000;
 /// The interrupt of the ACPI power management (level-triggered, active high).
 pub const SCI_IRQ: u8 = 9;
 /// The interrupt request of x87 errors.
@@ -228,5 +239,9 @@ pub const HOST_BRIDGE: PciAddress = PciAddress::new(0, 0);
 pub const ISA_BRIDGE: PciAddress = PciAddress::new(1, 0);
 /// The PIIX3's IDE controller.
 pub const IDE: PciAddress = PciAddress::new(1, 1);
+/// The AHCI adapter, if there is one.
+pub const AHCI: PciAddress = PciAddress::new(5, 0);
+/// Where firmware puts the AHCI adapter's registers.
+pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x1_0000;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);

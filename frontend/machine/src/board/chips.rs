@@ -1,5 +1,6 @@
 //! The chips of the board by slot, and how they are wired when they are plugged in.
 
+use crate::drives::Drives;
 use crate::gate::Gate;
 use crate::wiring::{self, Slot};
 use std::sync::Arc;
@@ -7,12 +8,14 @@ use umbra_devices::debug_ports::DebugPorts;
 use umbra_devices::device::Device;
 use umbra_devices::dma8237::Dma8237;
 use umbra_devices::exit_port::ExitPort;
+use umbra_devices::fdc82077::Fdc82077;
 use umbra_devices::fw_cfg::FwCfg;
 use umbra_devices::hpet::{self, Hpet};
 use umbra_devices::ioapic::IoApic;
 use umbra_devices::lapic;
 use umbra_devices::pc_testdev::PcTestdev;
 use umbra_devices::pci::PciBus;
+use umbra_devices::pci::ahci::Ahci;
 use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
 use umbra_devices::pci::piix3_ide::Piix3Ide;
@@ -41,6 +44,8 @@ pub struct BoardParts {
     pub serial: [Fit; wiring::SERIAL_PORTS.len()],
     /// Whether the exit device is there.
     pub exit_port: Fit,
+    /// Disks and CD-ROM drives.
+    pub drives: Drives,
     /// What is there for test guests.
     pub test: TestParts,
 }
@@ -91,6 +96,7 @@ pub struct Chips {
     dma: Dma8237,
     pub(super) ioapic: IoApic,
     pub(super) hpet: Hpet,
+    pub(super) floppy: Option<Fdc82077>,
     fw_cfg: FwCfg,
     pub(super) debug: DebugPorts,
     pub(super) exit: Option<ExitPort>,
@@ -101,17 +107,22 @@ pub struct Chips {
 
 impl Chips {
     /// Plugs all chips in.
-    pub(super) fn new(parts: &BoardParts, wires: &WireBundle) -> Chips {
+    pub(super) fn new(parts: &mut BoardParts, wires: &WireBundle) -> Chips {
         let com = std::array::from_fn(|number| {
             let irq = wiring::SERIAL_PORTS[number].1;
             (parts.serial[number] == Fit::Fitted).then(|| Uart16550::new(UartConfig::default(), wires.line(irq)))
         });
+        let drives = std::mem::take(&mut parts.drives);
         let isa: [IrqLine; 16] = std::array::from_fn(|irq| wires.line(irq as u8));
         let mut pci = PciBus::new();
         // Nothing is plugged in yet, so that no slot can be taken.
         let _ = pci.add(wiring::HOST_BRIDGE, Box::new(I440fx::new(parts.ram)));
         let _ = pci.add(wiring::ISA_BRIDGE, Box::new(Piix3::new(isa)));
-        let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new()));
+        let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new(wiring::IDE_IRQS.map(|irq| wires.line(irq)), drives.ide)));
+        if drives.ahci.iter().any(Option::is_some) {
+            let line = wiring::pirq_of(wiring::AHCI.device(), 0);
+            let _ = pci.add(wiring::AHCI, Box::new(Ahci::new(wires.line(wiring::PIRQ_PIN + line), drives.ahci)));
+        }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
         Chips {
@@ -138,7 +149,8 @@ impl Chips {
                     ioapic: std::array::from_fn(|input| wires.line(wiring::IOAPIC_PIN + input as u8)),
                 },
             ),
-            fw_cfg: fw_cfg(parts.ram, parts.vcpus.len() as u16),
+            floppy: drives.floppies.map(|drives| Fdc82077::new(wires.line(wiring::FLOPPY_IRQ), drives)),
+            fw_cfg: fw_cfg(parts.ram, parts.vcpus.len() as u16, &drives.boot_order),
             debug: DebugPorts::new(),
             exit: (parts.exit_port == Fit::Fitted).then(ExitPort::new),
             test_device: (parts.test.device == Fit::Fitted)
@@ -153,6 +165,7 @@ impl Chips {
             Slot::Com1 => self.com[0].is_some(),
             Slot::Com2 => self.com[1].is_some(),
             Slot::Exit => self.exit.is_some(),
+            Slot::Floppy => self.floppy.is_some(),
             Slot::TestDevice => self.test_device.is_some(),
             _ => true,
         }
@@ -174,6 +187,7 @@ impl Chips {
             Slot::Com1 => or_absent(&mut self.com[0], &mut self.absent),
             Slot::Com2 => or_absent(&mut self.com[1], &mut self.absent),
             Slot::Dma => &mut self.dma,
+            Slot::Floppy => or_absent(&mut self.floppy, &mut self.absent),
             Slot::IoApic => &mut self.ioapic,
             Slot::Hpet => &mut self.hpet,
             Slot::FwCfg => &mut self.fw_cfg,
@@ -211,6 +225,14 @@ impl Chips {
     pub(super) fn power(&mut self) -> Option<&mut Piix4Pm> {
         self.pci.get_mut(wiring::POWER)
     }
+    /// The floppy controller and the DMA controller.
+    pub(super) fn floppy_and_dma(&mut self) -> Option<(&mut Fdc82077, &mut Dma8237)> {
+        Some((self.floppy.as_mut()?, &mut self.dma))
+    }
+    /// The IDE controller.
+    pub(super) fn ide(&mut self) -> Option<&mut Piix3Ide> {
+        self.pci.get_mut(wiring::IDE)
+    }
     /// The ISA bridge.
     pub(super) fn isa_bridge(&mut self) -> Option<&mut Piix3> {
         self.pci.get_mut(wiring::ISA_BRIDGE)
@@ -234,8 +256,8 @@ impl Device for Absent {
     }
 }
 
-/// fw_cfg with the items that firmware sizes memory by and counts processors by.
-fn fw_cfg(ram: u64, cpus: u16) -> FwCfg {
+/// fw_cfg with the items that firmware sizes memory by, counts processors by, and tries to start systems in the order of.
+fn fw_cfg(ram: u64, cpus: u16, boot_order: &[String]) -> FwCfg {
     /// Bytes of RAM, 64 bits.
     const RAM_SIZE: u16 = 0x03;
     /// Processors that are there, and that could be: 16 bits each.
@@ -243,5 +265,11 @@ fn fw_cfg(ram: u64, cpus: u16) -> FwCfg {
     let mut fw_cfg = FwCfg::new();
     fw_cfg.add_item(RAM_SIZE, ram.to_le_bytes().to_vec());
     CPUS.iter().for_each(|&item| fw_cfg.add_item(item, cpus.to_le_bytes().to_vec()));
+    if !boot_order.is_empty() {
+        let mut lines = boot_order.join("\n").into_bytes();
+        lines.push(0);
+        // The name is short and new: this cannot fail.
+        let _ = fw_cfg.add_file("bootorder", lines);
+    }
     fw_cfg
 }

@@ -2,15 +2,17 @@
 //!
 //! Memory below 1 MiB is RAM throughout; PCI interrupts are routed and level-triggered; the power-management block is at
 //! its address; the bootstrap processor's local APIC is in virtual-wire mode; A20 is open; the 8259s are initialised to
-//! vectors 08h and 70h, masked; the CMOS RAM tells the memory size; and the BIOS data area tells what a scan looks for.
+//! vectors 08h and 70h, masked; both IDE channels answer; the CMOS RAM tells the memory size; and the BIOS data area tells what a scan looks for.
 //!
-//! Leaves out: interrupt services (there is no INT 10h to call), the MP tables, PCI BARs (no function has any to place).
+//! Leaves out: interrupt services (there is no INT 10h to call), the MP tables.
 
 use super::Board;
 use crate::memory_map::{EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
+use umbra_devices::pci::ahci::{Ahci, REGISTER_WINDOW};
 use umbra_devices::pci::offset;
+use umbra_devices::pci::piix3_ide::{BUS_MASTER_WINDOW, TIMING};
 use umbra_devices::pci::piix4_pm::{PMBASE, PMREGMISC};
 use umbra_mmu::addr::GuestPhys;
 
@@ -25,6 +27,10 @@ const PIC_SETUP: [(u16, u32); 10] = [
     (0xA1, 0x70), (0xA1, 0x02), (0xA1, 0x01), (0x21, 0xFF), (0xA1, 0xFF),
 ];
 const COMMAND_IO: u32 = 1;
+const COMMAND_MEMORY: u32 = 1 << 1;
+const COMMAND_MASTER: u32 = 1 << 2;
+/// IDE timing register: decode the channel's ports.
+const IDE_DECODE: u32 = 1 << 15;
 
 impl Board {
     /// Does what firmware would have done.
@@ -39,6 +45,13 @@ impl Board {
         self.write_config(wiring::POWER, PMREGMISC, Width::B1, 1);
         self.write_config(wiring::POWER, offset::COMMAND, Width::B2, COMMAND_IO);
         self.write_config(wiring::POWER, offset::INTERRUPT_LINE, Width::B1, wiring::SCI_IRQ.into());
+        let bus_master = offset::BAR0 + 4 * BUS_MASTER_WINDOW;
+        self.write_config(wiring::IDE, bus_master, Width::B4, wiring::IDE_BUS_MASTER.into());
+        for channel in 0..2 {
+            self.write_config(wiring::IDE, TIMING + 2 * channel, Width::B2, IDE_DECODE);
+        }
+        self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
+        self.place_ahci();
         self.touch(Slot::Pci);
         let [low, high] = wiring::LEVEL_IRQS.to_le_bytes();
         for (port, value) in PIC_SETUP.into_iter().chain([(0x4D0, low.into()), (0x4D1, high.into()), (0x92, 0x02)]) {
@@ -58,13 +71,25 @@ impl Board {
         self.settle();
     }
 
+    fn place_ahci(&mut self) {
+        if self.chips.pci.get::<Ahci>(wiring::AHCI).is_none() {
+            return;
+        }
+        let bar = offset::BAR0 + 4 * REGISTER_WINDOW;
+        let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::AHCI.device(), 0))];
+        self.write_config(wiring::AHCI, bar, Width::B4, wiring::AHCI_REGISTERS as u32);
+        self.write_config(wiring::AHCI, offset::INTERRUPT_LINE, Width::B1, irq.into());
+        self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
+    }
+
     fn write_config(&mut self, at: umbra_devices::pci::PciAddress, register: u8, width: Width, value: u32) {
         let mut cx = Ctx { now: self.now, dma: &mut self.dma };
         self.chips.pci.config_write(&mut cx, at, register, width, value);
     }
 
-    /// Memory sizes where PC firmware keeps them.
-    fn fill_cmos(&mut self, map: &MemoryMap) {
+    /// Memory sizes and floppy drives where PC firmware keeps them.
+    pub(crate) fn fill_cmos(&mut self, map: &MemoryMap) {
+        let floppies = self.chips.floppy.as_ref().map_or(0, |fdc| fdc.cmos_types());
         let low = map.low_end().0;
         let base_kib = (EBDA_BASE / 1024) as u16;
         let extended_kib = ((low - EXTENDED_BASE) / 1024).min(0xFFFF) as u16;
@@ -76,7 +101,9 @@ impl Board {
                 target.copy_from_slice(bytes);
             }
         };
-        put(0x14, &[0b0000_0110]); // A coprocessor and a pointing device.
+        put(0x10, &[floppies]);
+        // A coprocessor, a pointing device, one floppy drive if any.
+        put(0x14, &[0b0000_0110 | u8::from(floppies != 0)]);
         put(0x15, &base_kib.to_le_bytes());
         put(0x17, &extended_kib.to_le_bytes());
         put(0x30, &extended_kib.to_le_bytes());

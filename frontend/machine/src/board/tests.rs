@@ -26,6 +26,7 @@ fn board(vcpus: u32) -> Board {
         serial: [Fit::Fitted, Fit::Absent],
         exit_port: Fit::Fitted,
         test: TestParts { device: Fit::Fitted, report_port: Some(0x190), text_port: Some(0x402) },
+        drives: Default::default(),
     });
     board.play_firmware(&map);
     board

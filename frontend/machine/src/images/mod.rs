@@ -1,0 +1,130 @@
+//! Disk, CD-ROM and floppy images: files of the host as [`Storage`] for a medium.
+//!
+//! ```text
+//!  raw ────────────┐
+//!  qcow2 (imago) ──┼──► Overlay, if nothing is to be written back ──► Medium
+//!  folder as FAT ──┘
+//! ```
+//!
+//! An image that is written is locked, so that a second machine refuses it; images that are only read may be shared among
+//! readers. A hostile image is an error or reads as garbage; it never reaches files outside its own folder.
+//!
+//! Leaves out: other formats (vmdk, vdi), network disks, discarding. Called by `builder` and by media changes.
+
+mod folder;
+mod overlay;
+mod qcow2;
+mod qcow2_check;
+mod raw;
+
+use crate::config::{DiskAccess, DiskFormat};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use umbra_devices::block::{ReadOnly, SECTOR, Storage};
+
+/// How a qcow2 image begins.
+const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
+
+/// Why an image cannot be used. Each is a sentence.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// The file cannot be opened.
+    #[error("{file}: {problem}; try another path, or ,ro for a file that cannot be written", file = .file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// What the host says.
+        problem: io::Error,
+    },
+    /// Another machine uses it.
+    #[error("{file}: another machine is using this image; try to end it, or ,snapshot on a copy", file = .0.display())]
+    InUse(PathBuf),
+    /// The format's driver does not take it.
+    #[error("{file}: this is no good {format} image ({problem}); try qemu-img check, or format=raw", file = .file.display())]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// The format.
+        format: &'static str,
+        /// What is wrong.
+        problem: io::Error,
+    },
+    /// It holds less than a sector.
+    #[error("{file}: {bytes} bytes are less than a sector; try an image that is whole", file = .file.display())]
+    TooSmall {
+        /// The file.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// No floppy disk is so long.
+    #[error("{file}: {bytes} bytes are more than any floppy disk holds; try --disk or --cdrom", file = .file.display())]
+    NoFloppy {
+        /// The file.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A folder that does not fit a FAT disk.
+    #[error("{folder}: {problem}; try a folder with less in it", folder = .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        problem: io::Error,
+    },
+}
+
+/// What kind of file it is, by its first bytes.
+fn format_of(file: &mut File) -> io::Result<DiskFormat> {
+    let mut head = [0; 4];
+    let mut filled = 0;
+    while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest)? {
+            0 => break,
+            bytes => filled += bytes,
+        }
+    }
+    Ok(if head == QCOW2_MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// Opens an image.
+pub fn open(path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Box<dyn Storage>, ImageError> {
+    if path.is_dir() {
+        let storage = folder::build(path)?;
+        return Ok(match access {
+            DiskAccess::Snapshot => snapshot(path, Box::new(storage))?,
+            DiskAccess::ReadWrite | DiskAccess::ReadOnly => Box::new(storage),
+        });
+    }
+    let failed = |problem| ImageError::Open { file: path.to_owned(), problem };
+    let writes = access == DiskAccess::ReadWrite;
+    let mut file = File::options().read(true).write(writes).open(path).map_err(failed)?;
+    raw::lock(&file, path, writes)?;
+    let format = match format {
+        DiskFormat::Auto => format_of(&mut file).map_err(failed)?,
+        format => format,
+    };
+    let storage: Box<dyn Storage> = match format {
+        DiskFormat::Qcow2 => Box::new(qcow2::Qcow2Image::open(file, path, writes)?),
+        DiskFormat::Raw | DiskFormat::Auto => Box::new(raw::RawFile::new(file).map_err(failed)?),
+    };
+    if storage.length() < SECTOR as u64 {
+        return Err(ImageError::TooSmall { file: path.to_owned(), bytes: storage.length() });
+    }
+    Ok(match access {
+        DiskAccess::ReadWrite => storage,
+        DiskAccess::ReadOnly => Box::new(ReadOnly(storage)),
+        DiskAccess::Snapshot => snapshot(path, storage)?,
+    })
+}
+
+fn snapshot(path: &Path, base: Box<dyn Storage>) -> Result<Box<dyn Storage>, ImageError> {
+    let overlay = overlay::Overlay::new(base);
+    Ok(Box::new(overlay.map_err(|problem| ImageError::Open { file: path.to_owned(), problem })?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! A raw image: the file is the disk. Also the lock that every image's file has.
+
+use super::ImageError;
+use std::fs::{File, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use umbra_devices::block::Storage;
+
+/// Locks an image for as long as it is open: alone if it is written, else among readers.
+pub(super) fn lock(file: &File, path: &Path, writes: bool) -> Result<(), ImageError> {
+    let locked = if writes { file.try_lock() } else { file.try_lock_shared() };
+    match locked {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(ImageError::InUse(path.to_owned())),
+        // A file system without locks: nothing can be known of other machines.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(problem)) => Err(ImageError::Open { file: path.to_owned(), problem }),
+    }
+}
+
+/// A file as it is.
+pub(super) struct RawFile {
+    file: File,
+    length: u64,
+}
+
+impl RawFile {
+    pub fn new(mut file: File) -> io::Result<RawFile> {
+        // A block device has no length in its metadata.
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok(RawFile { file, length })
+    }
+}
+
+impl Storage for RawFile {
+    fn length(&self) -> u64 {
+        self.length
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, at)
+    }
+    fn write(&mut self, at: u64, from: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(from, at)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
