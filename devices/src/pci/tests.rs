@@ -311,7 +311,7 @@ fn empty_ide_channels_float() {
     bus.put(IDE, 0x40, Width::B2, 0x8000);
     assert_eq!(bus.moved(), [(8, Some(0x1F0)), (9, Some(0x3F6))]);
     bus.put32(IDE, 0x20, 0xFFFF_FFFF);
-    assert_eq!(bus.get32(IDE, 0x20), 0xFFF1);
+    assert_eq!(bus.get32(IDE, 0x20), 0xFFFF_FFF1);
     bus.put32(IDE, 0x20, 0xC041);
     bus.put(IDE, 0x42, Width::B2, 0x8000);
     assert_eq!(bus.moved().len(), 4, "bus master to FFF0h, then C040h; two more ports");
