@@ -130,6 +130,9 @@ pub struct RunArgs {
     /// A system firmware image
     #[arg(long, value_name = "FILE")]
     pub bios: Option<PathBuf>,
+    /// The display adapter's option ROM [default: vgabios-stdvga.bin beside the --bios file, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub vga_rom: Option<PathBuf>,
     /// A disk: FILE[,if=ide|ahci|virtio][,format=raw|qcow2][,snapshot][,ro]; may be repeated
     #[arg(long, value_name = "FILE[,…]")]
     pub disk: Vec<DiskConfig>,
@@ -481,6 +484,8 @@ mod tests {
             "f",
             "--bios",
             "b",
+            "--vga-rom",
+            "v",
             "--headless",
             "--serial",
             "stdio",

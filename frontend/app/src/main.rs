@@ -14,6 +14,7 @@ mod inspect;
 mod logs;
 mod options;
 mod output;
+mod picture;
 mod run;
 mod script;
 mod session;

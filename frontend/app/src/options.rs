@@ -148,7 +148,7 @@ pub fn config(args: &RunArgs) -> Result<MachineConfig, Failure> {
         }
     }
     overlay(args, &mut config);
-    check(args, &config)?;
+    check(&config)?;
     Ok(config)
 }
 
@@ -203,6 +203,10 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_list(&mut config.boot.initrd, &args.initrd);
     set(&mut config.boot.append, &args.append);
     set_some(&mut config.boot.bios, &args.bios);
+    set_some(&mut config.boot.vga_rom, &args.vga_rom);
+    if config.boot.vga_rom.is_none() {
+        config.boot.vga_rom = vga_rom_beside(config.boot.bios.as_deref());
+    }
     set_some(&mut config.boot.cdrom, &args.cdrom);
     set_some(&mut config.boot.floppy, &args.floppy);
     config.disks.extend(args.disk.iter().cloned());
@@ -220,12 +224,19 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.trace.gdb, &args.gdb);
 }
 
+/// The video BIOS that SeaBIOS is packaged with.
+fn vga_rom_beside(bios: Option<&Path>) -> Option<PathBuf> {
+    let beside = bios?.with_file_name("vgabios-stdvga.bin");
+    beside.is_file().then_some(beside)
+}
+
 /// Everything that can be wrong before a machine is built.
-fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
+fn check(config: &MachineConfig) -> Result<(), Failure> {
     let one = |option: &'static str, path: &Option<PathBuf>| path.clone().map(|path| (option, path));
     let files = [
         one("--kernel", &config.boot.kernel),
         one("--bios", &config.boot.bios),
+        one("--vga-rom", &config.boot.vga_rom),
         one("--cdrom", &config.boot.cdrom),
         one("--floppy", &config.boot.floppy),
     ];
@@ -245,9 +256,6 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
         return Err(Failure::input(
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",
         ));
-    }
-    if args.screenshot.is_some() {
-        return Err(Failure::not_yet("--screenshot", "--screen-text"));
     }
     for what in &config.trace.dump {
         match what.as_str() {
@@ -270,7 +278,13 @@ pub fn save(config: &MachineConfig, path: &Path) -> Result<(), Failure> {
         }
     };
     let boot = &mut config.boot;
-    let files = boot.kernel.iter_mut().chain(&mut boot.initrd).chain(&mut boot.bios).chain(&mut boot.cdrom);
+    let files = boot
+        .kernel
+        .iter_mut()
+        .chain(&mut boot.initrd)
+        .chain(&mut boot.bios)
+        .chain(&mut boot.vga_rom)
+        .chain(&mut boot.cdrom);
     files.chain(&mut boot.floppy).for_each(absolute);
     config.disks.iter_mut().for_each(|disk| absolute(&mut disk.file));
     for target in &mut config.serial {

@@ -4,7 +4,7 @@ use crate::cli::RunArgs;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::session::Session;
 use crate::summary::{End, Summary};
-use crate::{crash, gdb, logs, options};
+use crate::{crash, gdb, logs, options, picture};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use umbra_machine::config::{MachineConfig, SerialTarget};
@@ -59,7 +59,7 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
     if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
         builder = builder.rom(rom.name, rom.image);
     }
-    if args.screen_text {
+    if args.screen_text || args.screenshot.is_some() {
         builder = builder.screen(Screen::VgaText);
     }
     let machine = builder.build()?;
@@ -104,6 +104,10 @@ fn dump_uops(machine: &mut Machine) {
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
 fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatus {
     let Ended { machine, end, .. } = &ended;
+    let picture = args.screenshot.as_ref().map(|path| picture::save(&machine.display().frame(), path));
+    if let Some(Err(failure)) = picture {
+        eprintln!("umbra: {failure}");
+    }
     let screen = if args.screen_text { machine.screen_text() } else { Vec::new() };
     if !args.json {
         screen.iter().for_each(|line| println!("{line}"));

@@ -11,6 +11,7 @@ mod interrupts;
 mod monitor_file;
 mod pci_map;
 mod ports;
+mod video;
 
 pub use chips::{BoardParts, Chips, Fit, TestParts, VcpuParts};
 
@@ -178,6 +179,7 @@ impl Board {
             let _ = board.memory.map_mmio(base, size, region);
         }
         let _ = board.memory.map_mmio(wiring::LAPIC_BASE, umbra_mmu::addr::PAGE_SIZE, wiring::LAPIC_REGION);
+        board.open_legacy_window();
         board.touch_all();
         board
     }

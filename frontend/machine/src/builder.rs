@@ -17,7 +17,7 @@ use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
 };
 use crate::machine::Machine;
-use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
+use crate::memory_map::{EXTENDED_BASE, MemoryMap};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use parking_lot::{Condvar, Mutex};
@@ -32,6 +32,7 @@ use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
+use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
@@ -39,8 +40,8 @@ use umbra_mmu::{GuestPhys, PhysPage};
 
 /// The time-stamp counter counts guest time in nanoseconds.
 const TSC_KHZ: u32 = 1_000_000;
-/// Display memory: RAM, since there is no display adapter yet.
-const VGA_BYTES: u64 = 0x2_0000;
+/// The largest option ROM of the display adapter.
+const MAX_VGA_ROM_BYTES: u64 = 1 << 20;
 /// How much of a firmware image is seen at the end of the first megabyte.
 const LOW_ROM_BYTES: u64 = 0x2_0000;
 /// The largest firmware image.
@@ -129,6 +130,7 @@ pub struct MachineBuilder {
     kernel: Option<Source>,
     initrd: Vec<Source>,
     rom: Option<Source>,
+    vga_rom: Option<Source>,
     flat: Option<FlatStart>,
     order: FrameOrder,
     screen: Screen,
@@ -148,6 +150,7 @@ impl MachineBuilder {
             kernel: config.boot.kernel.clone().map(Source::File),
             initrd: config.boot.initrd.iter().cloned().map(Source::File).collect(),
             rom: config.boot.bios.clone().map(Source::File),
+            vga_rom: config.boot.vga_rom.clone().map(Source::File),
             flat: None,
             order: FrameOrder::Identity,
             screen: Screen::None,
@@ -191,6 +194,11 @@ impl MachineBuilder {
     /// A firmware image: the processor starts at its reset vector, unless there is a kernel.
     pub fn rom(mut self, name: &str, image: impl Into<Arc<[u8]>>) -> Self {
         self.rom = Some(Source::Bytes(name.to_owned(), image.into()));
+        self
+    }
+    /// The display adapter's option ROM (its video BIOS).
+    pub fn vga_rom(mut self, name: &str, image: impl Into<Arc<[u8]>>) -> Self {
+        self.vga_rom = Some(Source::Bytes(name.to_owned(), image.into()));
         self
     }
     /// One more initrd or module.
@@ -250,6 +258,7 @@ impl MachineBuilder {
                 })
                 .collect(),
             date: civil(config.rtc.unix_seconds),
+            video: Some(video(&memory, self.vga_rom.as_ref())?),
             serial: [Fit::Fitted; 2],
             exit_port: if config.exit_port == Switch::On { Fit::Fitted } else { Fit::Absent },
             test: TestParts {
@@ -261,6 +270,7 @@ impl MachineBuilder {
         let mut board = Board::new(parts);
         if rom.is_some() {
             board.offer_monitor_file();
+            board.tell_firmware(&map);
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         let clock = Arc::new(match config.clock {
@@ -323,12 +333,13 @@ fn build_memory(
     rom: Option<&(String, Cow<'_, [u8]>)>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
-    let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES))?;
+    let pool = Pool::new(
+        map.total() + vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64 + rom_bytes + rom_bytes.min(LOW_ROM_BYTES),
+    )?;
     let memory = GuestMemory::new(pool, order, physical_bits);
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;
     }
-    memory.map_ram(GuestPhys(VGA_BASE), VGA_BYTES)?;
     if let Some((name, image)) = rom {
         map_firmware(&memory, name, image)?;
     }
@@ -355,6 +366,40 @@ fn map_firmware(memory: &GuestMemory, name: &str, image: &[u8]) -> Result<(), Bu
     let tail = image.get((length - low) as usize..).unwrap_or(image);
     memory.map_rom(GuestPhys(EXTENDED_BASE - low), tail)?;
     Ok(())
+}
+
+/// The display adapter. An option ROM begins with 55h AAh and its length (PCI 2.1, 6.3.1.1).
+fn video(memory: &GuestMemory, rom: Option<&Source>) -> Result<vga::Config, BuildError> {
+    let rom: Arc<[u8]> = match rom {
+        None => Arc::from([]),
+        Some(source) => {
+            let (name, bytes) = source.read()?;
+            let problem = match bytes.get(..3) {
+                Some(&[0x55, 0xAA, units]) if 512 * u64::from(units) > bytes.len() as u64 => {
+                    Some(LoadProblem::BadField {
+                        what: "the option ROM's length",
+                        value: 512 * u64::from(units),
+                        why: "more than the file has",
+                    })
+                }
+                Some(&[0x55, 0xAA, _]) if bytes.len() as u64 <= MAX_VGA_ROM_BYTES => None,
+                _ => Some(LoadProblem::Unsupported {
+                    what: "this is no option ROM: it does not begin with 55 AA, or is larger than 1 MiB",
+                    advice: "vgabios-stdvga.bin, which Debian has in its package seabios",
+                }),
+            };
+            if let Some(problem) = problem {
+                return Err(LoadError { file: name, problem }.into());
+            }
+            Arc::from(&*bytes)
+        }
+    };
+    Ok(vga::Config {
+        memory: Arc::new(memory.video_memory(vga::MEMORY_BYTES)?),
+        window: Arc::new(memory.video_memory(vga::LEGACY_BYTES as u64)?),
+        rom,
+        font: &[],
+    })
 }
 
 fn civil(unix_seconds: u64) -> CivilTime {

@@ -159,6 +159,9 @@ pub struct BootConfig {
     /// A system firmware image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bios: Option<PathBuf>,
+    /// The display adapter's option ROM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vga_rom: Option<PathBuf>,
     /// A CD-ROM image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<PathBuf>,
@@ -343,12 +346,12 @@ impl MachineConfig {
     }
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
-        let BootConfig { kernel, initrd, bios, cdrom, floppy, .. } = &mut self.boot;
+        let BootConfig { kernel, initrd, bios, vga_rom, cdrom, floppy, .. } = &mut self.boot;
         let serial = self.serial.iter_mut().chain(&mut self.console).filter_map(|target| match target {
             SerialTarget::File(path) => Some(path),
             _ => None,
         });
-        let files = kernel.iter_mut().chain(initrd).chain(bios).chain(cdrom).chain(floppy);
+        let files = kernel.iter_mut().chain(initrd).chain(bios).chain(vga_rom).chain(cdrom).chain(floppy);
         for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
             *path = folder.join(&*path);
         }

@@ -11,6 +11,7 @@ pub mod acpi;
 pub mod board;
 pub mod builder;
 pub mod config;
+pub mod display;
 pub mod entry;
 pub mod gate;
 pub mod load;
@@ -24,6 +25,7 @@ pub mod wiring;
 pub use board::Sink;
 pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
+pub use display::DisplayHandle;
 pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
 

@@ -5,6 +5,7 @@
 use crate::board::{Board, SharedBoard, Sink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
+use crate::display::DisplayHandle;
 use crate::entry::{application_state, boot_state};
 use crate::load::EntryState;
 use crate::memory_map::MemoryMap;
@@ -138,27 +139,13 @@ impl Machine {
         hasher.write_u64(self.memory.hash());
         hasher.finish()
     }
-    /// The text on the VGA screen, 25 lines, trailing spaces removed.
-    pub fn screen_text(&self) -> Vec<String> {
-        let mut cells = [0; 80 * 25 * 2];
-        self.memory.read(umbra_mmu::GuestPhys(0xB_8000), &mut cells);
-        let line = |row: &[u8]| {
-            let text: String = row.iter().step_by(2).map(|&code| printable(code)).collect();
-            text.trim_end().to_owned()
-        };
-        cells.chunks(160).map(line).collect()
+    /// Looks at the screen, from any thread.
+    pub fn display(&self) -> DisplayHandle {
+        DisplayHandle { board: self.board.clone(), clock: self.clock.clone() }
     }
-}
-
-/// A character of the text screen as something that a log can show.
-fn printable(code: u8) -> char {
-    match code {
-        0x20..0x7F => char::from(code),
-        0 | 0xFF => ' ',
-        0xB3 | 0xBA => '|',
-        0xC4 | 0xCD => '-',
-        0xDB | 0xB0..=0xB2 => '#',
-        _ => '.',
+    /// The text on the screen, trailing spaces removed; nothing in graphics modes.
+    pub fn screen_text(&self) -> Vec<String> {
+        self.display().text().map(|text| text.lines()).unwrap_or_default()
     }
 }
 

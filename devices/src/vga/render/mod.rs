@@ -83,6 +83,10 @@ impl Renderer {
     pub fn frame(&self) -> &Frame {
         &self.frame
     }
+    /// The last picture, to keep.
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
     /// Makes the picture that of a moment.
     pub fn update(&mut self, shown: &Shown, memory: &VideoMemory) -> Change {
         let (now, changed) = memory.changes(self.since);

@@ -23,6 +23,7 @@ use umbra_devices::port92::Port92;
 use umbra_devices::ps2::{I8042, I8042Config, I8042Wires};
 use umbra_devices::rtc_mc146818::{CivilTime, RtcMc146818};
 use umbra_devices::uart16550::{Uart16550, UartConfig};
+use umbra_devices::vga::{self, Vga};
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::attention::Attention;
 use umbra_mmu::memory::GuestMemory;
@@ -37,6 +38,8 @@ pub struct BoardParts {
     pub vcpus: Vec<VcpuParts>,
     /// The date at power-on.
     pub date: CivilTime,
+    /// The display adapter, if there is one.
+    pub video: Option<vga::Config>,
     /// Which serial ports are there.
     pub serial: [Fit; wiring::SERIAL_PORTS.len()],
     /// Whether the exit device is there.
@@ -112,6 +115,9 @@ impl Chips {
         let _ = pci.add(wiring::HOST_BRIDGE, Box::new(I440fx::new(parts.ram)));
         let _ = pci.add(wiring::ISA_BRIDGE, Box::new(Piix3::new(isa)));
         let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new()));
+        if let Some(video) = &parts.video {
+            let _ = pci.add(wiring::VGA, Box::new(Vga::new(video.clone())));
+        }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
         Chips {
