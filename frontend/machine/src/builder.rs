@@ -315,15 +315,17 @@ impl MachineBuilder {
         if self.kernel.is_some() {
             config.boot.kernel.get_or_insert_default();
         }
-        debug_assert!(config.display == Display::None || config.check().is_err());
         config.check()
     }
 }
 
-/// Serial ports as a configuration names them; the first is standard input and output if nothing is said.
+/// Serial ports as a configuration names them; the first is standard input and output if nothing is said and the terminal is
+/// free.
 pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
     let target = |number: usize, default| config.serial.get(number).cloned().unwrap_or(default);
-    [target(0, SerialTarget::Stdio), target(1, SerialTarget::None)]
+    // A screen in the terminal leaves no room for a serial port there.
+    let first = if config.display == Display::Terminal { SerialTarget::None } else { SerialTarget::Stdio };
+    [target(0, first), target(1, SerialTarget::None)]
 }
 
 fn build_memory(
@@ -398,7 +400,7 @@ fn video(memory: &GuestMemory, rom: Option<&Source>) -> Result<vga::Config, Buil
         memory: Arc::new(memory.video_memory(vga::MEMORY_BYTES)?),
         window: Arc::new(memory.video_memory(vga::LEGACY_BYTES as u64)?),
         rom,
-        font: &[],
+        font: umbra_roms::FONT_8X16,
     })
 }
 
