@@ -79,6 +79,8 @@ pub(crate) struct VcpuPins {
     pub(crate) gate: Arc<Gate>,
     /// The vector of the last start-up message.
     start_up: u8,
+    /// Instructions retired at its last access.
+    retired: u64,
     ferr: IrqLine,
 }
 
@@ -139,6 +141,7 @@ impl Board {
             attention: vcpu.attention.clone(),
             gate: vcpu.gate.clone(),
             start_up: 0,
+            retired: 0,
             ferr: wires.line(wiring::FERR_IRQ),
         });
         let mut board = Board {
@@ -230,6 +233,20 @@ impl Board {
         let now = self.now;
         self.chips.keyboard().key(now, key, stroke == Stroke::Down);
         self.touch(Slot::Keyboard);
+    }
+    /// Keys that the guest has not read yet.
+    pub fn keys_waiting(&mut self) -> usize {
+        self.chips.keyboard().keys_waiting()
+    }
+    /// Instructions that the vCPUs have retired, as of the last access or event of each.
+    pub fn retired(&self) -> u64 {
+        self.vcpus.iter().map(|pins| pins.retired).sum()
+    }
+    /// Notes how far a vCPU is.
+    pub fn note_retired(&mut self, vcpu: usize, retired: u64) {
+        if let Some(pins) = self.vcpus.get_mut(vcpu) {
+            pins.retired = retired;
+        }
     }
     /// The mouse moves by (x, y, wheel), with these buttons down.
     pub fn mouse(&mut self, delta: [i32; 3], buttons: MouseButtons) {

@@ -216,6 +216,8 @@ pub struct RunConfig {
     /// What is done at the first serial port, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub script: Vec<ScriptStep>,
+    /// Where it is played: `"serial"` (default) or `"screen"` (keyboard and text screen).
+    pub script_at: ScriptAt,
 }
 
 /// A step of `script`: `{ wait = "login:" }` or `{ type = "root\\n" }`.
@@ -315,6 +317,14 @@ choices! {
         Pinned,
         /// They may be paged out.
         Paged,
+    }
+    /// Where a script is played.
+    ScriptAt {
+        /// The first serial port.
+        #[default]
+        Serial,
+        /// Keyboard and text screen.
+        Screen,
     }
     /// What a reset of the machine does.
     OnReset {

@@ -2,7 +2,7 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, SharedBoard, Sink};
+use crate::board::{Board, SharedBoard, Sink, Stroke};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
 use crate::display::DisplayHandle;
@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
+use umbra_devices::ps2::{KeyCode, MouseButtons};
 use umbra_mmu::GuestMemory;
 
 /// A machine.
@@ -163,6 +164,31 @@ impl InputHandle {
     /// Presses the power button.
     pub fn power_button(&self) {
         self.with(Board::press_power_button);
+    }
+    /// Presses keys together and lets them go. Gives how many wait for the guest now: whoever types on waits while it is
+    /// not 0, since a keyboard keeps few.
+    pub fn press(&self, chord: &[KeyCode]) -> usize {
+        let mut waiting = 0;
+        self.with(|board| {
+            chord.iter().for_each(|&key| board.key(key, Stroke::Down));
+            chord.iter().rev().for_each(|&key| board.key(key, Stroke::Up));
+            waiting = board.keys_waiting();
+        });
+        waiting
+    }
+    /// Keys that the guest has not read yet.
+    pub fn keys_waiting(&self) -> usize {
+        let mut waiting = 0;
+        self.with(|board| waiting = board.keys_waiting());
+        waiting
+    }
+    /// A key goes down or up.
+    pub fn key(&self, key: KeyCode, stroke: Stroke) {
+        self.with(|board| board.key(key, stroke));
+    }
+    /// The mouse moves by `[x, y, wheel]` (positive: right, down, towards the user) with these buttons down.
+    pub fn mouse(&self, delta: [i32; 3], buttons: MouseButtons) {
+        self.with(|board| board.mouse(delta, buttons));
     }
     /// Anything else that the board takes.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {
