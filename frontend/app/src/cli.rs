@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget, Size, Span,
+    Clock, DiskConfig, Display, Engine, MemoryPolicy, OnReset, RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -108,6 +108,7 @@ mod choices {
     pub const ENGINES: &[(&str, Engine)] = &[("interp", Engine::Interp), ("jit", Engine::Jit), ("both", Engine::Both)];
     pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
+    pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const POLICIES: &[(&str, MemoryPolicy)] = &[("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
@@ -184,6 +185,12 @@ pub struct RunArgs {
     /// The test device of kvm-unit-tests: ports E0h-EBh and 2000h-2017h, memory at FF000000h
     #[arg(long)]
     pub test_device: bool,
+    /// No exit device: port F4h does nothing
+    #[arg(long)]
+    pub no_exit_port: bool,
+    /// Save each new picture of the screen in this folder, as 000000.png and so on
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
     /// Save the screen as a picture at the end
     #[arg(long, value_name = "FILE.png")]
     pub screenshot: Option<PathBuf>,
@@ -211,6 +218,9 @@ pub struct RunArgs {
     /// What a reset does [default: reboot]
     #[arg(long, value_parser = choice(choices::RESETS))]
     pub on_reset: Option<OnReset>,
+    /// Where --type and --wait-text act: the serial console, or keyboard and text screen (keys as \{f12}, \{ctrl+c}; without a display the run ends well when all is done) [default: serial]
+    #[arg(long, value_parser = choice(choices::SCRIPT_PLACES))]
+    pub type_at: Option<ScriptAt>,
     /// Type this at the serial console (\n is Enter); after the --wait-text before it
     #[arg(long = "type", value_name = "TEXT", allow_hyphen_values = true)]
     pub type_text: Vec<String>,

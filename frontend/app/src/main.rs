@@ -16,6 +16,7 @@ mod options;
 mod output;
 mod picture;
 mod run;
+mod screen_script;
 mod script;
 mod session;
 mod suites;

@@ -5,7 +5,9 @@ use crate::exit_status::{Failure, advised};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use umbra_machine::config::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Toggle};
+use umbra_machine::config::{
+    DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Switch, Toggle,
+};
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
 
@@ -193,6 +195,9 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.display = Display::None;
     }
     set_list(&mut config.serial, &args.serial);
+    if args.no_exit_port {
+        config.exit_port = Switch::Off;
+    }
     set_some(&mut config.console, &args.console);
     set_some(&mut config.test_ports.post, &args.post_port);
     set_some(&mut config.test_ports.text, &args.debug_port);
@@ -217,6 +222,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.run.timeout, &args.timeout);
     set_some(&mut config.run.instructions, &args.instructions);
     set(&mut config.run.on_reset, &args.on_reset);
+    set(&mut config.run.script_at, &args.type_at);
     set_list(&mut config.run.script, &args.script);
     set_list(&mut config.trace.categories, &args.trace);
     set_list(&mut config.trace.dump, &args.dump);
