@@ -28,6 +28,7 @@ pub mod ps2;
 pub mod rtc_mc146818;
 pub mod smbus;
 pub mod uart16550;
+pub mod vga;
 pub mod wire;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-; The demo guest: a ROM of 64 KiB that walks a person through the machine, on the first serial port.
+; The demo guest: a ROM of 64 KiB that walks a person through the machine, on the first serial port and on the screen.
 ;
 ; It needs nothing but the reset vector: no firmware, no boot protocol, no disk. It goes from real mode through protected
 ; mode, 32-bit paging and PAE to long mode. Each step is bracketed by `begin` and `finish`, which read the monitor's
@@ -29,7 +29,11 @@ CPU_FEATURES    equ 0x558
 CPU_EXTENDED    equ 0x560               ; CPUID 80000001h: EDX
 CPU_NAME        equ 0x568               ; 12 characters
 FAULT_RETURN    equ 0x578
-VARIABLES_END   equ 0x580
+SCREEN_AT       equ 0x580               ; where the next character goes on the screen, and its colour
+SCREEN_COLOUR   equ 0x588
+VARIABLES_END   equ 0x590
+
+%define ECHO_TO_SCREEN
 BEFORE          equ 0x600               ; the counters, as the machine gives them: before a step, after it, at the start
 AFTER           equ 0x640
 AT_START        equ 0x680
@@ -71,6 +75,7 @@ section .text
 
 width 16
     jmp     start                       ; the first byte is an entry too: F000:0000
+%include "asm/screen.inc"
 %include "asm/console.inc"
 %include "demo/steps.inc"
 
@@ -89,6 +94,7 @@ start:
     mov     word [ram(NEXT_FRAME + 2)], FRAMES_FOR_HOLES >> 16
     mov     word [ram(NEXT_FRAME)], FRAMES_FOR_HOLES & 0xFFFF
     call    serial_start
+    call    screen_start
     call    find_monitor
     mov     edi, AT_START
     call    fn(read_counters)
@@ -236,11 +242,13 @@ memory_size:
 %include "demo/steps.inc"
 %include "asm/faults.inc"
 %include "demo/farewell.inc"
+%include "asm/screen.inc"
 %include "asm/console.inc"
 %include "demo/long.inc"
 %include "demo/steps.inc"
 %include "asm/faults.inc"
 %include "demo/farewell.inc"
+%include "asm/screen.inc"
 %include "asm/console.inc"
 
 ; Where the processor starts: F000:FFF0, the last 16 bytes below 4 GiB, which are also the last below 1 MiB.

@@ -20,7 +20,7 @@ pub struct Rom {
 impl Rom {
     /// The image of this name, be it the demo or a test.
     pub fn named(name: &str) -> Option<&'static Rom> {
-        std::iter::once(&DEMO).chain(TESTS).find(|rom| rom.name == name)
+        [&DEMO, &VGA].into_iter().chain(TESTS).find(|rom| rom.name == name)
     }
 }
 
@@ -37,6 +37,18 @@ macro_rules! rom {
 /// fills, guest page faults, guest table writes, device memory exits, instructions retired.
 pub static DEMO: Rom =
     rom!("demo", "demo/demo.bin", "a walk through the machine, with what the monitor did for each step");
+
+/// The display's test guest: 25 pictures, each told to the exit device by its number, a key between them.
+pub static VGA: Rom =
+    rom!("vga", "vga/vga.bin", "a walk through the display's modes, planes, write modes, fonts and palettes");
+
+/// The fonts of code page 437: 256 characters of so many bytes, a line each, the leftmost dot in bit 7. `fonts/draw.py`
+/// builds them from what is drawn in `fonts/8x16.txt`.
+pub static FONT_8X16: &[u8; 4096] = include_bytes!("../fonts/8x16.bin");
+/// The same, 14 lines.
+pub static FONT_8X14: &[u8; 3584] = include_bytes!("../fonts/8x14.bin");
+/// The same, 8 lines.
+pub static FONT_8X8: &[u8; 2048] = include_bytes!("../fonts/8x8.bin");
 
 /// The test ROMs. Each writes its story to the first serial port and to port E9h, the number of the current check to
 /// ports 80h and 190h, and ends through the exit device F4h: 0 if all is well, else the number of the check that failed.
@@ -66,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_image_is_a_rom() {
-        for rom in std::iter::once(&DEMO).chain(TESTS) {
+        for rom in [&DEMO, &VGA].into_iter().chain(TESTS) {
             assert!(!rom.image.is_empty() && rom.image.len() % 0x1_0000 == 0, "{}", rom.name);
             // The reset vector is a far jump to segment F000h.
             let vector = &rom.image[rom.image.len() - 16..];

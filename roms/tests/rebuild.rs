@@ -47,10 +47,31 @@ fn suites_are_what_their_generator_says() {
     }
 }
 
+#[test]
+fn fonts_are_what_is_drawn() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        let _ = std::io::stderr().write_all(b"SKIPPED: python3 is not installed; the fonts were not built again\n");
+        return;
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fonts");
+    std::fs::create_dir_all(&built).unwrap();
+    let done = Command::new("python3").arg(here.join("fonts/draw.py")).arg(&built).output().unwrap();
+    assert!(done.status.success(), "draw.py failed:\n{}", String::from_utf8_lossy(&done.stderr));
+    let committed = [
+        ("8x16", &umbra_roms::FONT_8X16[..]),
+        ("8x14", &umbra_roms::FONT_8X14[..]),
+        ("8x8", &umbra_roms::FONT_8X8[..]),
+    ];
+    for (name, font) in committed {
+        assert!(std::fs::read(built.join(format!("{name}.bin"))).unwrap() == font, "{name}: run roms/fonts/draw.py");
+    }
+}
+
 /// The name and committed image of every source.
 fn sources(here: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
-    for folder in ["demo", "tests", "suites"] {
+    for folder in ["demo", "vga", "tests", "suites"] {
         for entry in std::fs::read_dir(here.join(folder)).expect("the sources' folder").flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "asm") {

@@ -48,10 +48,11 @@ impl Vcpu {
         }
         loop {
             // A boundary at which anything may have changed.
-            self.link.leave = false;
             if let Some(exit) = self.serve_events(end)? {
                 return Ok(exit);
             }
+            // After the events: delivering one asks to leave the block, but there is none yet.
+            self.link.leave = false;
             let careful = self.must_step();
             let first =
                 self.find_block(if careful { Alone::Yes } else { Alone::No }).map_err(|f| (self.state.rip, f))?;

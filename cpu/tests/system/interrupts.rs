@@ -4,6 +4,7 @@ use super::bench::*;
 use umbra_cpu::Exit;
 use umbra_cpu::helpers::interrupt::{deliver_interrupt, deliver_nmi};
 use umbra_cpu::state::{Seg, flags, slots};
+use umbra_mmu::attention::bits;
 
 #[test]
 fn real_mode_int_and_iret() {
@@ -19,6 +20,17 @@ fn real_mode_int_and_iret() {
     guest.step(1);
     assert_eq!((guest.at(), guest.rsp()), ((0, 0x8002), STACK0));
     assert_eq!(guest.cpu.flags() & 0xffff, 0x203);
+}
+
+#[test]
+fn a_handler_may_begin_with_a_jump() {
+    // nop; in the NMI handler: jmp $+4. In a segment that is not flat the jump's target is checked first.
+    let mut guest = Guest::real(&[0x90]);
+    guest.put(8, 0x0800_0100u32);
+    guest.write(0x8100, &[0xeb, 0x02]);
+    guest.cpu.link.attention.set(bits::NMI);
+    guest.step(1);
+    assert_eq!(guest.at(), (0x800, 0x104));
 }
 
 #[test]

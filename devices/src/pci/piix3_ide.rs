@@ -58,8 +58,8 @@ impl Piix3Ide {
             .clearable(offset::STATUS, &[0x00, 0x38])
             .writable(offset::CACHE_LINE, &[0x00, 0xF0])
             .writable(offset::INTERRUPT_LINE, &[0x00])
+            // NOTE(why not sixteen address bits, as BMIBA has): SeaBIOS takes zeros above them for a window of 4 GiB.
             .bar(BUS_MASTER_WINDOW, Bar::Io { size: 16 })
-            // NOTE(why not sixteen address bits, as in the data sheet): SeaBIOS takes the upper half's zeros for a size.
             // IDETIM of both channels; SIDETIM.
             .writable(TIMING, &[0xFF, 0xF3, 0xFF, 0xF3, 0xFF]);
         let [primary_irq, secondary_irq] = irqs;

@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnReset, RtcDate, ScriptStep, SerialTarget,
-    Size, Span,
+    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnReset, RtcDate, ScriptAt, ScriptStep,
+    SerialTarget, Size, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -127,6 +127,7 @@ mod choices {
     pub const ENGINES: &[(&str, Engine)] = &[("interp", Engine::Interp), ("jit", Engine::Jit), ("both", Engine::Both)];
     pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
+    pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const POLICIES: &[(&str, MemoryPolicy)] = &[("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
@@ -149,6 +150,9 @@ pub struct RunArgs {
     /// A system firmware image
     #[arg(long, value_name = "FILE")]
     pub bios: Option<PathBuf>,
+    /// The display adapter's option ROM [default: vgabios-stdvga.bin beside the --bios file, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub vga_rom: Option<PathBuf>,
     /// A disk: FILE[,if=ide|ahci|virtio][,format=raw|qcow2][,snapshot][,ro]; may be repeated
     #[arg(long, value_name = "FILE[,…]")]
     pub disk: Vec<DiskConfig>,
@@ -200,6 +204,12 @@ pub struct RunArgs {
     /// The test device of kvm-unit-tests: ports E0h-EBh and 2000h-2017h, memory at FF000000h
     #[arg(long)]
     pub test_device: bool,
+    /// No exit device: port F4h does nothing
+    #[arg(long)]
+    pub no_exit_port: bool,
+    /// Save each new picture of the screen in this folder, as 000000.png and so on
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
     /// Save the screen as a picture at the end
     #[arg(long, value_name = "FILE.png")]
     pub screenshot: Option<PathBuf>,
@@ -234,6 +244,9 @@ pub struct RunArgs {
     /// What a reset does [default: reboot]
     #[arg(long, value_parser = choice(choices::RESETS))]
     pub on_reset: Option<OnReset>,
+    /// Where --type and --wait-text act: the serial console, or keyboard and text screen (keys as \{f12}, \{ctrl+c}; without a display the run ends well when all is done) [default: serial]
+    #[arg(long, value_parser = choice(choices::SCRIPT_PLACES))]
+    pub type_at: Option<ScriptAt>,
     /// Type this at the serial console (\n is Enter); after the --wait-text before it
     #[arg(long = "type", value_name = "TEXT", allow_hyphen_values = true)]
     pub type_text: Vec<String>,
@@ -584,6 +597,8 @@ mod tests {
             "f",
             "--bios",
             "b",
+            "--vga-rom",
+            "v",
             "--headless",
             "--serial",
             "stdio",

@@ -5,7 +5,9 @@ use crate::exit_status::{Failure, advised};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use umbra_machine::config::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Toggle};
+use umbra_machine::config::{
+    DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Switch, Toggle,
+};
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
 
@@ -151,7 +153,7 @@ pub fn config(args: &RunArgs) -> Result<MachineConfig, Failure> {
         }
     }
     overlay(args, &mut config);
-    check(args, &config)?;
+    check(&config)?;
     Ok(config)
 }
 
@@ -196,6 +198,9 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.display = Display::None;
     }
     set_list(&mut config.serial, &args.serial);
+    if args.no_exit_port {
+        config.exit_port = Switch::Off;
+    }
     set_some(&mut config.console, &args.console);
     set_some(&mut config.test_ports.post, &args.post_port);
     set_some(&mut config.test_ports.text, &args.debug_port);
@@ -206,6 +211,10 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_list(&mut config.boot.initrd, &args.initrd);
     set(&mut config.boot.append, &args.append);
     set_some(&mut config.boot.bios, &args.bios);
+    set_some(&mut config.boot.vga_rom, &args.vga_rom);
+    if config.boot.vga_rom.is_none() {
+        config.boot.vga_rom = vga_rom_beside(config.boot.bios.as_deref());
+    }
     set_some(&mut config.boot.cdrom, &args.cdrom);
     set_some(&mut config.boot.floppy, &args.floppy);
     config.disks.extend(args.disk.iter().cloned());
@@ -218,6 +227,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.run.timeout, &args.timeout);
     set_some(&mut config.run.instructions, &args.instructions);
     set(&mut config.run.on_reset, &args.on_reset);
+    set(&mut config.run.script_at, &args.type_at);
     set_list(&mut config.run.script, &args.script);
     set_list(&mut config.trace.categories, &args.trace);
     set_list(&mut config.trace.dump, &args.dump);
@@ -225,12 +235,19 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.trace.gdb, &args.gdb);
 }
 
+/// The video BIOS that SeaBIOS is packaged with.
+fn vga_rom_beside(bios: Option<&Path>) -> Option<PathBuf> {
+    let beside = bios?.with_file_name("vgabios-stdvga.bin");
+    beside.is_file().then_some(beside)
+}
+
 /// Everything that can be wrong before a machine is built.
-fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
+fn check(config: &MachineConfig) -> Result<(), Failure> {
     let one = |option: &'static str, path: &Option<PathBuf>| path.clone().map(|path| (option, path));
     let files = [
         one("--kernel", &config.boot.kernel),
         one("--bios", &config.boot.bios),
+        one("--vga-rom", &config.boot.vga_rom),
         one("--cdrom", &config.boot.cdrom),
         one("--floppy", &config.boot.floppy),
     ];
@@ -257,9 +274,6 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",
         ));
     }
-    if args.screenshot.is_some() {
-        return Err(Failure::not_yet("--screenshot", "--screen-text"));
-    }
     for what in &config.trace.dump {
         match what.as_str() {
             "uops" => {}
@@ -281,7 +295,13 @@ pub fn save(config: &MachineConfig, path: &Path) -> Result<(), Failure> {
         }
     };
     let boot = &mut config.boot;
-    let files = boot.kernel.iter_mut().chain(&mut boot.initrd).chain(&mut boot.bios).chain(&mut boot.cdrom);
+    let files = boot
+        .kernel
+        .iter_mut()
+        .chain(&mut boot.initrd)
+        .chain(&mut boot.bios)
+        .chain(&mut boot.vga_rom)
+        .chain(&mut boot.cdrom);
     files.chain(&mut boot.floppy).for_each(absolute);
     config.disks.iter_mut().for_each(|disk| absolute(&mut disk.file));
     for target in &mut config.serial {

@@ -2,13 +2,14 @@
 
 use crate::cli::RunArgs;
 use crate::exit_status::{ExitStatus, Failure};
+use crate::picture::{self, Recorder};
 use crate::session::Session;
 use crate::summary::{End, Summary};
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use umbra_machine::config::{MachineConfig, SerialTarget};
+use umbra_machine::config::{Display, MachineConfig, ScriptAt, SerialTarget};
 use umbra_machine::load::Screen;
 use umbra_machine::{Machine, MachineBuilder};
 
@@ -44,11 +45,11 @@ pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
 /// `umbra` alone: the demo guest.
 pub fn demo() -> Result<ExitStatus, Failure> {
     let started = Instant::now();
+    let args = RunArgs::default();
     let config = MachineConfig::default();
     let rom = &umbra_machine::roms::DEMO;
     let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
-    let args = RunArgs::default();
-    let ended = execute(machine, &config, started)?;
+    let ended = execute(machine, &args, &config, started)?;
     Ok(report(&args, &config, ended))
 }
 
@@ -60,7 +61,8 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
     if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
         builder = builder.rom(rom.name, rom.image);
     }
-    if args.screen_text {
+    let looks = args.screen_text || args.screenshot.is_some() || args.record.is_some();
+    if looks || config.display != Display::None || config.run.script_at == ScriptAt::Screen {
         builder = builder.screen(Screen::VgaText);
     }
     let machine = builder.build()?;
@@ -73,21 +75,26 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
         config.cpu,
         config.clock,
     );
-    execute(machine, config, started)
+    execute(machine, args, config, started)
 }
 
-fn execute(mut machine: Machine, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
+fn execute(mut machine: Machine, args: &RunArgs, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     if config.trace.dump.iter().any(|what| what == "uops") {
         dump_uops(&mut machine);
     }
-    let mut session = Session::new(machine, config)?;
+    let _recorder = args.record.as_ref().map(|folder| Recorder::start(machine.display(), folder)).transpose()?;
+    finish(Session::new(machine, config)?, config, from)
+}
+
+/// Runs a session to its end; `from`: when its machine was begun.
+fn finish(mut session: Session, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     let power_on = session.started.duration_since(from);
     let end = match &config.trace.gdb {
         Some(address) => gdb::serve(&mut session, address)?,
         None => session.run(),
     };
     let (wall, resets, output_bytes) = (session.started.elapsed(), session.resets, session.sightings.bytes());
-    let stuck_at = session.script.stuck_at();
+    let stuck_at = session.stuck_at();
     let machine = session.close();
     Ok(Ended { machine, end, power_on, wall, resets, output_bytes, stuck_at })
 }
@@ -105,6 +112,10 @@ fn dump_uops(machine: &mut Machine) {
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
 fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatus {
     let Ended { machine, end, .. } = &ended;
+    let picture = args.screenshot.as_ref().map(|path| picture::save(&machine.display().frame(), path));
+    if let Some(Err(failure)) = picture {
+        eprintln!("umbra: {failure}");
+    }
     let screen = if args.screen_text { machine.screen_text() } else { Vec::new() };
     if !args.json {
         screen.iter().for_each(|line| println!("{line}"));

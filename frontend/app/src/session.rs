@@ -6,6 +6,7 @@
 use crate::console::{self, After};
 use crate::exit_status::Failure;
 use crate::output::{Output, Seen, Sightings, Watch};
+use crate::screen_script::ScreenScript;
 use crate::script::Script;
 use crate::summary::End;
 use crate::until::Matcher;
@@ -17,7 +18,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use umbra_machine::config::{MachineConfig, OnReset, SerialTarget};
+use umbra_machine::config::{Display, MachineConfig, OnReset, ScriptAt, SerialTarget};
 use umbra_machine::{Machine, RunEnd, RunLimits, StopHandle, WhenAsleep};
 
 /// What other threads tell the one that runs the machine.
@@ -84,6 +85,10 @@ pub struct Session {
     pub resets: u64,
     /// What is typed for a person, and when.
     pub script: Script,
+    /// The same at keyboard and screen.
+    pub screen_script: Option<ScreenScript>,
+    /// A script at the screen ends the run well when it is done.
+    ends_with_script: bool,
     /// Power-on, by the host's clock.
     pub started: Instant,
     events: Receiver<Event>,
@@ -102,7 +107,15 @@ impl Session {
         let mut outputs = Vec::new();
         let mut uses_stdin = false;
         let mut can_wake = false;
-        let script = Script::new(&config.run.script);
+        let at_screen = config.run.script_at == ScriptAt::Screen;
+        let script = Script::new(if at_screen { &[] } else { &config.run.script });
+        let screen_script = if at_screen && !config.run.script.is_empty() {
+            can_wake = true;
+            let (display, input) = (machine.display(), machine.input());
+            Some(ScreenScript::start(&config.run.script, display, input, stop.clone())?)
+        } else {
+            None
+        };
         for (port, target) in umbra_machine::builder::serial_targets(config).into_iter().enumerate() {
             tracing::debug!(target: "serial", "COM{} is {target}", port + 1);
             let name = format!("--serial {target}");
@@ -132,6 +145,7 @@ impl Session {
             outputs.push(output);
         }
         let console: Option<Box<dyn Write + Send>> = match &config.console {
+            None if config.display == Display::Terminal => None,
             None | Some(SerialTarget::Stdio) => Some(Box::new(std::io::stdout())),
             Some(SerialTarget::File(path)) => Some(Box::new(create("--console", path)?)),
             Some(SerialTarget::Pty | SerialTarget::None) => None,
@@ -146,6 +160,7 @@ impl Session {
             input::from_terminal(machine.input(), events_to.clone(), stop.clone());
             can_wake = true;
         }
+        can_wake |= config.display != Display::None;
         let started = Instant::now();
         let limits = RunLimits {
             deadline: config.run.timeout.and_then(|span| started.checked_add(span.0)),
@@ -162,6 +177,8 @@ impl Session {
             sightings,
             resets: 0,
             script,
+            screen_script,
+            ends_with_script: config.run.until.is_none() && config.display == Display::None,
             started,
             events,
             outputs,
@@ -200,6 +217,9 @@ impl Session {
                 }
                 continue;
             }
+            if self.ends_with_script && self.screen_script.as_ref().is_some_and(ScreenScript::is_done) {
+                return Pause::Over(End::Until);
+            }
             let typed = self.script.take_due();
             if !typed.is_empty() {
                 self.machine.input().serial(0, &typed);
@@ -210,6 +230,11 @@ impl Session {
                 return pause;
             }
         }
+    }
+
+    /// The step of its script that the guest has not come to, as text.
+    pub fn stuck_at(&self) -> Option<String> {
+        self.screen_script.as_ref().and_then(ScreenScript::stuck_at).or_else(|| self.script.stuck_at())
     }
 
     /// Runs for a short guest time, so that a sleeping vCPU may wake. `None`: nothing has ended.
@@ -288,6 +313,9 @@ impl Session {
 
     /// Writes out everything that the guest has sent, and gives the terminal back.
     pub fn close(mut self) -> Machine {
+        if let Some(script) = &self.screen_script {
+            script.end();
+        }
         self.outputs.clear();
         drop(self.terminal.take());
         self.machine

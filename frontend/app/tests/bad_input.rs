@@ -131,7 +131,6 @@ fn bad_input_gets_one_sentence() {
         (&["run", "good", "--disable", "everything"],                  "everything names no optimisation", 2),
         (&["run", "good", "--gdb", "nowhere"],                         "--gdb \"nowhere\"", 2),
         (&["run", "good", "--gdb", "256.0.0.1:99999"],                 "--gdb \"256.0.0.1:99999\"", 2),
-        (&["run", "good", "--screenshot", "x.png"],                    "--screenshot is not there yet", 2),
         (&["run", "good", "--memory-policy", "paged"],                 "not there yet", 2),
         (&["run", "good", "--memory-limit", "1M"],                     "a memory limit", 2),
         (&["run", "good", "--display", "window", "--headless"],        "cannot be used with", 2),

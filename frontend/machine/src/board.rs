@@ -11,6 +11,7 @@ mod interrupts;
 mod monitor_file;
 mod pci_map;
 mod ports;
+mod video;
 
 pub use chips::{BoardParts, Chips, Fit, TestParts, VcpuParts};
 
@@ -89,6 +90,8 @@ pub(crate) struct VcpuPins {
     pub(crate) gate: Arc<Gate>,
     /// The vector of the last start-up message.
     start_up: u8,
+    /// Instructions retired at its last access.
+    retired: u64,
     ferr: IrqLine,
 }
 
@@ -148,6 +151,7 @@ impl Board {
             attention: vcpu.attention.clone(),
             gate: vcpu.gate.clone(),
             start_up: 0,
+            retired: 0,
             ferr: wires.line(wiring::FERR_IRQ),
         });
         let vcpus = pins.collect();
@@ -189,6 +193,7 @@ impl Board {
             let _ = board.memory.map_mmio(base, size, region);
         }
         let _ = board.memory.map_mmio(wiring::LAPIC_BASE, umbra_mmu::addr::PAGE_SIZE, wiring::LAPIC_REGION);
+        board.open_legacy_window();
         board.touch_all();
         board
     }
@@ -239,6 +244,20 @@ impl Board {
         let now = self.now;
         self.chips.keyboard().key(now, key, stroke == Stroke::Down);
         self.touch(Slot::Keyboard);
+    }
+    /// Keys that the guest has not read yet.
+    pub fn keys_waiting(&mut self) -> usize {
+        self.chips.keyboard().keys_waiting()
+    }
+    /// Instructions that the vCPUs have retired, as of the last access or event of each.
+    pub fn retired(&self) -> u64 {
+        self.vcpus.iter().map(|pins| pins.retired).sum()
+    }
+    /// Notes how far a vCPU is.
+    pub fn note_retired(&mut self, vcpu: usize, retired: u64) {
+        if let Some(pins) = self.vcpus.get_mut(vcpu) {
+            pins.retired = retired;
+        }
     }
     /// The mouse moves by (x, y, wheel), with these buttons down.
     pub fn mouse(&mut self, delta: [i32; 3], buttons: MouseButtons) {

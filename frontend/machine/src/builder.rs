@@ -21,7 +21,7 @@ use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
 };
 use crate::machine::Machine;
-use crate::memory_map::{EXTENDED_BASE, MemoryMap, VGA_BASE};
+use crate::memory_map::{EXTENDED_BASE, MemoryMap};
 use crate::storm::{self, Storm};
 use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
@@ -40,6 +40,7 @@ use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
+use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
@@ -47,8 +48,8 @@ use umbra_mmu::{GuestPhys, PhysPage};
 
 /// The time-stamp counter counts guest time in nanoseconds.
 const TSC_KHZ: u32 = 1_000_000;
-/// Display memory: RAM, since there is no display adapter yet.
-const VGA_BYTES: u64 = 0x2_0000;
+/// The largest option ROM of the display adapter.
+const MAX_VGA_ROM_BYTES: u64 = 1 << 20;
 /// How much of a firmware image is seen at the end of the first megabyte.
 const LOW_ROM_BYTES: u64 = 0x2_0000;
 /// The largest firmware image.
@@ -140,6 +141,7 @@ pub struct MachineBuilder {
     kernel: Option<Source>,
     initrd: Vec<Source>,
     rom: Option<Source>,
+    vga_rom: Option<Source>,
     flat: Option<FlatStart>,
     screen: Screen,
     notices: Notices,
@@ -159,6 +161,7 @@ impl MachineBuilder {
             kernel: config.boot.kernel.clone().map(Source::File),
             initrd: config.boot.initrd.iter().cloned().map(Source::File).collect(),
             rom: config.boot.bios.clone().map(Source::File),
+            vga_rom: config.boot.vga_rom.clone().map(Source::File),
             flat: None,
             screen: Screen::None,
             notices: Arc::new(|_| {}),
@@ -202,6 +205,11 @@ impl MachineBuilder {
     /// A firmware image: the processor starts at its reset vector, unless there is a kernel.
     pub fn rom(mut self, name: &str, image: impl Into<Arc<[u8]>>) -> Self {
         self.rom = Some(Source::Bytes(name.to_owned(), image.into()));
+        self
+    }
+    /// The display adapter's option ROM (its video BIOS).
+    pub fn vga_rom(mut self, name: &str, image: impl Into<Arc<[u8]>>) -> Self {
+        self.vga_rom = Some(Source::Bytes(name.to_owned(), image.into()));
         self
     }
     /// One more initrd or module.
@@ -260,7 +268,7 @@ impl MachineBuilder {
         let every = config.host_memory.compact_every;
         let spare = every.map_or(0, |_| storm::SPARE_BYTES);
         let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom.as_ref())?;
-        let storm = every.map(|every| Storm::new(memory.clone(), map.total() + VGA_BYTES, every.0));
+        let storm = every.map(|every| Storm::new(memory.clone(), map.total() + vga::MEMORY_BYTES, every.0));
         let cpus = config.cpus as usize;
         let clock = Arc::new(match config.clock {
             Clock::Real => GuestClock::real(),
@@ -281,6 +289,7 @@ impl MachineBuilder {
                 })
                 .collect(),
             date: civil(config.rtc.unix_seconds),
+            video: Some(video(&memory, self.vga_rom.as_ref())?),
             serial: [Fit::Fitted; 2],
             exit_port: if config.exit_port == Switch::On { Fit::Fitted } else { Fit::Absent },
             test: TestParts {
@@ -299,6 +308,7 @@ impl MachineBuilder {
                 let port = wiring::SERIAL_PORTS[0].0.to_le_bytes().to_vec();
                 let _ = board.chips_mut().fw_cfg().add_file("etc/sercon-port", port);
             }
+            board.tell_firmware(&map);
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         bell.connect(&board);
@@ -340,15 +350,17 @@ impl MachineBuilder {
         if self.kernel.is_some() {
             config.boot.kernel.get_or_insert_default();
         }
-        debug_assert!(config.display == Display::None || config.check().is_err());
         config.check()
     }
 }
 
-/// Serial ports as a configuration names them; the first is standard input and output if nothing is said.
+/// Serial ports as a configuration names them; the first is standard input and output if nothing is said and the terminal is
+/// free.
 pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
     let target = |number: usize, default| config.serial.get(number).cloned().unwrap_or(default);
-    [target(0, SerialTarget::Stdio), target(1, SerialTarget::None)]
+    // A screen in the terminal leaves no room for a serial port there.
+    let first = if config.display == Display::Terminal { SerialTarget::None } else { SerialTarget::Stdio };
+    [target(0, first), target(1, SerialTarget::None)]
 }
 
 fn build_memory(
@@ -358,12 +370,12 @@ fn build_memory(
     rom: Option<&(String, Cow<'_, [u8]>)>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
-    let pool = Pool::new(map.total() + VGA_BYTES + rom_bytes + rom_bytes.min(LOW_ROM_BYTES) + spare)?;
+    let video = vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64;
+    let pool = Pool::new(map.total() + video + rom_bytes + rom_bytes.min(LOW_ROM_BYTES) + spare)?;
     let memory = GuestMemory::new(pool, order, physical_bits);
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;
     }
-    memory.map_ram(GuestPhys(VGA_BASE), VGA_BYTES)?;
     if let Some((name, image)) = rom {
         map_firmware(&memory, name, image)?;
     }
@@ -390,6 +402,40 @@ fn map_firmware(memory: &GuestMemory, name: &str, image: &[u8]) -> Result<(), Bu
     let tail = image.get((length - low) as usize..).unwrap_or(image);
     memory.map_rom(GuestPhys(EXTENDED_BASE - low), tail)?;
     Ok(())
+}
+
+/// The display adapter. An option ROM begins with 55h AAh and its length (PCI 2.1, 6.3.1.1).
+fn video(memory: &GuestMemory, rom: Option<&Source>) -> Result<vga::Config, BuildError> {
+    let rom: Arc<[u8]> = match rom {
+        None => Arc::from([]),
+        Some(source) => {
+            let (name, bytes) = source.read()?;
+            let problem = match bytes.get(..3) {
+                Some(&[0x55, 0xAA, units]) if 512 * u64::from(units) > bytes.len() as u64 => {
+                    Some(LoadProblem::BadField {
+                        what: "the option ROM's length",
+                        value: 512 * u64::from(units),
+                        why: "more than the file has",
+                    })
+                }
+                Some(&[0x55, 0xAA, _]) if bytes.len() as u64 <= MAX_VGA_ROM_BYTES => None,
+                _ => Some(LoadProblem::Unsupported {
+                    what: "this is no option ROM: it does not begin with 55 AA, or is larger than 1 MiB",
+                    advice: "vgabios-stdvga.bin, which Debian has in its package seabios",
+                }),
+            };
+            if let Some(problem) = problem {
+                return Err(LoadError { file: name, problem }.into());
+            }
+            Arc::from(&*bytes)
+        }
+    };
+    Ok(vga::Config {
+        memory: Arc::new(memory.video_memory(vga::MEMORY_BYTES)?),
+        window: Arc::new(memory.video_memory(vga::LEGACY_BYTES as u64)?),
+        rom,
+        font: umbra_roms::FONT_8X16,
+    })
 }
 
 fn civil(unix_seconds: u64) -> CivilTime {

@@ -177,6 +177,9 @@ pub struct BootConfig {
     /// A system firmware image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bios: Option<PathBuf>,
+    /// The display adapter's option ROM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vga_rom: Option<PathBuf>,
     /// A CD-ROM image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<PathBuf>,
@@ -240,6 +243,8 @@ pub struct RunConfig {
     /// What is done at the first serial port, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub script: Vec<ScriptStep>,
+    /// Where it is played: `"serial"` (default) or `"screen"` (keyboard and text screen).
+    pub script_at: ScriptAt,
 }
 
 /// A step of `script`: `{ wait = "login:" }` or `{ type = "root\\n" }`.
@@ -340,6 +345,14 @@ choices! {
         /// They may be paged out.
         Paged,
     }
+    /// Where a script is played.
+    ScriptAt {
+        /// The first serial port.
+        #[default]
+        Serial,
+        /// Keyboard and text screen.
+        Screen,
+    }
     /// What a reset of the machine does.
     OnReset {
         /// It starts again.
@@ -370,13 +383,13 @@ impl MachineConfig {
     }
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
-        let BootConfig { kernel, initrd, bios, cdrom, floppy, .. } = &mut self.boot;
+        let BootConfig { kernel, initrd, bios, vga_rom, cdrom, floppy, .. } = &mut self.boot;
         let serial = self.serial.iter_mut().chain(&mut self.console).filter_map(|target| match target {
             SerialTarget::File(path) => Some(path),
             _ => None,
         });
         let kernel = kernel.iter_mut().chain(&mut self.expect.listing);
-        let files = kernel.chain(initrd).chain(bios).chain(cdrom).chain(floppy);
+        let files = kernel.chain(initrd).chain(bios).chain(vga_rom).chain(cdrom).chain(floppy);
         for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
             *path = folder.join(&*path);
         }

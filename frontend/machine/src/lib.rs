@@ -11,6 +11,7 @@ pub mod acpi;
 pub mod board;
 pub mod builder;
 pub mod config;
+pub mod display;
 pub mod drives;
 pub mod entry;
 pub mod gate;
@@ -21,14 +22,19 @@ pub mod memory_map;
 pub mod run;
 mod storm;
 pub mod time;
+pub mod typing;
 pub mod vcpu_bus;
 pub mod wiring;
 
-pub use board::Sink;
+pub use board::{Sink, Stroke};
 pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
+pub use display::DisplayHandle;
 pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
+
+/// What a person presses.
+pub use umbra_devices::ps2::{KeyCode, MouseButtons};
 
 /// The crates that a machine is made of, for those who look into one.
 pub use {umbra_cpu as cpu, umbra_mmu as mmu, umbra_roms as roms};

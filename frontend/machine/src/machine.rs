@@ -2,9 +2,10 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, Removable, SharedBoard, Sink};
+use crate::board::{Board, Removable, SharedBoard, Sink, Stroke};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
+use crate::display::DisplayHandle;
 use crate::drives::MediaHost;
 use crate::entry::{application_state, boot_state};
 use crate::images::ImageError;
@@ -22,6 +23,7 @@ use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
+use umbra_devices::ps2::{KeyCode, MouseButtons};
 use umbra_mmu::GuestMemory;
 
 /// A machine.
@@ -152,27 +154,13 @@ impl Machine {
         hasher.write_u64(self.memory.hash());
         hasher.finish()
     }
-    /// The text on the VGA screen, 25 lines, trailing spaces removed.
-    pub fn screen_text(&self) -> Vec<String> {
-        let mut cells = [0; 80 * 25 * 2];
-        self.memory.read(umbra_mmu::GuestPhys(0xB_8000), &mut cells);
-        let line = |row: &[u8]| {
-            let text: String = row.iter().step_by(2).map(|&code| printable(code)).collect();
-            text.trim_end().to_owned()
-        };
-        cells.chunks(160).map(line).collect()
+    /// Looks at the screen, from any thread.
+    pub fn display(&self) -> DisplayHandle {
+        DisplayHandle { board: self.board.clone(), clock: self.clock.clone() }
     }
-}
-
-/// A character of the text screen as something that a log can show.
-fn printable(code: u8) -> char {
-    match code {
-        0x20..0x7F => char::from(code),
-        0 | 0xFF => ' ',
-        0xB3 | 0xBA => '|',
-        0xC4 | 0xCD => '-',
-        0xDB | 0xB0..=0xB2 => '#',
-        _ => '.',
+    /// The text on the screen, trailing spaces removed; nothing in graphics modes.
+    pub fn screen_text(&self) -> Vec<String> {
+        self.display().text().map(|text| text.lines()).unwrap_or_default()
     }
 }
 
@@ -216,6 +204,31 @@ impl InputHandle {
         drop(medium);
         let name = if drive == Removable::Cdrom { "CD-ROM" } else { "floppy" };
         if done { Ok(()) } else { Err(MediaError::NoDrive(name)) }
+    }
+    /// Presses keys together and lets them go. Gives how many wait for the guest now: whoever types on waits while it is
+    /// not 0, since a keyboard keeps few.
+    pub fn press(&self, chord: &[KeyCode]) -> usize {
+        let mut waiting = 0;
+        self.with(|board| {
+            chord.iter().for_each(|&key| board.key(key, Stroke::Down));
+            chord.iter().rev().for_each(|&key| board.key(key, Stroke::Up));
+            waiting = board.keys_waiting();
+        });
+        waiting
+    }
+    /// Keys that the guest has not read yet.
+    pub fn keys_waiting(&self) -> usize {
+        let mut waiting = 0;
+        self.with(|board| waiting = board.keys_waiting());
+        waiting
+    }
+    /// A key goes down or up.
+    pub fn key(&self, key: KeyCode, stroke: Stroke) {
+        self.with(|board| board.key(key, stroke));
+    }
+    /// The mouse moves by `[x, y, wheel]` (positive: right, down, towards the user) with these buttons down.
+    pub fn mouse(&self, delta: [i32; 3], buttons: MouseButtons) {
+        self.with(|board| board.mouse(delta, buttons));
     }
     /// Anything else that the board takes.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {

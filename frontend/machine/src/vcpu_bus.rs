@@ -32,6 +32,7 @@ impl VcpuBus {
         // While this vCPU waits for the board, whoever has it may wait for this vCPU: it is parked meanwhile.
         let lock = &self.board.board;
         let mut board: MutexGuard<'_, Board> = lock.try_lock().unwrap_or_else(|| while_parked(|| lock.lock()));
+        board.note_retired(self.vcpu, at.0);
         board.advance(self.now(at));
         let result = call(&mut board);
         if board.horizon_is_late() || board.has_request() {

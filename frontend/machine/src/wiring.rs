@@ -96,6 +96,8 @@ pub const IOAPIC_REGION: RegionId = RegionId(1);
 pub const HPET_REGION: RegionId = RegionId(2);
 /// The region of the test device's memory.
 pub const TEST_DEVICE_REGION: RegionId = RegionId(3);
+/// The display adapter's legacy window, A0000h–BFFFFh.
+pub const VGA_REGION: RegionId = RegionId(3);
 /// Regions from this on belong to windows of PCI functions.
 pub const FIRST_PCI_REGION: u16 = 16;
 
@@ -245,3 +247,7 @@ pub const AHCI: PciAddress = PciAddress::new(5, 0);
 pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x1_0000;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);
+/// The display adapter.
+pub const VGA: PciAddress = PciAddress::new(2, 0);
+/// Where its framebuffer and its registers are when no firmware places them.
+pub const VGA_BARS: [(u8, u32); 2] = [(0x10, 0xFD00_0000), (0x18, 0xFEBF_0000)];

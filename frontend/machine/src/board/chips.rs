@@ -26,6 +26,7 @@ use umbra_devices::port92::Port92;
 use umbra_devices::ps2::{I8042, I8042Config, I8042Wires};
 use umbra_devices::rtc_mc146818::{CivilTime, RtcMc146818};
 use umbra_devices::uart16550::{Uart16550, UartConfig};
+use umbra_devices::vga::{self, Vga};
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::attention::Attention;
 use umbra_mmu::memory::GuestMemory;
@@ -40,6 +41,8 @@ pub struct BoardParts {
     pub vcpus: Vec<VcpuParts>,
     /// The date at power-on.
     pub date: CivilTime,
+    /// The display adapter, if there is one.
+    pub video: Option<vga::Config>,
     /// Which serial ports are there.
     pub serial: [Fit; wiring::SERIAL_PORTS.len()],
     /// Whether the exit device is there.
@@ -122,6 +125,9 @@ impl Chips {
         if drives.ahci.iter().any(Option::is_some) {
             let line = wiring::pirq_of(wiring::AHCI.device(), 0);
             let _ = pci.add(wiring::AHCI, Box::new(Ahci::new(wires.line(wiring::PIRQ_PIN + line), drives.ahci)));
+        }
+        if let Some(video) = &parts.video {
+            let _ = pci.add(wiring::VGA, Box::new(Vga::new(video.clone())));
         }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));

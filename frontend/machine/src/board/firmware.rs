@@ -4,10 +4,12 @@
 //! its address; the bootstrap processor's local APIC is in virtual-wire mode; A20 is open; the 8259s are initialised to
 //! vectors 08h and 70h, masked; both IDE channels answer; the CMOS RAM tells the memory size; and the BIOS data area tells what a scan looks for.
 //!
+//! The display adapter is in text mode, its windows placed.
+//!
 //! Leaves out: interrupt services (there is no INT 10h to call), the MP tables.
 
 use super::Board;
-use crate::memory_map::{EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
+use crate::memory_map::{E820Kind, EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
 use umbra_devices::pci::ahci::{Ahci, REGISTER_WINDOW};
@@ -52,6 +54,10 @@ impl Board {
         }
         self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
         self.place_ahci();
+        for (register, base) in wiring::VGA_BARS {
+            self.write_config(wiring::VGA, register, Width::B4, base);
+        }
+        self.write_config(wiring::VGA, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MEMORY);
         self.touch(Slot::Pci);
         let [low, high] = wiring::LEVEL_IRQS.to_le_bytes();
         for (port, value) in PIC_SETUP.into_iter().chain([(0x4D0, low.into()), (0x4D1, high.into()), (0x92, 0x02)]) {
@@ -80,6 +86,19 @@ impl Board {
         self.write_config(wiring::AHCI, bar, Width::B4, wiring::AHCI_REGISTERS as u32);
         self.write_config(wiring::AHCI, offset::INTERRUPT_LINE, Width::B1, irq.into());
         self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
+    }
+
+    /// Tells firmware what it cannot find out: the memory, in CMOS RAM and as fw_cfg file `etc/e820` (QEMU, "fw_cfg": base
+    /// and length in 64 bits, type in 32).
+    pub fn tell_firmware(&mut self, map: &MemoryMap) {
+        let above_4_gib = (map.high_end().0 - (1 << 32) != 0).then(|| (1 << 32, map.high_end().0 - (1 << 32)));
+        let ranges = std::iter::once((0, map.low_end().0)).chain(above_4_gib);
+        let entry = |(start, length): (u64, u64)| {
+            let [start, length] = [start, length].map(u64::to_le_bytes);
+            [&start[..], &length, &(E820Kind::Ram as u32).to_le_bytes()].concat()
+        };
+        // The name is short and new: this cannot fail.
+        let _ = self.chips.fw_cfg().add_file("etc/e820", ranges.flat_map(entry).collect());
     }
 
     fn write_config(&mut self, at: umbra_devices::pci::PciAddress, register: u8, width: Width, value: u32) {

@@ -15,6 +15,7 @@ impl Board {
         for change in &changes {
             self.apply(change);
         }
+        self.map_video(changes.iter().any(|change| change.function == wiring::VGA));
         let by_bridge = self.chips.isa_bridge().and_then(|bridge| bridge.take_reset());
         let by_host = self.chips.pci.get_mut::<I440fx>(wiring::HOST_BRIDGE).and_then(|host| host.take_reset());
         if by_bridge.or(by_host).is_some() {

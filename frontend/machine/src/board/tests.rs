@@ -23,6 +23,7 @@ fn board(vcpus: u32) -> Board {
         ram: 4 << 20,
         vcpus: vcpus.collect(),
         date,
+        video: None,
         serial: [Fit::Fitted, Fit::Absent],
         exit_port: Fit::Fitted,
         test: TestParts { device: Fit::Fitted, report_port: Some(0x190), text_port: Some(0x402) },
