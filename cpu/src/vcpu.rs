@@ -138,7 +138,7 @@ impl Vcpu {
 
     /// Asks the board something. While this vCPU waited for the board it counted as parked, and others did not wait for it:
     /// what was dropped meanwhile is forgotten before memory is used again, be it in the same instruction.
-    pub(crate) fn ask_board<T>(&mut self, ask: impl FnOnce(&mut dyn Bus, Retired) -> T) -> T {
+    pub fn ask_board<T>(&mut self, ask: impl FnOnce(&mut dyn Bus, Retired) -> T) -> T {
         let now = self.now();
         let answer = ask(self.link.bus.as_mut(), now);
         self.link.mmu.drain();

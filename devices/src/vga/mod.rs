@@ -225,7 +225,7 @@ impl Vga {
             None => self.registers.dispi.write_data(value),
         };
         if let DispiEffect::Clear(bytes) = effect {
-            const ZEROS: [u8; 0x1_0000] = [0; 0x1_0000];
+            static ZEROS: [u8; 0x1_0000] = [0; 0x1_0000];
             let bytes = bytes.min(self.config.memory.bytes() as usize);
             for start in (0..bytes).step_by(ZEROS.len()) {
                 self.config.memory.write(start, &ZEROS[..ZEROS.len().min(bytes - start)]);

@@ -28,10 +28,9 @@ pub fn is_odd_even(registers: &Registers) -> bool {
 
 /// A byte for each plane of a four-bit value: FFh where the bit is set.
 pub const fn spread(bits: u8) -> u32 {
-    (bits as u32 & 1) * 0xFF
-        | (bits as u32 >> 1 & 1) * 0xFF00
-        | (bits as u32 >> 2 & 1) * 0xFF_0000
-        | (bits as u32 >> 3 & 1) * 0xFF00_0000
+    let bits = bits as u32;
+    let two = (bits & 1) * 0xFF + (bits >> 1 & 1) * 0xFF00;
+    two + (bits >> 2 & 1) * 0xFF_0000 + (bits >> 3 & 1) * 0xFF00_0000
 }
 
 /// The same byte for all planes.

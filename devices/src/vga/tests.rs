@@ -133,10 +133,10 @@ proptest! {
         let [set_reset, enable, _, rotate, .., bit_mask] = gc;
         let rotated = value.rotate_right(u32::from(rotate & 7));
         let written = vga.config.memory.load(4 * 9);
-        for plane in 0..4 {
+        for (plane, &latched) in latches.iter().enumerate() {
             for bit in 0..8 {
                 let of = |byte: u8| byte >> bit & 1;
-                let latch = of(latches[plane]);
+                let latch = of(latched);
                 let ours = |bits: u8| bits >> plane & 1;
                 let (data, wanted) = match mode {
                     0 => (if ours(enable) == 1 { ours(set_reset) } else { of(rotated) }, of(bit_mask)),

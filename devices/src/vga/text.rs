@@ -68,7 +68,7 @@ pub fn text(shown: &Shown, memory: &VideoMemory) -> Option<TextScreen> {
     let pitch = 2 * usize::from(registers.crtc[crtc::OFFSET]);
     let start = registers.crtc_pair(crtc::START_HIGH, crtc::START_LOW) as usize;
     let cell = |position: usize| {
-        let word = memory.load(4 * (2 * position & 0xFFFF));
+        let word = memory.load(4 * ((2 * position) & 0xFFFF));
         TextCell { code: word as u8, attribute: (word >> 8) as u8 }
     };
     let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| cell(start + row * pitch + column))).collect();

@@ -1,5 +1,6 @@
 //! The VGA test ROM's pictures, one after the other, against those kept in `pictures/` as PNG files. `UMBRA_BLESS=1` writes
 //! them anew: then look at each before it is committed.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter};

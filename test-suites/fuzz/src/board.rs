@@ -64,12 +64,12 @@ fn step(machine: &mut Machine, input: &mut Unstructured<'_>) -> Result<()> {
         0..=2 => {
             let (port, width) = port(input)?;
             let value = input.arbitrary()?;
-            with_vcpu(machine, vcpu, |vcpu| vcpu.link.bus.port_write(vcpu.now(), port, width, value));
+            with_vcpu(machine, vcpu, |vcpu| vcpu.ask_board(|bus, now| bus.port_write(now, port, width, value)));
         }
         3 => {
             let (port, width) = port(input)?;
             with_vcpu(machine, vcpu, |vcpu| {
-                let value = vcpu.link.bus.port_read(vcpu.now(), port, width);
+                let value = vcpu.ask_board(|bus, now| bus.port_read(now, port, width));
                 assert!(width == 4 || value >> (8 * width) == 0, "port {port:#x} gives {value:#x} for {width} bytes");
             });
         }
@@ -77,13 +77,13 @@ fn step(machine: &mut Machine, input: &mut Unstructured<'_>) -> Result<()> {
             let (at, width) = address(input)?;
             let value = input.arbitrary()?;
             access(machine, vcpu, at, Access::Write, |vcpu, region, offset| {
-                vcpu.link.bus.mmio_write(vcpu.now(), region, offset, width, value);
+                vcpu.ask_board(|bus, now| bus.mmio_write(now, region, offset, width, value));
             });
         }
         6 => {
             let (at, width) = address(input)?;
             access(machine, vcpu, at, Access::Read, |vcpu, region, offset| {
-                vcpu.link.bus.mmio_read(vcpu.now(), region, offset, width);
+                vcpu.ask_board(|bus, now| bus.mmio_read(now, region, offset, width));
             });
         }
         7 => {
@@ -97,10 +97,11 @@ fn step(machine: &mut Machine, input: &mut Unstructured<'_>) -> Result<()> {
             let (offset, width, value) =
                 (input.arbitrary::<u16>()? & 3, *input.choose(&[1, 2, 4])?, input.arbitrary()?);
             with_vcpu(machine, vcpu, |vcpu| {
-                let now = vcpu.now();
-                vcpu.link.bus.port_write(now, 0xCF8, 4, 1 << 31 | function << 8 & 0xFF_FF00 | register & 0xFC);
-                vcpu.link.bus.port_write(now, 0xCFC + offset, width, value);
-                vcpu.link.bus.port_read(now, 0xCFC, 4);
+                vcpu.ask_board(|bus, now| {
+                    bus.port_write(now, 0xCF8, 4, 1 << 31 | function << 8 & 0xFF_FF00 | register & 0xFC)
+                });
+                vcpu.ask_board(|bus, now| bus.port_write(now, 0xCFC + offset, width, value));
+                vcpu.ask_board(|bus, now| bus.port_read(now, 0xCFC, 4));
             });
         }
         8 => {
@@ -112,8 +113,8 @@ fn step(machine: &mut Machine, input: &mut Unstructured<'_>) -> Result<()> {
             descriptor[12..].copy_from_slice(&(to & 0x7F_FFFF).to_be_bytes());
             machine.memory().write(GuestPhys(0x5000), &descriptor);
             with_vcpu(machine, vcpu, |vcpu| {
-                vcpu.link.bus.port_write(vcpu.now(), 0x514, 4, 0);
-                vcpu.link.bus.port_write(vcpu.now(), 0x518, 4, 0x5000_u32.swap_bytes());
+                vcpu.ask_board(|bus, now| bus.port_write(now, 0x514, 4, 0));
+                vcpu.ask_board(|bus, now| bus.port_write(now, 0x518, 4, 0x5000_u32.swap_bytes()));
             });
         }
         9 => from_outside(machine, input)?,

@@ -125,7 +125,7 @@ fn cells(shown: &Shown, raster: &Raster, planes: &[u32], rows: &[(Line, usize)],
 
 /// The cursor's position on the address counter, if it is shown now.
 fn cursor(registers: &Registers, frame: u64) -> Option<u32> {
-    let on = registers.crtc[crtc::CURSOR_START] & 0x20 == 0 && frame / CURSOR_FRAMES % 2 == 0;
+    let on = registers.crtc[crtc::CURSOR_START] & 0x20 == 0 && (frame / CURSOR_FRAMES).is_multiple_of(2);
     let skew = u32::from(registers.crtc[crtc::CURSOR_END] >> 5 & 3);
     on.then(|| registers.crtc_pair(crtc::CURSOR_HIGH, crtc::CURSOR_LOW) + skew)
 }
