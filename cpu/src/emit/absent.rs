@@ -8,7 +8,7 @@ use crate::vcpu::Vcpu;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ArenaError {
     /// The host's processor is another one.
-    #[error("emitted code needs an x86-64 host; use --engine interp")]
+    #[error("emitted code needs an x86-64 host")]
     NoEmitter,
 }
 

@@ -17,10 +17,10 @@ pub struct CodePtr(pub u64);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ArenaError {
     /// The host refused one of the two views.
-    #[error("this host does not let memory be written and executed ({0}); use --engine interp")]
+    #[error("this host does not let memory be written and executed ({0})")]
     Refused(String),
     /// The host's processor lacks something that emitted code uses.
-    #[error("emitted code needs an x86-64 host with {0}; use --engine interp")]
+    #[error("emitted code needs an x86-64 host with {0}")]
     Host(&'static str),
 }
 

@@ -310,6 +310,18 @@ impl<'a> Emitter<'a> {
     }
 
     fn uop(&mut self, uop: &Uop) {
+        if leaves_flags(uop) && self.needed_after() {
+            // The host's form destroys what somebody still needs.
+            self.save_flags();
+            self.places = FlagPlaces::SAVED;
+            self.by_kind(uop);
+            self.places = FlagPlaces::SAVED;
+            return;
+        }
+        self.by_kind(uop);
+    }
+
+    fn by_kind(&mut self, uop: &Uop) {
         if self.context.disable.has(Disable::NATIVE) && uop.op.effect() != Effect::Ends {
             return self.by_interpreter(uop);
         }
@@ -372,9 +384,16 @@ fn needed(uops: &[Uop]) -> Vec<u64> {
     let mut needed = vec![flags::STATUS; uops.len() + 1];
     for (at, uop) in uops.iter().enumerate().rev() {
         let (sees, replaces) = effect(uop);
+        // What does not show its flags leaves those before it alone (CDQ's shift).
+        let replaces = if leaves_flags(uop) { 0 } else { replaces };
         needed[at] = sees | needed[at + 1] & !replaces;
     }
     needed
+}
+
+/// Whether a uop that would replace all flags leaves them as they are, since nobody reads its own.
+fn leaves_flags(uop: &Uop) -> bool {
+    uop.flags == FlagUse::Dead && effect(uop).1 == flags::STATUS
 }
 
 /// Which flags a uop reads or may show by leaving the block, and which it replaces whatever its operands are.

@@ -43,8 +43,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
     let wide = matches!(args.kernel.as_str(), "amd64" | "cloud");
     let engine = match args.engine.unwrap_or_default() {
         Engine::Interp => "interp",
-        Engine::Jit => return Err(Failure::not_yet("the engine jit", "--engine interp")),
-        Engine::Both => return Err(Failure::not_yet("the engine both", "--engine interp")),
+        Engine::Jit => "jit",
+        Engine::Both => return Err(Failure::not_yet("the engine both", "--engine interp or --engine jit")),
     };
     let words = match args.select.as_str() {
         "none" => "none".to_owned(),

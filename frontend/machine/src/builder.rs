@@ -34,7 +34,7 @@ use std::time::Duration;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
-use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
+use umbra_cpu::emit::{DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
@@ -81,9 +81,6 @@ pub enum BuildError {
     /// The host has no memory for it.
     #[error("guest memory: {0}; try a smaller -m")]
     Pool(#[from] PoolError),
-    /// The engine does not work on this host.
-    #[error(transparent)]
-    Engine(#[from] ArenaError),
     /// There is no such optimisation.
     #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
     UnknownOptimisation(String),
@@ -317,13 +314,18 @@ impl MachineBuilder {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
             let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
             if config.engine == Engine::Jit {
-                let mut jit = Jit::new(DEFAULT_BYTES)?;
-                jit.set_disable(disable);
-                vcpu.use_jit(Some(jit));
+                match Jit::new(DEFAULT_BYTES) {
+                    Ok(mut jit) => {
+                        jit.set_disable(disable);
+                        vcpu.use_jit(Some(jit));
+                    }
+                    Err(problem) if number == 0 => (self.notices)(&format!("{problem}: the interpreter runs instead")),
+                    Err(_) => {}
+                }
             }
-            Ok(vcpu)
+            vcpu
         });
-        let vcpus = vcpus.collect::<Result<_, BuildError>>()?;
+        let vcpus = vcpus.collect();
         let boot = BootSource {
             kernel: self.kernel,
             initrd: self.initrd,

@@ -288,9 +288,9 @@ choices! {
     /// What executes guest code.
     Engine {
         /// The interpreter.
-        #[default]
         Interp,
-        /// The compiler to host code.
+        /// The compiler to host code; the interpreter where the host has no place for that.
+        #[default]
         Jit,
         /// Both, compared step by step.
         Both,

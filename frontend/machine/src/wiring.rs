@@ -97,7 +97,7 @@ pub const HPET_REGION: RegionId = RegionId(2);
 /// The region of the test device's memory.
 pub const TEST_DEVICE_REGION: RegionId = RegionId(3);
 /// The display adapter's legacy window, A0000h–BFFFFh.
-pub const VGA_REGION: RegionId = RegionId(3);
+pub const VGA_REGION: RegionId = RegionId(4);
 /// Regions from this on belong to windows of PCI functions.
 pub const FIRST_PCI_REGION: u16 = 16;
 

@@ -179,7 +179,7 @@ fn common_words(words: &mut Vec<String>, options: &GuestOptions, memory: &str) {
 fn new_test(mut words: Vec<String>, expect: Expectations, family: &'static str, options: &GuestOptions) -> GuestTest {
     let timeout = options.timeout.unwrap_or(TIMEOUT);
     words.extend(["--timeout".to_owned(), format!("{}ms", timeout.as_millis())]);
-    if options.engine != Engine::Interp {
+    if options.engine != Engine::default() {
         words.extend(["--engine".to_owned(), engine::name(options.engine).to_owned()]);
     }
     GuestTest {
