@@ -58,6 +58,9 @@ pub enum Next {
     Leave,
     /// Nothing was done: the interpreter runs the block.
     Interpret,
+    /// The interpreter runs this block.
+    #[allow(dead_code)]
+    Instead(BlockRef),
 }
 
 impl Vcpu {

@@ -28,6 +28,8 @@ pub enum Next {
     Leave,
     /// Nothing was done: the interpreter runs the block.
     Interpret,
+    /// The interpreter runs this block: its exceptions are not masked, or its code was left before anything was done.
+    Instead(BlockRef),
 }
 
 impl Vcpu {
@@ -138,7 +140,12 @@ impl Vcpu {
         if let Some(panic) = self.link.panic.take() {
             std::panic::resume_unwind(panic);
         }
-        self.left(status)
+        let before = end.wrapping_sub(SLACK).wrapping_sub(fuel as u64);
+        match self.left(status)? {
+            // A second page that is not where the code expects it: nothing would ever move.
+            Next::Block(block) if self.state.retired == before => Ok(Next::Instead(block)),
+            next => Ok(next),
+        }
     }
 
     /// Makes state and counts those of a boundary again.
@@ -207,7 +214,7 @@ impl Vcpu {
             }
             Status::Unmasked => {
                 self.state.rip = rip;
-                Ok(Next::Interpret)
+                Ok(Next::Instead(self.find_block(Alone::No)?))
             }
         }
     }

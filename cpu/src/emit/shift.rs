@@ -166,7 +166,7 @@ impl Emitter<'_> {
     /// By CL: with flags that nobody sees, BMI2's forms; else the interpreter.
     fn shift_by_cl(&mut self, uop: &Uop) -> bool {
         let width = uop.width;
-        if self.wanted() {
+        if self.wanted() || matches!(uop.op, Op::Rcl | Op::Rcr) {
             return false;
         }
         let prefix = match uop.op {

@@ -115,7 +115,7 @@ impl Vcpu {
         let mut block = first;
         let mut at_first = true;
         loop {
-            let b = block.get();
+            let mut b = block.get();
             if self.link.jit.is_some() && b.code.get() != 0 && !self.link.debugger.active() {
                 match self.run_emitted(b, end)? {
                     Next::Leave => return Ok(()),
@@ -124,6 +124,10 @@ impl Vcpu {
                         continue;
                     }
                     Next::Interpret => {}
+                    Next::Instead(next) => {
+                        block = next;
+                        b = block.get();
+                    }
                 }
             }
             // The first block's breakpoint was looked at by `serve_events`.

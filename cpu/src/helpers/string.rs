@@ -92,9 +92,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     // The single-step trap comes after each element.
     let most = if cpu.state.rflags & flags::TF != 0 { 1 } else { MOST };
     let budget = cpu.link.end.saturating_sub(cpu.now().0).clamp(1, most);
-    // A fault leaves a comparison's flags as they were before the instruction (SDM vol. 2, REP).
     let compares = matches!(kind, Kind::Scas | Kind::Cmps);
-    let before = if compares { cpu.flags() } else { 0 };
     let mut done = 0;
     loop {
         let count = walk.get(cpu, RCX);
@@ -110,9 +108,6 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
             0 => match element::<T>(cpu, &args, &walk, kind) {
                 Ok(()) => 1,
                 Err(fault) => {
-                    if compares {
-                        cpu.set_flags(flags::STATUS, before);
-                    }
                     cpu.state.retired += done;
                     return Err(fault);
                 }

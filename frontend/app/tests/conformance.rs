@@ -118,7 +118,7 @@ fn machine_files_wait_and_type() {
     folder.write("g/echo.kernel", kernel(&echo));
     let file = |script: &str| {
         format!(
-            "memory = \"16M\"\n[boot]\nkernel = \"echo.kernel\"\n[run]\ninstructions = 5000000\n{script}\
+            "memory = \"16M\"\n[boot]\nkernel = \"echo.kernel\"\n[run]\ninstructions = 20000000\n{script}\
              [expect]\nstatus = 1\nserial = [\"ready> x$\"]\n"
         )
     };

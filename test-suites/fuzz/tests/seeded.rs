@@ -68,3 +68,8 @@ fn board() {
 fn loaders() {
     seeded("loaders", 5000, 300);
 }
+
+#[test]
+fn engines() {
+    seeded("engines", 1500, 600);
+}
