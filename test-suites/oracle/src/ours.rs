@@ -1,5 +1,5 @@
 //! Runs programs in Umbra's processor: one vCPU, page tables with the rights of the host's child, state as an operating
-//! system would leave it. The engine is a parameter, chosen in [`Engine::select`] and nowhere else.
+//! system would leave it. The engine is a parameter, chosen in `Engine::select` and nowhere else.
 
 use crate::layout::{ARENA, DATA_PAGES, ENTRY, End, Mode, Outcome, PAGE, Registers, STACK_AT};
 use crate::program::Start;
