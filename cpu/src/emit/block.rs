@@ -216,6 +216,11 @@ impl<'a> Emitter<'a> {
         self.needed.first() != Some(&0)
     }
 
+    /// Whether any flags before the current uop are needed: it may leave the block by a fault, or read them.
+    pub(super) fn needed_here(&self) -> bool {
+        self.needed.get(self.at) != Some(&0)
+    }
+
     /// Whether any flags after the current uop are needed.
     pub(super) fn needed_after(&self) -> bool {
         self.needed.get(self.at + 1) != Some(&0)

@@ -317,7 +317,7 @@ impl Emitter<'_> {
         if !uses {
             return;
         }
-        if !self.places.saved && !self.places.host && self.needed_after() {
+        if !self.places.saved && !self.places.host && (self.needed_here() || self.needed_after()) {
             self.save_flags();
         }
         self.places.recipe = None;
