@@ -45,19 +45,19 @@ stepi
 stepi
 printf "paging: %d\n", (\$cr0 >> 31) & 1
 delete
-watch *(long *)(\$stack - 8)
+awatch *(long *)(\$stack - 8)
 continue
 delete
-set var *(long *)(\$stack - 4096) = 0x1122334455667788
-printf "written: %lx\n", *(long *)(\$stack - 4096)
+set var *(long *)(\$stack - 8) = 0x1122334455667788
+printf "written: %lx\n", *(long *)(\$stack - 8)
 continue
 GDB
 gdb -nx -batch -x "$work/script" > "$work/gdb" 2>&1 || true
 status=0
 wait "$pid" || status=$?
 pid=
-for wanted in "entry: long mode 1, level 0" "header: HdrS" "stepped: [1-9]" "user: 3 at ${entry#0x000000000}" "arguments: [1-9]" \
-    "paging: 1" "Hardware watchpoint" "written: 1122334455667788" "exited normally"; do
+for wanted in "entry: long mode 1, level 0" "header: HdrS" "stepped: [1-9]" "user: 3 at $(printf %x "$entry")" "arguments: [1-9]" \
+    "paging: 1" "Hardware access (read/write) watchpoint" "written: 1122334455667788" "exited normally"; do
     grep -q "$wanted" "$work/gdb" || { echo "gdb.sh: gdb does not say \"$wanted\":" >&2; cat "$work/gdb" >&2; exit 1; }
 done
 [ $status -eq 0 ] && grep -q BOOT-OK "$work/serial" || { echo "gdb.sh: the guest ended with $status" >&2; exit 1; }
