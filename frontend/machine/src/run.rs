@@ -272,7 +272,7 @@ impl Runner<'_> {
             let now = self.clock.host_driven_now().unwrap_or(board.now());
             board.advance(now);
             let request = board.take_request();
-            if let Some(end) = self.end(request, now).or(*threads.end.lock()) {
+            if let Some(end) = self.first_end(self.end(request, now), threads) {
                 board.set_horizon(None);
                 return end;
             }
@@ -285,6 +285,23 @@ impl Runner<'_> {
                 None => drop(self.board.changed.wait_for(&mut board, LONG_SLEEP)),
             }
         }
+    }
+}
+
+impl Runner<'_> {
+    /// The timekeeper's own end or a vCPU's. From then on another vCPU's comes too late, and is reported by the next run.
+    fn first_end(&self, own: Option<RunEnd>, threads: &Threads) -> Option<RunEnd> {
+        let mut end = threads.end.lock();
+        match (own, *end) {
+            // The stop is not forgotten: the next run ends with it.
+            (Some(RunEnd::Stopped), Some(vcpus)) => {
+                self.stop.store(true, Ordering::SeqCst);
+                return Some(vcpus);
+            }
+            (Some(RunEnd::TickReached), Some(_)) | (None, _) => {}
+            (Some(own), _) => *end = Some(own),
+        }
+        *end
     }
 }
 

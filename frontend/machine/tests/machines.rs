@@ -1,7 +1,9 @@
 //! Whole machines through the builder's API: small guests in machine code, both clocks, every way in which a run ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use umbra_cpu::debug::{WatchFor, Watchpoint};
 use umbra_devices::clock::Tick;
 use umbra_machine::config::Clock;
 use umbra_machine::load::flat::FlatMode;
@@ -148,6 +150,45 @@ fn a_busy_machine_stops_when_asked() {
         assert_eq!(machine.run(limits()), RunEnd::Stopped, "{clock:?}");
         asker.join().expect("the asker ends");
     }
+}
+
+/// A debugger's hit that comes while somebody stops the run is reported by this run or by the next one.
+#[test]
+fn a_hit_beside_a_stop_is_not_lost() {
+    #[rustfmt::skip]
+    let code = [
+        0x31, 0xC0, 0x8E, 0xD8, // xor ax, ax; mov ds, ax
+        0xFF, 0x06, 0x00, 0x05, // again: inc word [500h]
+        0xB9, 0xC8, 0x00,       // mov cx, 200
+        0xE2, 0xFE,             // loop $
+        0xEB, 0xF5,             // jmp again
+    ];
+    let mut machine = machine(&code, Clock::Real);
+    machine.vcpus_mut()[0].watch(Watchpoint { linear: 0x500, len: 2, sees: WatchFor::Writes });
+    let (stop, over) = (machine.stop_handle(), AtomicBool::new(false));
+    let counted = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                stop.stop();
+                std::thread::yield_now();
+            }
+        });
+        let mut counted = Vec::new();
+        while counted.len() < 500 {
+            match machine.run(limits()) {
+                RunEnd::Debug(0) => {
+                    let mut word = [0; 2];
+                    machine.memory().read(GuestPhys(0x500), &mut word);
+                    counted.push(u16::from_le_bytes(word));
+                }
+                RunEnd::Stopped => {}
+                _ => break,
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        counted
+    });
+    assert_eq!(counted, (1..=500).collect::<Vec<_>>());
 }
 
 #[test]
