@@ -115,6 +115,7 @@ impl Vcpu {
 
     /// Like [`Self::reserve_linear`], for an instruction that cannot start again once it has begun to write: devices ask for
     /// it to run alone now.
+    #[cfg(all(target_arch = "x86_64", not(portable)))]
     pub(crate) fn reserve_memory(&mut self, linear: Linear, len: usize, view: View) -> Result<(), Fault> {
         let (first, second) = self.pieces(linear, len, Access::Write, view)?;
         self.require_alone(&first.0, second.as_ref())

@@ -59,7 +59,6 @@ pub enum Next {
     /// Nothing was done: the interpreter runs the block.
     Interpret,
     /// The interpreter runs this block.
-    #[allow(dead_code)]
     Instead(BlockRef),
 }
 

@@ -100,7 +100,7 @@ pub struct MachineConfig {
     pub cpus: u32,
     /// The processor's model: `"max"` (default), `"x86-64-v2"`, `"pentium3"`, `"486"`, ….
     pub cpu: String,
-    /// What executes guest code: `"interp"` (default), `"jit"`, `"both"`.
+    /// What executes guest code: `"jit"` (default), `"interp"`, `"both"`.
     pub engine: Engine,
     /// Whose time the guest sees: `"real"` (default) or `"virtual"`.
     pub clock: Clock,

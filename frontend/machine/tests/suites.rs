@@ -1,7 +1,7 @@
 //! The suites of `roms/suites`: thousands of cases each, whose results come from a reference model of the manual
 //! (`roms/suites/README.md`). A suite checks itself; what differed is written to a log that `build.py --log` explains.
 //!
-//! `UMBRA_ENGINE` (interp, jit, both) says what executes them. Leaves out: the ROMs of `roms/tests`.
+//! Each engine executes them, or the one that `UMBRA_ENGINE` (interp, jit) names. Leaves out: the ROMs of `roms/tests`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -9,24 +9,29 @@ use std::time::{Duration, Instant};
 use umbra_machine::config::{Clock, Engine, MachineConfig, Size};
 use umbra_machine::{Machine, MachineBuilder, RunEnd, RunLimits};
 
-/// The machine that a suite runs on: the one place that knows of engines.
-fn machine(name: &str, image: Vec<u8>, model: &str) -> Machine {
+/// What executes the suites.
+fn engines() -> Vec<Engine> {
+    match std::env::var("UMBRA_ENGINE").as_deref() {
+        Err(_) => vec![Engine::Interp, Engine::Jit],
+        Ok("interp") => vec![Engine::Interp],
+        Ok("jit") => vec![Engine::Jit],
+        Ok(other) => panic!("UMBRA_ENGINE is {other:?}; try interp or jit"),
+    }
+}
+
+/// The machine that a suite runs on.
+fn machine(name: &str, image: Vec<u8>, model: &str, engine: Engine) -> Machine {
     let mut config = MachineConfig { memory: Size(16 << 20), clock: Clock::Virtual, ..MachineConfig::default() };
     model.clone_into(&mut config.cpu);
-    config.engine = match std::env::var("UMBRA_ENGINE").as_deref() {
-        Err(_) | Ok("interp") => Engine::Interp,
-        Ok("jit") => Engine::Jit,
-        Ok("both") => Engine::Both,
-        Ok(other) => panic!("UMBRA_ENGINE is {other:?}; try interp, jit or both"),
-    };
+    config.engine = engine;
     MachineBuilder::from_config(&config).rom(name, image).build().expect("a machine")
 }
 
 /// Runs a suite to its end. A shutdown is one of its cases: the machine is reset, and the suite goes on.
-fn run(name: &str, model: &str) {
+fn run(name: &str, model: &str, engine: Engine) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../roms/suites");
     let image = std::fs::read(folder.join(format!("{name}.bin"))).expect("the suite's image");
-    let mut machine = machine(name, image, model);
+    let mut machine = machine(name, image, model, engine);
     let (said, told) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let sink = |text: &Arc<Mutex<Vec<u8>>>| {
         let text = text.clone();
@@ -49,18 +54,20 @@ fn run(name: &str, model: &str) {
     assert_eq!(
         end,
         RunEnd::GuestExit(1),
-        "{name}: {verdict}\n{}\n… explained by: python3 roms/suites/build.py {name} --log {}",
+        "{name}, {engine:?}: {verdict}\n{}\n… explained by: python3 roms/suites/build.py {name} --log {}",
         first.join("\n"),
         log.display()
     );
-    assert!(verdict.starts_with("passed: "), "{name}: {verdict}");
+    assert!(verdict.starts_with("passed: "), "{name}, {engine:?}: {verdict}");
 }
 
 macro_rules! suites {
     ($($name:ident $model:literal)*) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), $model);
+            for engine in engines() {
+                run(stringify!($name), $model, engine);
+            }
         }
     )*};
 }
