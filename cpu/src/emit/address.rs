@@ -94,6 +94,13 @@ pub struct Access {
     pub flags: Option<FlagPlaces>,
 }
 
+impl Access {
+    /// Neither CF, nor the stack pointer, nor flags have to do with it.
+    pub fn plain(form: Form, value: Value, bytes: u8, way: Way) -> Access {
+        Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None }
+    }
+}
+
 impl Emitter<'_> {
     /// The address of a memory operand, in the first scratch register.
     pub(super) fn address(&mut self, mem: &Mem) {
@@ -333,16 +340,7 @@ impl Emitter<'_> {
             Width::B4 | Width::B8 => Form::sized(super::asm::Map::One, 0x8b, width),
         };
         let bytes = width.bytes() as u8;
-        let access = Access {
-            form,
-            value: Value::Reg(S1),
-            bytes,
-            way: Way::Load,
-            carry: false,
-            sp: 0,
-            sp_width: Width::B8,
-            flags: None,
-        };
+        let access = Access::plain(form, Value::Reg(S1), bytes, Way::Load);
         self.access(uop, access);
     }
 

@@ -86,16 +86,8 @@ impl Emitter<'_> {
         let kind = if self.context.key.mode.has(ModeBits::L) { AddrKind::Flat64 } else { AddrKind::Flat32 };
         self.clobber();
         self.address(&Mem { kind, ..Mem::checked(T0) });
-        let access = Access {
-            form: Form::sized(Map::One, 0x8b, uop.width),
-            value: Value::Reg(S1),
-            bytes: uop.width.bytes() as u8,
-            way: Way::Load,
-            carry: false,
-            sp: 0,
-            sp_width: Width::B8,
-            flags: None,
-        };
+        let access =
+            Access::plain(Form::sized(Map::One, 0x8b, uop.width), Value::Reg(S1), uop.width.bytes() as u8, Way::Load);
         self.access_at(uop, access);
         Rm::R(S1)
     }

@@ -37,16 +37,7 @@ impl Emitter<'_> {
                 self.asm.load(sp, S0, Rm::R(SP));
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
                 // The stack pointer moves before the destination is written: POP RSP keeps what was popped.
-                let access = Access {
-                    form,
-                    value: Value::Reg(S1),
-                    bytes,
-                    way: Way::Load,
-                    carry: false,
-                    sp: 0,
-                    sp_width: sp,
-                    flags: None,
-                };
+                let access = Access::plain(form, Value::Reg(S1), bytes, Way::Load);
                 self.access_at(uop, access);
                 self.asm.lea(sp, SP, Rm::Base(SP, i32::from(bytes)));
                 match pinned(uop.dst) {
@@ -61,16 +52,7 @@ impl Emitter<'_> {
                 self.clobber();
                 self.asm.load(sp, S0, Rm::R(BP));
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
-                let access = Access {
-                    form,
-                    value: Value::Reg(S1),
-                    bytes,
-                    way: Way::Load,
-                    carry: false,
-                    sp: 0,
-                    sp_width: sp,
-                    flags: None,
-                };
+                let access = Access::plain(form, Value::Reg(S1), bytes, Way::Load);
                 self.access_at(uop, access);
                 self.asm.lea(sp, SP, Rm::Base(BP, i32::from(bytes)));
                 self.asm.load(width, BP, Rm::R(S1));
@@ -113,8 +95,7 @@ impl Emitter<'_> {
         let bytes = uop.width.bytes() as u8;
         self.clobber();
         self.asm.lea(sp, S0, Rm::Base(SP, -i32::from(bytes)));
-        let access =
-            Access { form, value, bytes, way: Way::Store, carry: false, sp: -(bytes as i8), sp_width: sp, flags: None };
+        let access = Access { sp: -(bytes as i8), sp_width: sp, ..Access::plain(form, value, bytes, Way::Store) };
         // The operand of the push itself is on the stack, whatever its source was.
         let uop = Uop { seg: Seg::Ss, ..*uop };
         self.access_at(&uop, access);
@@ -278,16 +259,8 @@ impl Emitter<'_> {
                 self.protect(RSP);
                 self.clobber();
                 self.asm.load(sp, S0, Rm::R(SP));
-                let access = Access {
-                    form: Form::sized(Map::One, 0x8b, width),
-                    value: Value::Reg(S0),
-                    bytes: width.bytes() as u8,
-                    way: Way::Load,
-                    carry: false,
-                    sp: 0,
-                    sp_width: sp,
-                    flags: None,
-                };
+                let form = Form::sized(Map::One, 0x8b, width);
+                let access = Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load);
                 self.access_at(uop, access);
                 self.check_canonical(uop);
                 let change = width.bytes() as i32 + uop.imm as i32;

@@ -41,7 +41,7 @@ impl Emitter<'_> {
     }
 
     fn plain(&self, form: Form, value: Value, width: Width, way: Way) -> Access {
-        Access { form, value, bytes: width.bytes() as u8, way, carry: false, sp: 0, sp_width: Width::B8, flags: None }
+        Access::plain(form, value, width.bytes() as u8, way)
     }
 
     /// MOV and its extending forms.

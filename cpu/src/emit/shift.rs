@@ -340,19 +340,7 @@ impl Emitter<'_> {
             }
             let bytes = width.bytes() as u8;
             let value = Value::Reg(extension);
-            self.access(
-                uop,
-                Access {
-                    form: immediate.locked(uop.lock),
-                    value,
-                    bytes,
-                    way,
-                    carry: false,
-                    sp: 0,
-                    sp_width: Width::B8,
-                    flags: places,
-                },
-            );
+            self.access(uop, Access { flags: places, ..Access::plain(immediate.locked(uop.lock), value, bytes, way) });
         } else {
             if !alone {
                 self.protect(uop.dst);
@@ -446,16 +434,7 @@ impl Emitter<'_> {
                 self.protect(uop.src);
                 let form = Form::sized(Map::One, 0x87, width);
                 let value = Value::both(uop.src);
-                let access = Access {
-                    form,
-                    value,
-                    bytes,
-                    way: Way::Update,
-                    carry: false,
-                    sp: 0,
-                    sp_width: Width::B8,
-                    flags: None,
-                };
+                let access = Access::plain(form, value, bytes, Way::Update);
                 self.access(uop, access);
             }
             Op::Xadd if memory => {

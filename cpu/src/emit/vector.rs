@@ -90,7 +90,7 @@ impl Emitter<'_> {
             _ => Value::Reg(native.reg),
         };
         let way = if store { Way::Store } else { Way::Load };
-        let access = Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None };
+        let access = Access::plain(form, value, bytes, way);
         self.access_at(uop, access);
     }
 

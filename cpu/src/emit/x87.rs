@@ -212,7 +212,7 @@ impl Emitter<'_> {
         self.address(&mem);
         let form = Form::new(Map::One, 0xd8 | escape);
         let value = Value::Reg(extension);
-        let access = Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None };
+        let access = Access::plain(form, value, bytes, way);
         self.access_at(uop, access);
         if extension == 7 && matches!(escape, 1 | 5) {
             // Control and status words note nothing.
