@@ -32,7 +32,7 @@ pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
         print_masks();
         return Ok(ExitStatus::GOOD);
     }
-    let engines = engine::engines(args.engine.unwrap_or_default()).map_err(Failure::input)?;
+    let engines = engine::engines(args.engine.unwrap_or_else(engine::usual)).map_err(Failure::input)?;
     let model = args.cpu.as_deref().unwrap_or(MODEL);
     if CpuModel::by_name(model).is_none() {
         return Err(Failure::input(format!("there is no processor model \"{model}\"; try --cpu max")));

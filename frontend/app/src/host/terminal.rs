@@ -6,7 +6,7 @@
 
 /// The terminal is raw while this lives.
 #[derive(Debug)]
-pub struct RawTerminal(#[expect(dead_code, reason = "restores when it is dropped")] imp::Guard);
+pub struct RawTerminal(#[allow(dead_code, reason = "restores when it is dropped")] imp::Guard);
 
 impl RawTerminal {
     /// Makes standard input raw, if it is a terminal and ours.
