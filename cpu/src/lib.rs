@@ -23,6 +23,7 @@ pub mod fault;
 pub mod helpers;
 pub mod lift;
 pub mod memory;
+pub mod listing;
 pub mod mode;
 pub mod model;
 pub mod softfloat;

@@ -1,6 +1,6 @@
 //! The JIT on hosts for which there is no emitter: it cannot be made, and says so.
 
-use crate::cache::{Block, BlockRef};
+use crate::cache::{Block, BlockKey, BlockRef};
 use crate::fault::Fault;
 use crate::vcpu::Vcpu;
 
@@ -23,11 +23,18 @@ impl Jit {
     }
     /// Nothing to switch off.
     pub fn set_disable(&mut self, _: Disable) {}
+    /// None.
+    pub fn code_of(&self, _: &BlockKey) -> Vec<(u64, &[u8])> {
+        match *self {}
+    }
     /// Nothing to count.
     pub fn counters(&self) -> JitCounters {
         match *self {}
     }
 }
+
+/// As in the emitter.
+pub const SLACK: u64 = 96;
 
 /// The default size of the code cache in bytes.
 pub const DEFAULT_BYTES: usize = 0;

@@ -426,8 +426,11 @@ impl Jit {
         }
     }
 
-    /// The code of a unit, for dumps.
-    pub fn code(&self, unit: u32) -> &[u8] {
-        self.units.get(unit as usize).map_or(&[], |unit| self.arena.bytes(unit.entry, unit.len as usize))
+    /// The code made for a block, for dumps: where it lies, and its bytes; the plain variant first.
+    pub fn code_of(&self, key: &BlockKey) -> Vec<(u64, &[u8])> {
+        let variants = self.variants.get(key).map_or(&[][..], Vec::as_slice);
+        let units = variants.iter().filter_map(|variant| self.by_key.get(&(*key, *variant)));
+        let units = units.filter_map(|&unit| self.units.get(unit as usize));
+        units.map(|unit| (unit.entry.0, self.arena.bytes(unit.entry, unit.len as usize))).collect()
     }
 }

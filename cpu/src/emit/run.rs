@@ -3,7 +3,7 @@
 
 use super::frame::jump_index;
 use super::gate::{self, Status};
-use super::{Jit, Live, SLACK, SavedFlags, Variant, x87};
+use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
 use crate::exec;
 use crate::exit::Activity;
@@ -119,7 +119,7 @@ impl Vcpu {
             jit.drop_block(&key);
         }
         let code = b.code.get();
-        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(SLACK) as i64;
+        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(self.link.slack) as i64;
         if (code >> 32) as u32 != jit.epoch || fuel < 0 {
             return Ok(Next::Interpret);
         }

@@ -5,7 +5,7 @@ use crate::exit_status::{Failure, advised};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use umbra_machine::config::{DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Toggle};
+use umbra_machine::config::{Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, Engine, MachineConfig, Toggle};
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
 
@@ -185,7 +185,11 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set(&mut config.cpus, &args.cpus);
     set(&mut config.cpu, &args.cpu);
     set(&mut config.engine, &args.engine);
+    set_some(&mut config.jit_threshold, &args.jit_threshold);
     set(&mut config.clock, &args.clock);
+    if config.engine == Engine::Both && args.clock.is_none() {
+        config.clock = Clock::Virtual;
+    }
     set(&mut config.seed, &args.seed);
     set(&mut config.rtc, &args.rtc);
     set(&mut config.display, &args.display);

@@ -93,6 +93,9 @@ fn report(args: &RunArgs, config: &MachineConfig, ended: Ended) -> ExitStatus {
     if let End::Crashed(vcpu) = end {
         eprint!("\n{}\n", crash::story(&machine, vcpu));
     }
+    if let Some(divergence) = machine.divergence() {
+        eprint!("\n{}", divergence.text);
+    }
     if let Some(sentence) = end.sentence() {
         eprintln!("umbra: {sentence}");
     }

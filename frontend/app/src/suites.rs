@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use umbra_conformance::report::{CaseReport, Detail, Outcome, Report, Suite};
-use umbra_conformance::run::Runner;
+use umbra_conformance::run::{By, Runner};
 use umbra_conformance::suite::{self, Options, Shard};
 use umbra_machine::config::{Clock, Engine};
 use umbra_machine::roms::{Rom, TESTS};
@@ -25,9 +25,7 @@ const ROM_GOOD: u8 = 1;
 
 /// `umbra test`.
 pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
-    if args.engine.is_some_and(|engine| engine != Engine::Interp) {
-        return Err(Failure::not_yet("an engine other than interp", "--engine interp"));
-    }
+    let engine = args.engine.unwrap_or_default();
     let shard = args.shard.map(|s| Shard { index: u64::from(s.index) - 1, count: u64::from(s.of) });
     let options = Options { shard, ..Options::default() };
     let mut files = Vec::new();
@@ -53,9 +51,9 @@ pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
         roms.filter(|(n, _)| shard.is_none_or(|s| *n as u64 % s.count == s.index)).map(|(_, rom)| rom).collect();
     let mut report = Report::default();
     if !roms.is_empty() {
-        report.suites.push(run_roms(&roms));
+        report.suites.push(run_roms(&roms, engine));
     }
-    run_files(&files, &options, &mut report)?;
+    run_files(&files, &options, engine, &mut report)?;
     finish(&report, args.json, args.junit.as_deref())
 }
 
@@ -67,11 +65,24 @@ fn bar(count: usize) -> ProgressBar {
     bar
 }
 
-fn run_files(files: &[PathBuf], options: &Options, report: &mut Report) -> Result<(), Failure> {
+fn run_files(files: &[PathBuf], options: &Options, engine: Engine, report: &mut Report) -> Result<(), Failure> {
     if files.is_empty() {
         return Ok(());
     }
-    let mut runner = Runner::new("max").map_err(|error| Failure::host(advised(error, "with more free memory")))?;
+    let by: &[By] = match engine {
+        Engine::Interp => &[By::Interpreter],
+        Engine::Jit => &[By::Jit],
+        Engine::Both => &[By::Interpreter, By::Jit],
+    };
+    for by in by {
+        run_files_by(files, options, *by, report)?;
+    }
+    Ok(())
+}
+
+fn run_files_by(files: &[PathBuf], options: &Options, by: By, report: &mut Report) -> Result<(), Failure> {
+    let runner = Runner::new("max").and_then(|runner| runner.executed_by(by));
+    let mut runner = runner.map_err(|error| Failure::host(advised(error, "with more free memory")))?;
     let bar = bar(files.len());
     for file in files {
         bar.set_message(file.display().to_string());
@@ -86,13 +97,13 @@ fn run_files(files: &[PathBuf], options: &Options, report: &mut Report) -> Resul
     Ok(())
 }
 
-fn run_roms(roms: &[&Rom]) -> Suite {
+fn run_roms(roms: &[&Rom], engine: Engine) -> Suite {
     let mut suite = Suite::new(ROMS);
     let started = Instant::now();
     let bar = bar(roms.len());
     for rom in roms {
         bar.set_message(rom.name);
-        let outcome = match run_rom(rom) {
+        let outcome = match run_rom(rom, engine) {
             Ok(()) => Outcome::Passed,
             Err(difference) => Outcome::Failed { difference, repeat: format!("umbra test {}", rom.name) },
         };
@@ -106,8 +117,10 @@ fn run_roms(roms: &[&Rom]) -> Suite {
 }
 
 /// Runs one ROM; the error is how it ended and the end of its story.
-fn run_rom(rom: &Rom) -> Result<(), String> {
-    let builder = Machine::builder().memory(64 << 20).clock(Clock::Virtual).rom(rom.name, rom.image);
+fn run_rom(rom: &Rom, engine: Engine) -> Result<(), String> {
+    let builder = Machine::builder().memory(64 << 20).clock(Clock::Virtual).engine(engine);
+    // A test ROM runs most of its code once: the JIT makes code of it at once.
+    let builder = builder.jit_threshold(1).rom(rom.name, rom.image);
     let mut machine = builder.build().map_err(|error| error.to_string())?;
     let story: Arc<Mutex<Vec<u8>>> = Arc::default();
     let sink = story.clone();
@@ -122,6 +135,7 @@ fn run_rom(rom: &Rom) -> Result<(), String> {
     let tail = lines.get(lines.len().saturating_sub(5)..).unwrap_or(&[]).join("\n");
     Err(match end {
         RunEnd::GuestExit(status) => format!("check {} failed\n{tail}", status >> 1),
+        RunEnd::Diverged => machine.divergence().map_or_else(String::new, |divergence| divergence.text.clone()),
         other => format!("{other:?}\n{tail}"),
     })
 }

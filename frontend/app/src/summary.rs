@@ -24,6 +24,8 @@ pub enum End {
     Crashed(usize),
     /// A reset under `--on-reset exit`.
     Reset,
+    /// The engines of `--engine both` have come to different states.
+    Diverged,
     /// `--timeout` passed.
     TimedOut,
     /// `--instructions` were retired; how many.
@@ -45,6 +47,7 @@ impl End {
             End::GuestExit(status) => ExitStatus(*status),
             End::Crashed(_) => ExitStatus::CRASH,
             End::Reset => ExitStatus::RESET,
+            End::Diverged => ExitStatus::DIVERGED,
             End::TimedOut | End::InstructionLimit(_) | End::Asleep => ExitStatus::TIMED_OUT,
             End::OutputLost | End::ResetFailed(_) => ExitStatus::HOST,
         }
@@ -56,6 +59,7 @@ impl End {
             End::FailOn => "the output matched --fail-on".to_owned(),
             End::Crashed(vcpu) => format!("the guest crashed (triple fault on vCPU {vcpu}); its story is above"),
             End::Reset => "the guest reset the machine; try --on-reset reboot to let it".to_owned(),
+            End::Diverged => "the engines came to different states; the first difference is above".to_owned(),
             End::TimedOut => "timed out; try a longer --timeout".to_owned(),
             End::InstructionLimit(count) => format!("stopped after {count} instructions; try a larger --instructions"),
             End::Asleep => {
@@ -77,6 +81,7 @@ impl End {
             End::GuestExit(_) => "guest-exit",
             End::Crashed(_) => "crashed",
             End::Reset => "reset",
+            End::Diverged => "diverged",
             End::TimedOut => "timed-out",
             End::InstructionLimit(_) => "instruction-limit",
             End::Asleep => "asleep",
@@ -212,7 +217,7 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             (End::PoweredOff, 0), (End::Until, 0), (End::Ended, 0), (End::GuestExit(0x21), 0x21), (End::Crashed(0), 100),
-            (End::FailOn, 102), (End::Reset, 104), (End::TimedOut, 124), (End::InstructionLimit(7), 124), (End::Asleep, 124), (End::OutputLost, 4),
+            (End::FailOn, 102), (End::Reset, 104), (End::Diverged, 106), (End::TimedOut, 124), (End::InstructionLimit(7), 124), (End::Asleep, 124), (End::OutputLost, 4),
         ];
         for (end, status) in cases {
             assert_eq!(end.status().0, status, "{end:?}");

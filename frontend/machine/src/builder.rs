@@ -228,8 +228,29 @@ impl MachineBuilder {
         &self.config
     }
 
+    /// What executes guest code.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.config.engine = engine;
+        self
+    }
+    /// Runs of a block by the interpreter before the JIT makes code of it.
+    pub fn jit_threshold(mut self, runs: u32) -> Self {
+        self.config.jit_threshold = Some(runs);
+        self
+    }
+
     /// Builds the machine, with everything loaded and the first instruction next.
     pub fn build(self) -> Result<Machine, BuildError> {
+        if self.config.engine == Engine::Both {
+            self.check()?;
+            let [reference, other] = [Engine::Interp, Engine::Jit].map(|engine| self.clone().engine(engine));
+            return Machine::in_lock_step(reference, other);
+        }
+        self.build_one()
+    }
+
+    /// Builds one machine.
+    pub(crate) fn build_one(self) -> Result<Machine, BuildError> {
         let config = &self.config;
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
@@ -275,6 +296,9 @@ impl MachineBuilder {
                 let mut jit = Jit::new(DEFAULT_BYTES)?;
                 jit.set_disable(disable);
                 vcpu.use_jit(Some(jit));
+                if let Some(runs) = config.jit_threshold {
+                    vcpu.link.hot = runs;
+                }
             }
             Ok(vcpu)
         });
@@ -294,7 +318,7 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, boot };
+        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, boot, lock_step: None };
         machine.power_up()?;
         Ok(machine)
     }

@@ -14,6 +14,8 @@ pub mod config;
 pub mod entry;
 pub mod gate;
 pub mod load;
+pub mod lock_step;
+mod lock_step_search;
 pub mod machine;
 pub mod memory_map;
 pub mod run;
@@ -24,6 +26,7 @@ pub mod wiring;
 pub use board::Sink;
 pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
+pub use lock_step::{Divergence, Input};
 pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
 

@@ -7,10 +7,11 @@ use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
 use crate::entry::{application_state, boot_state};
 use crate::load::EntryState;
+use crate::lock_step::{Divergence, Input, LockStep};
 use crate::memory_map::MemoryMap;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
 use crate::time::GuestClock;
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +31,8 @@ pub struct Machine {
     pub(crate) stop: Arc<AtomicBool>,
     /// What it starts from, kept for resets.
     pub(crate) boot: BootSource,
+    /// With `--engine both`: the machine beside this one.
+    pub(crate) lock_step: Option<Box<LockStep>>,
 }
 
 impl Machine {
@@ -37,8 +40,32 @@ impl Machine {
     pub fn builder() -> MachineBuilder {
         MachineBuilder::default()
     }
+    /// Two machines in lock-step, that of `reference` and that of `other`, which is made with the same clock and input; seen as
+    /// the first.
+    pub fn in_lock_step(reference: MachineBuilder, other: MachineBuilder) -> Result<Machine, BuildError> {
+        let mut machine = reference.clone().build_one()?;
+        machine.lock_step = Some(Box::new(LockStep::new([reference, other])?));
+        Ok(machine)
+    }
+    /// The first difference between the engines, after [`RunEnd::Diverged`].
+    pub fn divergence(&self) -> Option<&Divergence> {
+        self.lock_step.as_ref()?.divergence.as_ref()
+    }
+    /// The machine with the other engine, with `--engine both`.
+    pub fn other(&self) -> Option<&Machine> {
+        self.lock_step.as_ref().map(|pair| pair.other())
+    }
     /// Runs until something ends the run. May be called again after most ends.
     pub fn run(&mut self, limits: RunLimits) -> RunEnd {
+        if let Some(mut pair) = self.lock_step.take() {
+            let end = pair.run(self, limits);
+            self.lock_step = Some(pair);
+            return end;
+        }
+        self.run_one(limits)
+    }
+    /// The same for this machine alone.
+    pub(crate) fn run_one(&mut self, limits: RunLimits) -> RunEnd {
         let runner =
             Runner { vcpus: &mut self.vcpus, board: &self.board, clock: &self.clock, stop: &self.stop, limits };
         let end = match self.clock_kind {
@@ -54,6 +81,9 @@ impl Machine {
     }
     /// Resets the machine and loads again what it started from. Guest time goes on.
     pub fn reset(&mut self) -> Result<(), BuildError> {
+        if let Some(pair) = &mut self.lock_step {
+            pair.reset()?;
+        }
         self.board.board.lock().reset();
         self.power_up()
     }
@@ -78,11 +108,13 @@ impl Machine {
 
     /// Stops the machine from another thread.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { asked: self.stop.clone(), board: self.board.clone() }
+        let asked = self.lock_step.as_ref().map_or(&self.stop, |pair| &pair.asked);
+        StopHandle { asked: asked.clone(), board: self.board.clone() }
     }
     /// Talks to the machine from another thread.
     pub fn input(&self) -> InputHandle {
-        InputHandle { board: self.board.clone() }
+        let inbox = self.lock_step.as_ref().map(|pair| pair.inbox.clone());
+        InputHandle { board: self.board.clone(), inbox }
     }
     /// Where a serial port's output goes.
     pub fn connect_serial(&self, port: usize, sink: Sink) {
@@ -166,18 +198,30 @@ fn printable(code: u8) -> char {
 #[derive(Clone)]
 pub struct InputHandle {
     board: Arc<SharedBoard>,
+    /// With `--engine both`: input goes to both machines at their next stop.
+    inbox: Option<Arc<Mutex<Vec<Input>>>>,
 }
 
 impl InputHandle {
     /// Bytes for a serial port.
     pub fn serial(&self, port: usize, bytes: &[u8]) {
-        self.with(|board| board.serial_input(port, bytes));
+        self.give(Input::Serial(port, bytes.to_vec()));
     }
     /// Presses the power button.
     pub fn power_button(&self) {
-        self.with(Board::press_power_button);
+        self.give(Input::PowerButton);
     }
-    /// Anything else that the board takes.
+    /// Any input.
+    pub fn give(&self, input: Input) {
+        match &self.inbox {
+            None => self.with(|board| input.apply(board)),
+            Some(inbox) => {
+                inbox.lock().push(input);
+                self.board.changed.notify_all();
+            }
+        }
+    }
+    /// A look at the board. Not for what a guest can notice: with `--engine both` the other machine would not get it.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {
         let mut board = self.board.board.lock();
         call(&mut board);

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use umbra_conformance::expected::ExpectedFailures;
 use umbra_conformance::html;
 use umbra_conformance::report::{Detail, Report};
-use umbra_conformance::run::Runner;
+use umbra_conformance::run::{By, Runner};
 use umbra_conformance::suite::{self, Options, Shard};
 
-const USAGE: &str = "usage: vectors PATH… [--filter TEXT|GLOB] [--limit N] [--shard I/N] [--failures N] [--cpu MODEL]
+const USAGE: &str = "usage: vectors PATH… [--filter TEXT|GLOB] [--limit N] [--shard I/N] [--failures N] [--cpu MODEL] [--engine interp|jit]
                [--expected FILE] [--junit FILE] [--json FILE] [--html FILE] [--all]";
 
 struct Arguments {
@@ -20,6 +20,7 @@ struct Arguments {
     options: Options,
     failures: usize,
     model: String,
+    by: By,
     junit: Option<PathBuf>,
     json: Option<PathBuf>,
     html: Option<PathBuf>,
@@ -31,6 +32,7 @@ fn arguments() -> Result<Arguments, String> {
         options: Options::default(),
         failures: 3,
         model: "max".into(),
+        by: By::Interpreter,
         junit: None,
         json: None,
         html: None,
@@ -53,6 +55,13 @@ fn arguments() -> Result<Arguments, String> {
             "--limit" => parsed.options.limit = Some(number()?),
             "--failures" => parsed.failures = number()? as usize,
             "--cpu" => parsed.model = value,
+            "--engine" => {
+                parsed.by = match value.as_str() {
+                    "interp" => By::Interpreter,
+                    "jit" => By::Jit,
+                    _ => return Err(format!("--engine {value}: should be interp or jit")),
+                };
+            }
             "--junit" => parsed.junit = Some(value.into()),
             "--html" => parsed.html = Some(value.into()),
             "--json" => parsed.json = Some(value.into()),
@@ -73,7 +82,8 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn run(arguments: &Arguments) -> Result<Report, String> {
-    let mut runner = Runner::new(&arguments.model).map_err(|e| e.to_string())?;
+    let runner = Runner::new(&arguments.model).and_then(|runner| runner.executed_by(arguments.by));
+    let mut runner = runner.map_err(|e| e.to_string())?;
     let mut report = Report::default();
     for path in &arguments.paths {
         for file in suite::find(path).map_err(|e| e.to_string())? {

@@ -13,9 +13,11 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit, SLACK};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
+use umbra_cpu::vcpu::LONGEST_BLOCK;
 use umbra_cpu::{Exit, Fault, Vcpu};
 use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE};
 use umbra_mmu::attention::{Attention, bits};
@@ -52,6 +54,19 @@ pub enum A20 {
     Open,
 }
 
+/// What executes the cases.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The interpreter.
+    #[default]
+    Interpreter,
+    /// Emitted code, every block at once.
+    Jit,
+}
+
+/// Cases give small budgets; the JIT wants to see one that no block can exceed.
+const JIT_MARGIN: u64 = 2 * SLACK;
+
 /// One virtual processor with memory, used for case after case.
 pub struct Runner {
     model: Arc<CpuModel>,
@@ -65,6 +80,7 @@ pub struct Runner {
     free: u64,
     root: u64,
     watchdog: Watchdog,
+    by: By,
     /// Instructions that all cases together retired.
     pub retired: u64,
 }
@@ -90,7 +106,24 @@ impl Runner {
         let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
-        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
+        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, by: By::Interpreter, retired: 0 })
+    }
+
+    /// Lets another engine execute the cases.
+    pub fn executed_by(mut self, by: By) -> Result<Runner, SetUpError> {
+        let jit = match by {
+            By::Interpreter => None,
+            By::Jit => Some(Jit::new(DEFAULT_BYTES).map_err(|e| SetUpError(e.to_string()))?),
+        };
+        self.cpu.use_jit(jit);
+        self.cpu.link.hot = 1;
+        self.by = by;
+        Ok(self)
+    }
+
+    /// The budget of a case: with the JIT more than it says, so that all of it is emitted code.
+    fn budget(&self, case: &Case) -> u64 {
+        case.max + if self.by == By::Jit { JIT_MARGIN } else { 0 }
     }
 
     /// Masks or opens address line 20.
@@ -106,7 +139,7 @@ impl Runner {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
                 let difference = Difference(format!("the processor panicked: {text}\n"));
-                match Runner::new(self.model.name()) {
+                match Runner::new(self.model.name()).and_then(|fresh| fresh.executed_by(self.by)) {
                     Ok(fresh) => *self = Runner { retired: self.retired, ..fresh },
                     Err(error) => return Err(Difference(format!("{}and {error}\n", difference.0))),
                 }
@@ -204,10 +237,10 @@ impl Runner {
         match (case.environment, case.expect.end) {
             (Environment::Real, End::OneInstruction) => self.one_instruction(case, start),
             (Environment::Real, End::AfterHalt | End::OnHalt) => {
-                let exit = self.cpu.run(case.max);
+                let exit = self.cpu.run(self.budget(case));
                 self.halted(case, exit)
             }
-            _ => match self.cpu.run_until_fault(case.max) {
+            _ => match self.cpu.run_until_fault(self.budget(case)) {
                 Ok(exit) => self.halted(case, exit),
                 Err((rip, fault)) if self.halts_at(rip, &fault) => Ok(Ended::Halt { rip }),
                 Err((rip, fault)) => Ok(self.software_interrupt(rip, &fault).unwrap_or(Ended::Fault(rip, fault))),
@@ -264,6 +297,16 @@ impl Runner {
 
     /// One instruction, counting a repeated string instruction as one.
     fn one_instruction(&mut self, case: &Case, start: u64) -> Result<Ended, Difference> {
+        // Blocks of one instruction, which emitted code is not left before.
+        let link = &mut self.cpu.link;
+        (link.longest_block, link.slack) = (1, 1);
+        let result = self.one_instruction_at_a_time(case, start);
+        let link = &mut self.cpu.link;
+        (link.longest_block, link.slack) = (LONGEST_BLOCK, SLACK);
+        result
+    }
+
+    fn one_instruction_at_a_time(&mut self, case: &Case, start: u64) -> Result<Ended, Difference> {
         let repeated = case.code.iter().any(|b| matches!(b, 0xf2 | 0xf3));
         for _ in 0..case.max {
             match self.cpu.run_until_fault(1) {
