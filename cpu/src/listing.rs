@@ -49,7 +49,8 @@ impl Vcpu {
     fn would_be(&self, rip: u64) -> Option<Listing> {
         let linear = rip.wrapping_add(self.linear_rip().wrapping_sub(self.state.rip));
         let mut bytes = [0; 64];
-        let readable = (1..=bytes.len()).rev().find(|&len| self.link.mmu.peek(Linear(linear), &mut bytes[..len]).is_ok())?;
+        let readable =
+            (1..=bytes.len()).rev().find(|&len| self.link.mmu.peek(Linear(linear), &mut bytes[..len]).is_ok())?;
         let page = PhysPage(u64::MAX >> 12);
         let key = BlockKey { page, linear, rip, mode: self.link.mode, alone: Alone::No };
         Some(self.list(&bytes[..readable], &key))

@@ -21,6 +21,8 @@ impl Jit {
     pub fn new(_: usize) -> Result<Box<Jit>, ArenaError> {
         Err(ArenaError::NoEmitter)
     }
+    /// No names.
+    pub fn set_perf_map(&mut self, _: std::fs::File) {}
     /// Nothing to switch off.
     pub fn set_disable(&mut self, _: Disable) {}
     /// None.
@@ -51,6 +53,13 @@ impl Disable {
 /// What a JIT counts.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct JitCounters {}
+
+impl JitCounters {
+    /// Nothing.
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
 
 /// Nothing.
 #[derive(Debug, Default)]

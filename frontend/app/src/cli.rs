@@ -223,9 +223,15 @@ pub struct RunArgs {
     /// Write these categories to standard error (--trace help lists them)
     #[arg(long, value_name = "CAT", value_delimiter = ',')]
     pub trace: Vec<String>,
-    /// Internals to dump: uops, host
+    /// What to print at the end of the blocks that hold the instructions --at: uops, host
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     pub dump: Vec<String>,
+    /// Addresses (RIP) for --dump, or linear addresses that umbra inspect explains [default: where the processor stands]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
+    pub at: Vec<u64>,
+    /// Write the names of emitted code to /tmp/perf-PID.map, for perf report
+    #[arg(long)]
+    pub perf_map: bool,
     /// Optimisations to switch off
     #[arg(long, value_name = "OPT", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -367,9 +373,6 @@ pub struct InspectArgs {
     /// What to look at when the run has ended (by --until, --timeout or by itself)
     #[arg(value_parser = choice(INSPECTIONS))]
     pub what: InspectWhat,
-    /// Explain these linear addresses
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
-    pub at: Vec<u64>,
     /// The machine.
     #[command(flatten)]
     pub run: RunArgs,

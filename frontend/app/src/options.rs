@@ -5,7 +5,9 @@ use crate::exit_status::{Failure, advised};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use umbra_machine::config::{Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, Engine, MachineConfig, Toggle};
+use umbra_machine::config::{
+    Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, Engine, MachineConfig, Toggle,
+};
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
 
@@ -221,6 +223,10 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_list(&mut config.trace.categories, &args.trace);
     set_list(&mut config.trace.dump, &args.dump);
     set_list(&mut config.trace.disable, &args.disable);
+    set_list(&mut config.trace.at, &args.at);
+    if args.perf_map {
+        config.trace.perf_map = Toggle::On;
+    }
     set_some(&mut config.trace.gdb, &args.gdb);
 }
 
@@ -253,11 +259,8 @@ fn check(args: &RunArgs, config: &MachineConfig) -> Result<(), Failure> {
     if args.screenshot.is_some() {
         return Err(Failure::not_yet("--screenshot", "--screen-text"));
     }
-    if let Some(what) = config.trace.dump.first() {
-        return Err(match what.as_str() {
-            "uops" | "host" => Failure::not_yet(&format!("--dump {what}"), "--trace run,cpu"),
-            _ => Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")),
-        });
+    if let Some(what) = config.trace.dump.iter().find(|what| !matches!(what.as_str(), "uops" | "host")) {
+        return Err(Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")));
     }
     Ok(())
 }

@@ -132,6 +132,14 @@ pub struct Summary {
     pub unimplemented_instructions: u64,
     /// Uops per lifted instruction.
     pub uops_per_instruction: f64,
+    /// The interpreter's blocks: lifted, dropped because their code was written, looked up.
+    pub blocks: BTreeMap<&'static str, u64>,
+    /// The JIT's counters, all vCPUs together: units, bytes, chains, flushes, why emitted code was left.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub jit: BTreeMap<&'static str, u64>,
+    /// Host bytes for each guest byte of emitted code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_bytes_per_guest_byte: Option<f64>,
     /// Slow accesses by class.
     pub fault_classes: BTreeMap<&'static str, u64>,
     /// All counters of the mmu.
@@ -159,6 +167,18 @@ impl Summary {
             uops += counters.lifted_uops;
             insns += counters.lifted_insns;
         }
+        let mut blocks = BTreeMap::new();
+        for counters in machine.vcpus().iter().map(|vcpu| &vcpu.link.counters) {
+            for (name, count) in
+                [("lifted", counters.blocks), ("dropped", counters.dropped), ("looked up", counters.lookups)]
+            {
+                *blocks.entry(name).or_insert(0) += count;
+            }
+        }
+        let jit = jit_counters(machine);
+        let bytes = |name| jit.get(name).map(|&count| count as f64);
+        let host_bytes_per_guest_byte =
+            bytes("host bytes").zip(bytes("guest bytes")).map(|(host, guest)| host / guest.max(1.0));
         let unclaimed = unclaimed(machine);
         let stands_at = machine
             .vcpus()
@@ -187,6 +207,9 @@ impl Summary {
             exceptions,
             unimplemented_instructions: unimplemented,
             uops_per_instruction: uops as f64 / (insns.max(1)) as f64,
+            blocks,
+            jit,
+            host_bytes_per_guest_byte,
             fault_classes: FaultClass::ALL
                 .into_iter()
                 .map(|class| (crate::inspect::class_name(class), mmu.class(class)))
@@ -199,6 +222,18 @@ impl Summary {
     pub fn line(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
+}
+
+/// What the JITs of all vCPUs counted together.
+pub fn jit_counters(machine: &Machine) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    let machine = machine.other().unwrap_or(machine);
+    for jit in machine.vcpus().iter().filter_map(|vcpu| vcpu.link.jit.as_ref()) {
+        for (name, count) in jit.counters().rows() {
+            *sums.entry(name).or_insert(0) += count;
+        }
+    }
+    sums
 }
 
 /// Accesses that no device answered.

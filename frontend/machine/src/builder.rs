@@ -93,6 +93,10 @@ fn disabled(names: &[String]) -> Result<Disable, BuildError> {
     names.iter().try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
 }
 
+fn read_problem(file: &Path, problem: std::io::Error) -> BuildError {
+    BuildError::Read { file: file.to_owned(), problem }
+}
+
 /// A file, read or still to read.
 #[derive(Clone, Debug)]
 enum Source {
@@ -105,8 +109,8 @@ impl Source {
     fn read(&self) -> Result<(String, Cow<'_, [u8]>), BuildError> {
         match self {
             Source::File(path) => {
-                let problem = |problem| BuildError::Read { file: path.clone(), problem };
-                Ok((path.display().to_string(), Cow::Owned(std::fs::read(path).map_err(problem)?)))
+                let bytes = std::fs::read(path).map_err(|problem| read_problem(path, problem))?;
+                Ok((path.display().to_string(), Cow::Owned(bytes)))
             }
             Source::Bytes(name, bytes) => Ok((name.clone(), Cow::Borrowed(bytes))),
         }
@@ -289,12 +293,23 @@ impl MachineBuilder {
             Clock::Virtual => GuestClock::of_instructions(cpus),
         });
         let disable = disabled(&config.trace.disable)?;
+        let perf_map = match config.trace.perf_map {
+            Toggle::On => {
+                let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+                Some(file.map_err(|problem| read_problem(&path, problem))?)
+            }
+            Toggle::Off => None,
+        };
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
             let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
             if config.engine == Engine::Jit {
                 let mut jit = Jit::new(DEFAULT_BYTES)?;
                 jit.set_disable(disable);
+                if let Some(file) = &perf_map {
+                    jit.set_perf_map(file.try_clone().map_err(|problem| read_problem(Path::new("perf map"), problem))?);
+                }
                 vcpu.use_jit(Some(jit));
                 if let Some(runs) = config.jit_threshold {
                     vcpu.link.hot = runs;

@@ -210,7 +210,10 @@ pub(crate) fn shallow(a: &Machine, b: &Machine, ends: [RunEnd; 2]) -> Option<Str
         note(&format!("vCPU {n} dr"), format!("{:x?}", s.dr), format!("{:x?}", t.dr));
         note(&format!("vCPU {n} msr"), format!("{:x?}", s.msr), format!("{:x?}", t.msr));
         let rest = |s: &umbra_cpu::state::State| {
-            format!("{:x?}", (s.activity, s.shadow, s.nmi_blocked, s.pending_debug, s.cpl, s.ldtr, s.tr, s.gdtr, s.idtr))
+            format!(
+                "{:x?}",
+                (s.activity, s.shadow, s.nmi_blocked, s.pending_debug, s.cpl, s.ldtr, s.tr, s.gdtr, s.idtr)
+            )
         };
         note(&format!("vCPU {n} rest"), rest(s), rest(t));
         let faults = |v: &umbra_cpu::Vcpu| format!("{:?}", v.link.counters.exceptions);

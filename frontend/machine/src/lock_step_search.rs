@@ -8,8 +8,8 @@
 //! A difference that needs chains of blocks shows itself in no single block: then the span is cut by its budget, and
 //! the blocks around are named. Several vCPUs: only step 1, since turns depend on where a run stops.
 
-use crate::lock_step::{Act, Divergence, deep, run_both, shallow};
 use crate::builder::MachineBuilder;
+use crate::lock_step::{Act, Divergence, deep, run_both, shallow};
 use crate::machine::Machine;
 use crate::run::RunEnd;
 use std::fmt::Write as _;
@@ -194,7 +194,8 @@ impl Search<'_> {
         let mut pair = self.at(act)?;
         let ends = run_both(&mut pair.a, &mut pair.b, Tick(from.0 + different), None);
         let what = pair.differs(ends).unwrap_or_default();
-        let _ = writeln!(text, "no block differs by itself; a run of {different} instructions from there does:\n{what}");
+        let _ =
+            writeln!(text, "no block differs by itself; a run of {different} instructions from there does:\n{what}");
         let trail: Vec<u64> = pair.b.vcpus[0].link.trail.oldest_first().collect();
         let mut seen = Vec::new();
         for rip in trail.into_iter().rev().filter(|rip| *rip != 0).take(4) {
@@ -263,7 +264,12 @@ pub(crate) fn first_bytes(a: &Machine, b: &Machine) -> String {
             b.memory.read(GuestPhys(at), &mut pages[1]);
             if let Some(n) = (0..4096).find(|&n| pages[0][n] != pages[1][n]) {
                 let bytes = |page: &[u8; 4096]| format!("{:02x?}", &page[n..(n + 16).min(4096)]);
-                return format!(", first at guest-physical {:x}: {} | {}", at + n as u64, bytes(&pages[0]), bytes(&pages[1]));
+                return format!(
+                    ", first at guest-physical {:x}: {} | {}",
+                    at + n as u64,
+                    bytes(&pages[0]),
+                    bytes(&pages[1])
+                );
             }
         }
     }

@@ -23,7 +23,14 @@ fn engine() -> Engine {
 /// A machine that starts `code` at 7C00h in real mode.
 fn machine(code: &[u8], clock: Clock) -> Machine {
     let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
-    Machine::builder().memory(4 << 20).clock(clock).engine(engine()).jit_threshold(1).flat("guest", code, start).build().expect("a machine")
+    Machine::builder()
+        .memory(4 << 20)
+        .clock(clock)
+        .engine(engine())
+        .jit_threshold(1)
+        .flat("guest", code, start)
+        .build()
+        .expect("a machine")
 }
 
 /// Ends by itself after a while on the host, so that a broken machine does not hang the tests.

@@ -106,7 +106,19 @@ impl Runner {
         let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
-        Ok(Runner { model, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, by: By::Interpreter, retired: 0 })
+        Ok(Runner {
+            model,
+            memory,
+            cpu,
+            reset,
+            map,
+            pages,
+            free: REAL_MEMORY,
+            root: 0,
+            watchdog,
+            by: By::Interpreter,
+            retired: 0,
+        })
     }
 
     /// Lets another engine execute the cases.

@@ -38,7 +38,11 @@ pub fn svg(table: &Table) -> String {
         let at = LEFT + 170.0 * n as f64;
         let colour = COLOURS[n % COLOURS.len()];
         let text = escaped(&format!("{first} is faster than {name} by"));
-        let _ = writeln!(out, "<rect x=\"{at}\" y=\"8\" width=\"9\" height=\"9\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"16\">{text}</text>", at + 13.0);
+        let _ = writeln!(
+            out,
+            "<rect x=\"{at}\" y=\"8\" width=\"9\" height=\"9\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"16\">{text}</text>",
+            at + 13.0
+        );
     }
     for power in (FROM as i32..=TO as i32).filter(|power| power % 2 == 0) {
         let times = 2f64.powi(power);
@@ -52,7 +56,13 @@ pub fn svg(table: &Table) -> String {
     }
     for (line, (name, values)) in lines.iter().enumerate() {
         let top = 42.0 + step * line as f64;
-        let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, top + BAR, escaped(name));
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT - 6.0,
+            top + BAR,
+            escaped(name)
+        );
         for (n, value) in values.iter().enumerate() {
             let Some(times) = value else { continue };
             let (from, to) = (x(1.0).min(x(*times)), x(1.0).max(x(*times)));
@@ -79,8 +89,13 @@ mod tests {
     fn bars_start_at_one_and_names_are_there() {
         let chart = svg(&sample());
         assert!(chart.starts_with("<svg ") && chart.ends_with("</svg>\n"));
-        assert!(chart.contains("int.crc") && chart.contains("mean of int") && chart.contains("jit is faster than qemu by"));
+        assert!(
+            chart.contains("int.crc") && chart.contains("mean of int") && chart.contains("jit is faster than qemu by")
+        );
         // Twice as fast reaches from 1 to 2, a quarter as fast from 1/4 to 1.
-        assert!(chart.contains(&format!("<rect x=\"{:.1}\"", x(1.0))) && chart.contains(&format!("<rect x=\"{:.1}\"", x(0.25))));
+        assert!(
+            chart.contains(&format!("<rect x=\"{:.1}\"", x(1.0)))
+                && chart.contains(&format!("<rect x=\"{:.1}\"", x(0.25)))
+        );
     }
 }

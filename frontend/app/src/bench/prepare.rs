@@ -2,8 +2,8 @@
 //! gcc from the source in this program, and the initrd around both. What is there already is kept.
 
 use crate::exit_status::Failure;
-use crate::try_linux::{packages, packed, write};
 use crate::try_linux::cpio::Archive;
+use crate::try_linux::{packages, packed, write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
