@@ -7,9 +7,9 @@ use crate::summary::{End, Summary};
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
 use std::time::Duration;
-use umbra_machine::config::{MachineConfig, SerialTarget};
+use umbra_machine::config::{Engine, MachineConfig, SerialTarget};
 use umbra_machine::load::Screen;
-use umbra_machine::{Machine, MachineBuilder};
+use umbra_machine::{BuildError, Machine, MachineBuilder};
 
 /// A machine that has ended, and how.
 pub struct Ended {
@@ -42,7 +42,7 @@ pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
 pub fn demo() -> Result<ExitStatus, Failure> {
     let config = MachineConfig::default();
     let rom = &umbra_machine::roms::DEMO;
-    let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
+    let machine = build(MachineBuilder::from_config(&config).rom(rom.name, rom.image))?;
     let args = RunArgs::default();
     let ended = execute(machine, &config)?;
     Ok(report(&args, &config, ended))
@@ -58,7 +58,7 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
     if args.screen_text {
         builder = builder.screen(Screen::VgaText);
     }
-    let machine = builder.build()?;
+    let machine = build(builder)?;
     tracing::info!(
         target: "boot",
         "{} with {} of memory, {} × {}, {:?} clock",
@@ -69,6 +69,17 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
         config.clock,
     );
     execute(machine, config)
+}
+
+/// Builds a machine; where the host has no place for emitted code, with the interpreter, which is said.
+fn build(builder: MachineBuilder) -> Result<Machine, Failure> {
+    match builder.clone().build() {
+        Err(BuildError::Engine(problem)) if builder.config().engine == Engine::Jit => {
+            eprintln!("umbra: {problem}, which runs now");
+            Ok(builder.engine(Engine::Interp).build()?)
+        }
+        built => Ok(built?),
+    }
 }
 
 fn execute(machine: Machine, config: &MachineConfig) -> Result<Ended, Failure> {

@@ -245,8 +245,8 @@ pub struct TraceConfig {
     /// Optimisations to switch off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disable: Vec<String>,
-    /// Linear addresses (RIP) whose blocks are dumped at the end; where the first processor stands if there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Addresses (RIP) whose blocks are dumped at the end; where the processors stand if there is none. Of one run only: no key.
+    #[serde(skip)]
     pub at: Vec<u64>,
     /// Names of emitted code in `/tmp/perf-PID.map`, for `perf report`: `"off"` (default), `"on"`.
     pub perf_map: Toggle,

@@ -15,10 +15,10 @@ fn limits() -> RunLimits {
     RunLimits { deadline: Some(Instant::now() + Duration::from_secs(120)), ..RunLimits::default() }
 }
 
-/// Clears EDX (the model's signature at power-on), does `body` 200,000 times with ESI counting down, exits with status 1.
+/// Clears EDX (the model's signature at power-on), does `body` 40,000 times with ESI counting down, exits with status 1.
 fn looped(body: &[u8]) -> Vec<u8> {
     let mut code = vec![0x31, 0xC0, 0x8E, 0xD8, 0x66, 0x31, 0xD2]; // xor ax, ax; mov ds, ax; xor edx, edx
-    code.extend([0x66, 0xBE, 0x40, 0x0D, 0x03, 0x00]); // mov esi, 200000
+    code.extend([0x66, 0xBE, 0x40, 0x9C, 0x00, 0x00]); // mov esi, 40000
     let top = code.len();
     code.extend(body);
     code.extend([0x66, 0x4E]); // dec esi
@@ -49,7 +49,7 @@ fn the_first_difference_is_named() {
     #[rustfmt::skip]
     let body = [
         0x66, 0x01, 0xF3,                                     // add ebx, esi
-        0x66, 0x81, 0xFE, 0xA0, 0x86, 0x01, 0x00,             // cmp esi, 100000
+        0x66, 0x81, 0xFE, 0xD0, 0x07, 0x00, 0x00,             // cmp esi, 2000
         0x75, 0x0A,                                           // jne over
         0x66, 0xB8, 0x01, 0x00, 0x00, 0x00,                   // mov eax, 1
         0x0F, 0xA2,                                           // cpuid
@@ -73,7 +73,7 @@ fn a_store_that_differs_is_named() {
     // CPUID's answer goes to memory; the registers that held it are cleared after it.
     #[rustfmt::skip]
     let body = [
-        0x66, 0x81, 0xFE, 0xA0, 0x86, 0x01, 0x00,             // cmp esi, 100000
+        0x66, 0x81, 0xFE, 0xD0, 0x07, 0x00, 0x00,             // cmp esi, 2000
         0x75, 0x20,                                           // jne over
         0x66, 0xB8, 0x01, 0x00, 0x00, 0x00,                   // mov eax, 1
         0x0F, 0xA2,                                           // cpuid
