@@ -43,7 +43,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitStatus, Failure> {
         InspectWhat::Roots => print!("{}", roots(&machine.memory().counters())),
     }
     if let Some(vcpu) = machine.vcpus().first() {
-        args.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
+        args.run.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
     }
     Ok(status)
 }
