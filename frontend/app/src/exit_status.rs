@@ -89,7 +89,7 @@ impl From<ConfigError> for Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Failure {
         match error {
-            BuildError::Pool(_) | BuildError::Map(_) => Failure::host(error),
+            BuildError::Pool(_) | BuildError::Map(_) | BuildError::NoJit(_) => Failure::host(error),
             BuildError::Load(_) => Failure::input(advised(error, "to fetch or build the file again")),
             _ => Failure::input(error),
         }

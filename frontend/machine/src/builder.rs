@@ -34,7 +34,7 @@ use std::time::Duration;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
-use umbra_cpu::emit::{DEFAULT_BYTES, Disable, Jit};
+use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
@@ -81,6 +81,9 @@ pub enum BuildError {
     /// The host has no memory for it.
     #[error("guest memory: {0}; try a smaller -m")]
     Pool(#[from] PoolError),
+    /// Both engines are asked for, and the host has no place for emitted code.
+    #[error("{0}; try --engine interp")]
+    NoJit(ArenaError),
     /// There is no such optimisation.
     #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
     UnknownOptimisation(String),
@@ -273,6 +276,7 @@ impl MachineBuilder {
     pub fn build(self) -> Result<Machine, BuildError> {
         if self.config.engine == Engine::Both {
             self.check()?;
+            Jit::new(DEFAULT_BYTES).map_err(BuildError::NoJit)?;
             let [reference, other] = [Engine::Interp, Engine::Jit].map(|engine| self.clone().engine(engine));
             return Machine::in_lock_step(reference, other);
         }

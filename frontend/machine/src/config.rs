@@ -69,6 +69,9 @@ pub enum ConfigError {
     /// Two machines on the host's clock see different times.
     #[error("the engine both needs the virtual clock; try --clock virtual")]
     BothNeedsVirtual,
+    /// Two machines would write one image.
+    #[error("{file}: with the engine both two machines would write this disk; try ,snapshot or ,ro", file = .0.display())]
+    BothNeedsSnapshot(PathBuf),
     /// The debug console has no pseudo-terminal.
     #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
     ConsolePty,
@@ -435,6 +438,10 @@ impl MachineConfig {
         if self.engine == Engine::Both && self.clock != Clock::Virtual {
             return Err(ConfigError::BothNeedsVirtual);
         }
+        let written = self.disks.iter().find(|disk| disk.access == DiskAccess::ReadWrite && !disk.file.is_dir());
+        if let (Engine::Both, Some(disk)) = (self.engine, written) {
+            return Err(ConfigError::BothNeedsSnapshot(disk.file.clone()));
+        }
         if self.console == Some(SerialTarget::Pty) {
             return Err(ConfigError::ConsolePty);
         }
@@ -554,6 +561,7 @@ mod tests {
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
             ("engine = \"both\"",                       "the engine both needs the virtual clock"),
+            ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "two machines would write this disk"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),

@@ -1,4 +1,5 @@
 //! `--engine both`: equal engines stay equal through input and resets, and where two machines part, the instruction is named.
+#![cfg(all(target_arch = "x86_64", not(portable)))]
 
 use std::time::{Duration, Instant};
 use umbra_machine::config::{Clock, Engine};
