@@ -92,17 +92,22 @@ pub enum BuildError {
     Map(#[from] MapError),
 }
 
+/// The optimisation that is not the JIT's: TLBs kept over CR3 loads, one set a root.
+const ROOTS: &str = "roots";
+
 fn names() -> String {
-    Disable::NAMES.map(|(name, _)| name).join(", ")
+    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain([ROOTS]).collect();
+    names.join(", ")
 }
 
-/// The optimisations that are switched off.
+/// The JIT's optimisations that are switched off.
 fn disabled(names: &[String]) -> Result<Disable, BuildError> {
     let bit = |name: &String| {
-        let known = Disable::NAMES.into_iter().find(|(known, _)| known == name);
+        let known = Disable::NAMES.into_iter().find(|(known, _)| *known == name.as_str());
         known.map(|(_, bit)| bit).ok_or_else(|| BuildError::UnknownOptimisation(name.clone()))
     };
-    names.iter().try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
+    let mut names = names.iter().filter(|name| *name != ROOTS);
+    names.try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
 }
 
 fn read_problem(file: &Path, problem: std::io::Error) -> BuildError {
@@ -350,6 +355,9 @@ impl MachineBuilder {
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
             let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
+            if config.trace.disable.iter().any(|name| name == ROOTS) {
+                vcpu.link.mmu.forget_roots();
+            }
             if config.engine == Engine::Jit {
                 match Jit::new(DEFAULT_BYTES) {
                     Ok(mut jit) => {
