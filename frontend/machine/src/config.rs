@@ -70,7 +70,7 @@ pub enum ConfigError {
     #[error("the engine both needs the virtual clock; try --clock virtual")]
     BothNeedsVirtual,
     /// Two machines would write one image.
-    #[error("{file}: with the engine both two machines would write this disk; try ,snapshot or ,ro", file = .0.display())]
+    #[error("with the engine both two machines would write {file}; try ,snapshot or ,ro", file = .0.display())]
     BothNeedsSnapshot(PathBuf),
     /// The debug console has no pseudo-terminal.
     #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
@@ -561,7 +561,7 @@ mod tests {
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
             ("engine = \"both\"",                       "the engine both needs the virtual clock"),
-            ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "two machines would write this disk"),
+            ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "with the engine both two machines"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),
