@@ -282,8 +282,9 @@ impl VcpuMmu {
                 if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
                     return WriteNote::default();
                 }
-                let code_written = self.shared.lock().code_check(frame, page, offset, from.len());
-                return self.noted(code_written);
+                // By page: while this vCPU waits for the lock it is parked, and the frame may become another page's.
+                self.shared.lock().code_written(page, offset, from.len());
+                return self.noted(true);
             }
         }
         self.share.tally.event(Event::TrackedStore);
@@ -542,5 +543,36 @@ mod tests {
         assert_eq!(fault.error_code, 3);
         memory.read(GuestPhys(0x2000 + 4 * 5), &mut bytes);
         assert_eq!(u32::from_le_bytes(bytes), 0x8025);
+    }
+
+    /// A store to a page of code waits for the mmu lock after its bytes are written; meanwhile the page's frame moves.
+    #[test]
+    fn a_write_to_code_is_noted_wherever_the_page_lies() {
+        let (memory, mut vcpu) = machine();
+        vcpu.unpark();
+        vcpu.track_code(PhysPage(5), 0x40, 8);
+        let place = vcpu.resolve(Linear(0x5040), Access::Write, View::Supervisor).unwrap();
+        let share = Arc::clone(&vcpu.share);
+        let started = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                vcpu.unpark();
+                started.wait();
+                vcpu.write_place(&place, &[0x90])
+            });
+            let mut monitor = memory.shared.lock();
+            started.wait();
+            while !share.is_parked() {
+                std::thread::yield_now();
+            }
+            let pages = monitor.ram_pages.len();
+            assert_eq!(monitor.move_frames(pages), pages);
+            drop(monitor);
+            assert!(writer.join().unwrap().code_written);
+        });
+        assert_eq!(vcpu.take_code_writes(), [CodeWrite { page: PhysPage(5), offset: 0x40, len: 64 }]);
+        let mut byte = [0];
+        memory.read(GuestPhys(0x5040), &mut byte);
+        assert_eq!(byte, [0x90]);
     }
 }
