@@ -48,15 +48,14 @@ impl VcpuMmu {
     pub(crate) fn new(shared: Arc<Shared>, attention: Arc<Attention>) -> VcpuMmu {
         let share = Arc::new(VcpuShare::new(attention));
         let regs = PagingRegs::default();
-        let root = {
+        let set = {
             let mut monitor = shared.lock();
             monitor.vcpus.push(Arc::clone(&share));
             shared.vcpus.store(monitor.vcpus.len(), Ordering::Relaxed);
             let mut rules = regs.rules(shared.maxphyaddr);
             rules.bits |= if shared.a20_masked.load(Ordering::Relaxed) { rule::A20_MASKED } else { 0 };
-            monitor.root(RootKey { rules, root: regs.root() })
+            TlbSet::of(&mut monitor, RootKey { rules, root: regs.root() })
         };
-        let set = TlbSet::new(root, shared.log.head());
         let mut by_key = FxHashMap::default();
         by_key.insert(set.root.key, 0);
         let hot = HotTlbs {
@@ -422,8 +421,7 @@ impl VcpuMmu {
     /// A set for a root that this vCPU does not hold (any more), made current.
     fn new_set(&mut self, key: RootKey) {
         self.share.tally.event(Event::RootMiss);
-        let root = self.shared.lock().root(key);
-        let set = TlbSet::new(root, self.shared.log.head());
+        let set = TlbSet::of(&mut self.shared.lock(), key);
         self.current = match self.by_key.get(&key) {
             Some(number) => {
                 self.sets[*number] = set;
