@@ -338,6 +338,23 @@ impl Insn {
     }
 }
 
+/// Host code as text, a line for each instruction: address, bytes, text.
+pub fn host_text(code: &[u8], address: u64) -> String {
+    use std::fmt::Write as _;
+    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+    let mut formatter = NasmFormatter::new();
+    let mut out = String::new();
+    while decoder.can_decode() {
+        let raw = decoder.decode();
+        let mut text = String::new();
+        formatter.format(&raw, &mut text);
+        let at = raw.ip().wrapping_sub(address) as usize;
+        let bytes: String = code.get(at..at + raw.len()).unwrap_or(&[]).iter().map(|b| format!("{b:02x}")).collect();
+        let _ = writeln!(out, "{:12x}  {bytes:<22} {text}", raw.ip());
+    }
+    out
+}
+
 /// The name of an instruction form, by its decoder code.
 pub fn form_name(code: u16) -> String {
     Code::values().nth(usize::from(code)).map_or_else(|| format!("form {code}"), |code| format!("{code:?}"))

@@ -22,6 +22,7 @@ pub mod exit;
 pub mod fault;
 pub mod helpers;
 pub mod lift;
+pub mod listing;
 pub mod memory;
 pub mod mode;
 pub mod model;

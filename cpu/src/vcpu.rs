@@ -21,6 +21,8 @@ use umbra_mmu::{PagingRegs, VcpuMmu};
 
 /// What [`Link::hot`] is unless somebody wants every block emitted.
 const HOT: u32 = 12;
+/// What [`Link::longest_block`] is by itself.
+pub const LONGEST_BLOCK: u8 = 64;
 
 /// A virtual processor.
 #[repr(C)]
@@ -56,6 +58,11 @@ pub struct Link {
     pub jit: Option<Box<Jit>>,
     /// Runs of a block by the interpreter before it is emitted.
     pub hot: u32,
+    /// Emitted code is left when less than this is left of the budget: [`SLACK`](crate::emit::SLACK) to be exact. Less lets it
+    /// run over the budget, to the end of a block: for those who look for the block in which the engines part.
+    pub slack: u64,
+    /// The most instructions that a block is made of.
+    pub longest_block: u8,
     /// What emitted code reads and writes.
     pub frame: Frame,
     /// A panic on its way through emitted code.
@@ -109,6 +116,8 @@ impl Vcpu {
                 cache: BlockCache::default(),
                 jit: None,
                 hot: HOT,
+                slack: crate::emit::SLACK,
+                longest_block: LONGEST_BLOCK,
                 frame: Frame::default(),
                 panic: None,
                 leave: false,

@@ -1,4 +1,7 @@
-//! Small programs on the interpreter: each is bytes, a start state, and what must hold at the end.
+//! Small programs: each is bytes, a start state, and what must hold at the end.
+
+#[path = "support/engine.rs"]
+mod engine;
 
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
@@ -18,6 +21,7 @@ fn flat32(code: &[u8]) -> Vcpu {
     memory.write(GuestPhys(0x1000), code);
     let model = Arc::new(CpuModel::by_name("max").expect("a model"));
     let mut cpu = Vcpu::new(model, &memory, Box::new(OpenBus), Arc::new(Attention::default()));
+    engine::set(&mut cpu);
     let mut state = cpu.state.clone();
     state.control.cr0 |= 1;
     let data = Segment { selector: 0x10, base: 0, limit: u32::MAX, rights: 0xc093 };

@@ -50,6 +50,7 @@ pub(crate) enum Event {
     TrackedStore = 12,
     CodeWrite = 13,
     Resize = 14,
+    KeptEntries = 15,
 }
 
 /// One vCPU's counters. Only its own thread adds.
@@ -58,18 +59,22 @@ pub(crate) struct Tally([AtomicU64; 16]);
 
 impl Tally {
     #[inline(always)]
-    fn bump(&self, index: usize) {
+    fn add(&self, index: usize, count: u64) {
         if let Some(counter) = self.0.get(index) {
-            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
         }
     }
     #[inline(always)]
     pub(crate) fn class(&self, class: FaultClass) {
-        self.bump(class as usize);
+        self.add(class as usize, 1);
     }
     #[inline(always)]
     pub(crate) fn event(&self, event: Event) {
-        self.bump(event as usize);
+        self.add(event as usize, 1);
+    }
+    /// Counts an event that happened so many times.
+    pub(crate) fn events(&self, event: Event, count: u64) {
+        self.add(event as usize, count);
     }
     pub(crate) fn add_to(&self, sums: &mut [u64; 16]) {
         for (sum, counter) in sums.iter_mut().zip(&self.0) {
@@ -112,6 +117,9 @@ pub struct Counters {
     pub root_hits: u64,
     /// Changes of paging state that needed a new root.
     pub root_misses: u64,
+    /// TLB entries that were alive after changes of paging state that met a root: each 64th such change is looked at and stands
+    /// for all 64, so that this divided by `root_hits` is their mean.
+    pub kept_entries: u64,
     /// Drains that found something.
     pub drains: u64,
     /// TLB sets emptied whole.
@@ -135,6 +143,7 @@ impl Counters {
             slow_accesses: classes.iter().sum(),
             root_hits: of(Event::RootHit),
             root_misses: of(Event::RootMiss),
+            kept_entries: of(Event::KeptEntries),
             drains: of(Event::Drain),
             flushes: of(Event::Flush),
             tracked_stores: of(Event::TrackedStore),

@@ -49,7 +49,7 @@ impl<E: Slot> Tlb<E> {
         }
         let idle = self.conflicts < length / 16 && length > ENTRIES.0;
         (self.fills, self.conflicts) = (0, 0);
-        let used = if idle { (0..length).filter(|i| self.slots.get(*i).page() & 1 == 0).count() } else { length };
+        let used = if idle { self.slots.pages() } else { length };
         if used < length / 8 {
             self.rebuild(length / 2);
             return true;
@@ -118,6 +118,12 @@ impl TlbSet {
         let data: usize = self.data.iter().flatten().map(Tlb::bytes).sum();
         let fetch: usize = self.fetch.iter().flatten().map(Tlb::bytes).sum();
         data + fetch + LEAF_ENTRIES * 16
+    }
+    /// How many entries for pages all of them hold.
+    pub(crate) fn entries(&self) -> usize {
+        let data: usize = self.data.iter().flatten().map(|tlb| tlb.slots.pages()).sum();
+        let fetch: usize = self.fetch.iter().flatten().map(|tlb| tlb.slots.pages()).sum();
+        data + fetch
     }
     /// The data TLB of a view.
     pub(crate) fn data(&mut self, view: View) -> &mut Tlb<DataEntry> {

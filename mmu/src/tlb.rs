@@ -155,6 +155,10 @@ impl<E: Slot> Array<E> {
         // SAFETY: as above.
         unsafe { self.start.as_ptr().add(index & (self.length - 1)).write(entry) }
     }
+    /// How many slots hold a page's entry.
+    pub(crate) fn pages(&self) -> usize {
+        (0..self.length).filter(|&index| self.get(index).page() & NO_TAG == 0).count()
+    }
     /// Empties every slot.
     pub(crate) fn clear(&self) {
         (0..self.length).for_each(|index| self.set(index, E::empty(index)));

@@ -23,6 +23,9 @@ use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+/// Of so many changes of paging state one is looked at.
+const SAMPLED: u64 = 64;
+
 /// One vCPU's translation. The first field is what emitted code reads.
 #[derive(Debug)]
 #[repr(C)]
@@ -38,6 +41,10 @@ pub struct VcpuMmu {
     clock: u64,
     /// The root must be looked up again.
     stale_root: bool,
+    /// Sets of TLBs are kept for the roots that are not current.
+    keeps_roots: bool,
+    /// Changes of paging state that met a kept set.
+    met: u64,
     /// Linear pages that never get a data entry: every access to them is resolved, and so seen (breakpoints on data).
     slow_pages: Vec<u64>,
     pub(crate) shared: Arc<Shared>,
@@ -70,9 +77,12 @@ impl VcpuMmu {
         let (bytes, sets) = (set.bytes(), vec![set]);
         let view = View::Supervisor;
         let slow_pages = Vec::new();
-        let (current, clock, stale_root) = (0, 0, false);
-        let mut vcpu =
-            VcpuMmu { hot, view, current, sets, by_key, regs, bytes, clock, stale_root, slow_pages, shared, share };
+        let (current, clock, met) = (0, 0, 0);
+        let (stale_root, keeps_roots) = (false, true);
+        #[rustfmt::skip]
+        let mut vcpu = VcpuMmu {
+            hot, view, current, sets, by_key, regs, bytes, clock, stale_root, keeps_roots, met, slow_pages, shared, share,
+        };
         vcpu.install();
         vcpu
     }
@@ -86,14 +96,28 @@ impl VcpuMmu {
         }
         self.share.hear();
         match self.by_key.get(&key) {
-            Some(number) => {
+            Some(number) if self.keeps_roots => {
                 self.current = *number;
-                self.share.tally.event(Event::RootHit);
+                self.catch_up();
+                self.note_met();
             }
-            None => self.new_set(key),
+            _ => self.new_set(key),
         }
         self.catch_up();
         self.activate();
+    }
+    /// From now on each change of paging state to another root begins with empty TLBs. The guest cannot tell: this is to measure
+    /// what it is worth to keep them.
+    pub fn forget_roots(&mut self) {
+        self.keeps_roots = false;
+    }
+    /// Counts a change of paging state that met a kept set; what it still holds, each [`SAMPLED`]th time.
+    fn note_met(&mut self) {
+        self.share.tally.event(Event::RootHit);
+        self.met += 1;
+        if self.met.is_multiple_of(SAMPLED) {
+            self.share.tally.events(Event::KeptEntries, SAMPLED * self.set().entries() as u64);
+        }
     }
     /// The four PDPTEs at `cr3`, as they lie in memory.
     pub fn load_pdptes(&mut self, cr3: u64) -> [u64; 4] {

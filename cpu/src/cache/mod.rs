@@ -332,6 +332,12 @@ impl BlockCache {
         self.helpers[number as usize]
     }
 
+    /// The live blocks that hold the instruction at `rip`, those of one instruction left out.
+    pub fn around(&self, rip: u64) -> impl Iterator<Item = &Block> {
+        let holds = move |b: &&Block| b.key.alone == Alone::No && rip.wrapping_sub(b.key.rip) < u64::from(b.len());
+        self.slab.iter().flatten().map(|block| &**block).filter(holds)
+    }
+
     /// Number of live blocks.
     pub fn blocks(&self) -> usize {
         self.map.len()

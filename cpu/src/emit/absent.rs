@@ -1,6 +1,6 @@
 //! The JIT on hosts for which there is no emitter: it cannot be made, and says so.
 
-use crate::cache::{Block, BlockRef};
+use crate::cache::{Block, BlockKey, BlockRef};
 use crate::fault::Fault;
 use crate::vcpu::Vcpu;
 
@@ -21,13 +21,22 @@ impl Jit {
     pub fn new(_: usize) -> Result<Box<Jit>, ArenaError> {
         Err(ArenaError::NoEmitter)
     }
+    /// No names.
+    pub fn set_perf_map(&mut self, _: std::fs::File) {}
     /// Nothing to switch off.
     pub fn set_disable(&mut self, _: Disable) {}
+    /// None.
+    pub fn code_of(&self, _: &BlockKey) -> Vec<(u64, &[u8])> {
+        match *self {}
+    }
     /// Nothing to count.
     pub fn counters(&self) -> JitCounters {
         match *self {}
     }
 }
+
+/// As in the emitter.
+pub const SLACK: u64 = 96;
 
 /// The default size of the code cache in bytes.
 pub const DEFAULT_BYTES: usize = 0;
@@ -44,6 +53,13 @@ impl Disable {
 /// What a JIT counts.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct JitCounters {}
+
+impl JitCounters {
+    /// Nothing.
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
 
 /// Nothing.
 #[derive(Debug, Default)]

@@ -109,6 +109,28 @@ pub struct JitCounters {
     pub exits: [u64; 16],
 }
 
+impl JitCounters {
+    /// Everything by name, for summaries.
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        #[rustfmt::skip]
+        const EXITS: [&str; 12] = [
+            "", "", "exit chain", "exit stop", "exit dynamic", "exit fault", "exit early", "exit step fault", "exit step early",
+            "exit step end", "exit unmasked", "exit not canonical",
+        ];
+        let JitCounters { units, insns, guest_bytes, host_bytes, links, flushes, exits } = *self;
+        let mut rows = vec![
+            ("units", units),
+            ("instructions", insns),
+            ("guest bytes", guest_bytes),
+            ("host bytes", host_bytes),
+            ("chains", links),
+            ("flushes", flushes),
+        ];
+        rows.extend(EXITS.into_iter().zip(exits).filter(|(name, _)| !name.is_empty()));
+        rows
+    }
+}
+
 /// One piece of code.
 #[derive(Debug)]
 struct Unit {
@@ -137,6 +159,8 @@ pub struct Jit {
     epoch: u32,
     disable: Disable,
     counters: JitCounters,
+    /// Where `perf` finds the names of units.
+    perf_map: Option<std::fs::File>,
 }
 
 impl std::fmt::Debug for Jit {
@@ -185,6 +209,7 @@ impl Jit {
             epoch: 1,
             disable: Disable::default(),
             counters: JitCounters::default(),
+            perf_map: None,
         }))
     }
 
@@ -196,6 +221,12 @@ impl Jit {
     /// Switches optimisations off; for new code.
     pub fn set_disable(&mut self, disable: Disable) {
         self.disable = disable;
+    }
+
+    /// Writes each unit's address, length and name into a file, as `perf` reads it (`/tmp/perf-PID.map`; perf's
+    /// `Documentation/jit-interface.txt`).
+    pub fn set_perf_map(&mut self, file: std::fs::File) {
+        self.perf_map = Some(file);
     }
 
     /// What was counted.
@@ -302,6 +333,17 @@ impl Jit {
         self.units.push(Unit { entry, len, key, needs_flags, alive: true, incoming: Vec::new() });
         self.by_key.insert((key, variant), unit);
         self.variants.entry(key).or_default().push(variant);
+        if let Some(file) = &mut self.perf_map {
+            use std::io::Write as _;
+            // Names that are lost are no reason to stop.
+            let _ = writeln!(
+                file,
+                "{:x} {len:x} guest_{:x}{}",
+                entry.0,
+                key.rip,
+                if variant.recipe.is_some() { "_loop" } else { "" }
+            );
+        }
         let c = &mut self.counters;
         c.units += 1;
         c.insns += offsets.len() as u64 - 1;
@@ -426,8 +468,11 @@ impl Jit {
         }
     }
 
-    /// The code of a unit, for dumps.
-    pub fn code(&self, unit: u32) -> &[u8] {
-        self.units.get(unit as usize).map_or(&[], |unit| self.arena.bytes(unit.entry, unit.len as usize))
+    /// The code made for a block, for dumps: where it lies, and its bytes; the plain variant first.
+    pub fn code_of(&self, key: &BlockKey) -> Vec<(u64, &[u8])> {
+        let variants = self.variants.get(key).map_or(&[][..], Vec::as_slice);
+        let units = variants.iter().filter_map(|variant| self.by_key.get(&(*key, *variant)));
+        let units = units.filter_map(|&unit| self.units.get(unit as usize));
+        units.map(|unit| (unit.entry.0, self.arena.bytes(unit.entry, unit.len as usize))).collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::frame::jump_index;
 use super::gate::{self, Status};
-use super::{Jit, Live, SLACK, SavedFlags, Variant, x87};
+use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
 use crate::exec;
 use crate::exit::Activity;
@@ -121,7 +121,7 @@ impl Vcpu {
             jit.drop_block(&key);
         }
         let code = b.code.get();
-        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(SLACK) as i64;
+        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(self.link.slack) as i64;
         if (code >> 32) as u32 != jit.epoch || fuel < 0 {
             return Ok(Next::Interpret);
         }
@@ -133,6 +133,7 @@ impl Vcpu {
         self.materialise_flags();
         let frame = &mut self.link.frame;
         frame.image = SavedFlags::of(self.state.rflags);
+        let before = self.state.retired;
         frame.fuel = fuel;
         frame.base = self.state.retired.wrapping_add(fuel as u64);
         self.link.fault = None;
@@ -140,7 +141,6 @@ impl Vcpu {
         if let Some(panic) = self.link.panic.take() {
             std::panic::resume_unwind(panic);
         }
-        let before = end.wrapping_sub(SLACK).wrapping_sub(fuel as u64);
         match self.left(status)? {
             // A second page that is not where the code expects it: nothing would ever move.
             Next::Block(block) if self.state.retired == before => Ok(Next::Instead(block)),

@@ -135,6 +135,9 @@ impl Vcpu {
             {
                 return Ok(());
             }
+            if self.link.jit.is_some() && !self.link.debugger.active() && self.warm(block) {
+                continue;
+            }
             if self.state.retired + b.insns() > end {
                 // The block does not fit: instruction by instruction to the end.
                 // At least one each time: an interrupt that waits for IF keeps the attention word set.
@@ -147,9 +150,6 @@ impl Vcpu {
                     }
                 }
                 return Ok(());
-            }
-            if self.link.jit.is_some() && !self.link.debugger.active() && self.warm(block) {
-                continue;
             }
             let leave = self.run_one(block)?;
             let side = match leave {

@@ -14,9 +14,6 @@ use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE, PhysPage};
 use umbra_mmu::fault::{Access, View};
 
-/// The most instructions in a block.
-const MAX_INSNS: usize = 64;
-
 /// What lifting a block gave.
 #[derive(Debug, Default)]
 pub struct Lifted {
@@ -102,7 +99,7 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
         true => u64::MAX,
         false => u64::from(cpu.state.segment(Seg::Cs).limit),
     };
-    let most = if key.alone == Alone::Yes { 1 } else { MAX_INSNS };
+    let most = if key.alone == Alone::Yes { 1 } else { usize::from(cpu.link.longest_block) };
     let mut live: Vec<Insn> = Vec::with_capacity(16);
     let mut at = 0;
     let mut ended = false;

@@ -79,6 +79,7 @@ impl Guest {
         memory.map_ram(GuestPhys(0), 1 << 20).expect("RAM");
         let model = Arc::new(CpuModel::by_name(model).expect("a model"));
         let mut cpu = Vcpu::new(model, &memory, Box::new(OpenBus), Arc::new(Attention::default()));
+        crate::engine::set(&mut cpu);
         let mut state = cpu.state.clone();
         state.seg = [Segment::real(0); 6];
         state.rip = CODE;

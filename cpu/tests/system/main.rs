@@ -1,8 +1,10 @@
-//! System instructions and event delivery, run as small guests on the interpreter (SDM vol. 3, chapters 5, 6, 8, 21).
+//! System instructions and event delivery, run as small guests (SDM vol. 3, chapters 5, 6, 8, 21).
 
 mod bench;
 mod breakpoints;
 mod control;
+#[path = "../support/engine.rs"]
+mod engine;
 mod gates;
 mod interrupts;
 mod long_mode;

@@ -175,7 +175,10 @@ pub struct RunArgs {
     /// What executes guest code [default: interp]
     #[arg(long, value_parser = choice(choices::ENGINES))]
     pub engine: Option<Engine>,
-    /// Whose time the guest sees [default: real]
+    /// Runs of a block by the interpreter before the JIT makes code of it; 1: every block at once [default: 12]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub jit_threshold: Option<u32>,
+    /// Whose time the guest sees [default: real; virtual with --engine both]
     #[arg(long, value_parser = choice(choices::CLOCKS))]
     pub clock: Option<Clock>,
     /// Where all that is random comes from [default: 0]
@@ -263,9 +266,15 @@ pub struct RunArgs {
     /// Write these categories to standard error (--trace help lists them)
     #[arg(long, value_name = "CAT", value_delimiter = ',')]
     pub trace: Vec<String>,
-    /// Internals to dump: uops, host
+    /// What to print at the end of the blocks that hold the instructions --at: uops, host
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     pub dump: Vec<String>,
+    /// Addresses (RIP) for --dump, or linear addresses that umbra inspect explains [default: where the processor stands]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
+    pub at: Vec<u64>,
+    /// Write the names of emitted code to /tmp/perf-PID.map, for perf report
+    #[arg(long)]
+    pub perf_map: bool,
     /// Optimisations to switch off
     #[arg(long, value_name = "OPT", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -422,10 +431,14 @@ pub struct BenchArgs {
     /// Run the same in another emulator, and print ratios
     #[arg(long, value_name = "EMULATOR", value_parser = PossibleValuesParser::new(["qemu"]))]
     pub against: Option<String>,
-    /// The folder with the guests: kernels/vmlinuz-NAME, img/initrd64.cpio.gz, img/initrd32.cpio.gz
-    #[arg(long, value_name = "DIR", default_value = "guests")]
-    pub guests: PathBuf,
-    /// Which kernel of the folder
+    /// Run guestbench on the host itself, too
+    #[arg(long)]
+    pub native: bool,
+    /// The folder with the guests: kernels/vmlinuz-NAME, bin/guestbench64, img/initrd64.cpio.gz (and 32); what is missing is
+    /// fetched with apt-get and built with gcc [default: a folder in the user's cache]
+    #[arg(long, value_name = "DIR")]
+    pub guests: Option<PathBuf>,
+    /// Which kernel
     #[arg(long, default_value = "cloud", value_parser = PossibleValuesParser::new(["amd64", "cloud", "686", "pae"]))]
     pub kernel: String,
     /// What guestbench is to run: its arguments, such as "-s 0.05 mem."; "none" boots only
@@ -434,9 +447,18 @@ pub struct BenchArgs {
     /// How often each is run, in turns; the median counts
     #[arg(long, value_name = "N", default_value = "1")]
     pub repeat: std::num::NonZeroUsize,
-    /// What executes guest code [default: interp]
-    #[arg(long, value_parser = choice(choices::ENGINES))]
-    pub engine: Option<Engine>,
+    /// Engines to measure, such as interp,jit; ratios are the first one's [default: jit]
+    #[arg(long, value_delimiter = ',', value_parser = choice(&choices::ENGINES[..2]))]
+    pub engine: Vec<Engine>,
+    /// The processor's model in Umbra [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// Optimisations to switch off
+    #[arg(long, value_name = "OPT", value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Write a chart of the ratios
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
     /// Give up on a run after this much time
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub timeout: Span,
@@ -477,9 +499,6 @@ pub struct InspectArgs {
     /// What to look at when the run has ended (by --until, --timeout or by itself)
     #[arg(value_parser = choice(INSPECTIONS))]
     pub what: InspectWhat,
-    /// Explain these linear addresses
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
-    pub at: Vec<u64>,
     /// The machine.
     #[command(flatten)]
     pub run: RunArgs,

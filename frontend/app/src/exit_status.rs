@@ -25,6 +25,8 @@ impl ExitStatus {
     pub const FAIL_ON: ExitStatus = ExitStatus(102);
     /// The guest reset under `--on-reset exit`.
     pub const RESET: ExitStatus = ExitStatus(104);
+    /// The engines of `--engine both` differ.
+    pub const DIVERGED: ExitStatus = ExitStatus(106);
     /// Timed out, or asleep for good.
     pub const TIMED_OUT: ExitStatus = ExitStatus(124);
 }
@@ -45,6 +47,7 @@ Exit status:
   100  the guest crashed: triple fault
   102  --fail-on matched
   104  the guest reset under --on-reset exit
+  106  the engines of --engine both came to different states
   124  timed out, or asleep with nothing that could wake it";
 
 /// Why a command could not do its work: one sentence that says what, where and what to try.
@@ -64,10 +67,6 @@ impl Failure {
     /// The host refused something.
     pub fn host(sentence: impl fmt::Display) -> Failure {
         Failure { status: ExitStatus::HOST, sentence: one_line(&sentence) }
-    }
-    /// What was asked for does not exist yet.
-    pub fn not_yet(what: &str, instead: &str) -> Failure {
-        Failure::input(format!("{what} is not there yet; try {instead}"))
     }
 }
 
@@ -90,7 +89,7 @@ impl From<ConfigError> for Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Failure {
         match error {
-            BuildError::Pool(_) | BuildError::Map(_) => Failure::host(error),
+            BuildError::Pool(_) | BuildError::Map(_) | BuildError::NoJit(_) => Failure::host(error),
             BuildError::Load(_) => Failure::input(advised(error, "to fetch or build the file again")),
             _ => Failure::input(error),
         }

@@ -43,7 +43,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitStatus, Failure> {
         InspectWhat::Roots => print!("{}", roots(&machine.memory().counters())),
     }
     if let Some(vcpu) = machine.vcpus().first() {
-        args.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
+        args.run.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
     }
     Ok(status)
 }
@@ -347,6 +347,8 @@ pub fn roots(counters: &Counters) -> String {
         c.root_hits,
         c.root_misses
     );
+    let kept = c.kept_entries as f64 / c.root_hits.max(1) as f64;
+    line!(text, "TLB entries alive after a change that met a root, in the mean {kept:.1}");
     line!(text, "monitor entries now  {:>12}   filled {:>26}, dropped {}", m.live, m.fills, m.drops);
     line!(
         text,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use umbra_machine::config::{
-    DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, MachineConfig, Switch, Toggle,
+    Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, Display, Engine, MachineConfig, Switch, Toggle,
 };
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
@@ -190,7 +190,11 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set(&mut config.cpus, &args.cpus);
     set(&mut config.cpu, &args.cpu);
     set(&mut config.engine, &args.engine);
+    set_some(&mut config.jit_threshold, &args.jit_threshold);
     set(&mut config.clock, &args.clock);
+    if config.engine == Engine::Both && args.clock.is_none() {
+        config.clock = Clock::Virtual;
+    }
     set(&mut config.seed, &args.seed);
     set(&mut config.rtc, &args.rtc);
     set(&mut config.display, &args.display);
@@ -233,6 +237,10 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_list(&mut config.trace.categories, &args.trace);
     set_list(&mut config.trace.dump, &args.dump);
     set_list(&mut config.trace.disable, &args.disable);
+    set_list(&mut config.trace.at, &args.at);
+    if args.perf_map {
+        config.trace.perf_map = Toggle::On;
+    }
     set_some(&mut config.trace.gdb, &args.gdb);
 }
 
@@ -275,14 +283,8 @@ fn check(config: &MachineConfig) -> Result<(), Failure> {
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",
         ));
     }
-    for what in &config.trace.dump {
-        match what.as_str() {
-            "uops" => {}
-            "host" => return Err(Failure::not_yet("--dump host", "--dump uops")),
-            _ => {
-                return Err(Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")));
-            }
-        }
+    if let Some(what) = config.trace.dump.iter().find(|what| !matches!(what.as_str(), "uops" | "host")) {
+        return Err(Failure::input(format!("--dump takes uops or host, not \"{what}\"; try --dump uops")));
     }
     Ok(())
 }

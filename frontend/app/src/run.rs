@@ -79,7 +79,7 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
 }
 
 fn execute(mut machine: Machine, args: &RunArgs, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
-    if config.trace.dump.iter().any(|what| what == "uops") {
+    if config.trace.at.is_empty() && config.trace.dump.iter().any(|what| what == "uops") {
         dump_uops(&mut machine);
     }
     let _recorder = args.record.as_ref().map(|folder| Recorder::start(machine.display(), folder)).transpose()?;
@@ -123,6 +123,10 @@ fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatu
     if let End::Crashed(vcpu) = end {
         eprint!("\n{}\n", crash::story(machine, *vcpu));
     }
+    dump(config, machine);
+    if let Some(divergence) = machine.divergence() {
+        eprint!("\n{}", divergence.text);
+    }
     if let Some(sentence) = end.sentence() {
         eprintln!("umbra: {sentence}");
     }
@@ -144,6 +148,36 @@ fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatu
     status
 }
 
+/// `--dump`: the blocks that hold the instructions asked for, as guest code, uops, host code.
+fn dump(config: &MachineConfig, machine: &Machine) {
+    let wants = |what: &str| config.trace.dump.iter().any(|word| word == what);
+    if config.trace.dump.is_empty() {
+        return;
+    }
+    // With `--engine both` the code is the other machine's.
+    let machine = machine.other().unwrap_or(machine);
+    for (number, vcpu) in machine.vcpus().iter().enumerate() {
+        let at = if config.trace.at.is_empty() { vec![vcpu.state.rip] } else { config.trace.at.clone() };
+        for rip in at {
+            for listing in vcpu.listings(rip) {
+                eprint!("\nvCPU {number}, block at {:x}:\n{}", listing.rip, listing.guest);
+                if wants("uops") {
+                    eprint!("uops:\n{}", listing.uops);
+                }
+                if wants("host") {
+                    listing
+                        .host
+                        .iter()
+                        .for_each(|host| eprint!("host code, {} instructions:\n{host}", host.lines().count()));
+                    if listing.host.is_empty() {
+                        eprintln!("no host code");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Names instructions and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`).
 fn name_what_is_missing(machine: &Machine) {
     for (name, count) in crate::summary::unimplemented(machine) {
@@ -159,6 +193,9 @@ fn name_what_is_missing(machine: &Machine) {
         for (vector, count) in vcpu.link.counters.exceptions.iter().enumerate().filter(|(_, count)| **count != 0) {
             tracing::info!(target: "cpu", "vCPU {number}: exception {vector}: {count} times");
         }
+    }
+    for (name, count) in crate::summary::jit_counters(machine) {
+        tracing::info!(target: "cpu", "jit: {name}: {count}");
     }
     tracing::info!(target: "mmu", "{}", crate::inspect::counters(&machine.memory().counters()).replace('\n', ";"));
 }

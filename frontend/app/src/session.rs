@@ -261,6 +261,7 @@ impl Session {
             RunEnd::PoweredOff => End::PoweredOff,
             RunEnd::GuestExit(status) => End::GuestExit(status),
             RunEnd::Crashed(vcpu) => End::Crashed(vcpu),
+            RunEnd::Diverged => End::Diverged,
             RunEnd::TimedOut => End::TimedOut,
             RunEnd::InstructionLimit => End::InstructionLimit(self.machine.retired()),
             RunEnd::Asleep => End::Asleep,

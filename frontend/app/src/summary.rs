@@ -26,6 +26,8 @@ pub enum End {
     Crashed(usize),
     /// A reset under `--on-reset exit`.
     Reset,
+    /// The engines of `--engine both` have come to different states.
+    Diverged,
     /// `--timeout` passed.
     TimedOut,
     /// `--instructions` were retired; how many.
@@ -47,6 +49,7 @@ impl End {
             End::GuestExit(status) => ExitStatus(*status),
             End::Crashed(_) => ExitStatus::CRASH,
             End::Reset => ExitStatus::RESET,
+            End::Diverged => ExitStatus::DIVERGED,
             End::TimedOut | End::InstructionLimit(_) | End::Asleep => ExitStatus::TIMED_OUT,
             End::OutputLost | End::ResetFailed(_) => ExitStatus::HOST,
         }
@@ -58,6 +61,7 @@ impl End {
             End::FailOn => "the output matched --fail-on".to_owned(),
             End::Crashed(vcpu) => format!("the guest crashed (triple fault on vCPU {vcpu}); its story is above"),
             End::Reset => "the guest reset the machine; try --on-reset reboot to let it".to_owned(),
+            End::Diverged => "the engines came to different states; the first difference is above".to_owned(),
             End::TimedOut => "timed out; try a longer --timeout".to_owned(),
             End::InstructionLimit(count) => format!("stopped after {count} instructions; try a larger --instructions"),
             End::Asleep => {
@@ -79,6 +83,7 @@ impl End {
             End::GuestExit(_) => EndName::GuestExit,
             End::Crashed(_) => EndName::Crashed,
             End::Reset => EndName::Reset,
+            End::Diverged => EndName::Diverged,
             End::TimedOut => EndName::TimedOut,
             End::InstructionLimit(_) => EndName::InstructionLimit,
             End::Asleep => EndName::Asleep,
@@ -142,6 +147,14 @@ pub struct Summary {
     pub unknown_msrs: BTreeSet<String>,
     /// Uops per lifted instruction.
     pub uops_per_instruction: f64,
+    /// The interpreter's blocks: lifted, dropped because their code was written, looked up.
+    pub blocks: BTreeMap<&'static str, u64>,
+    /// The JIT's counters, all vCPUs together: units, bytes, chains, flushes, why emitted code was left.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub jit: BTreeMap<&'static str, u64>,
+    /// Host bytes for each guest byte of emitted code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_bytes_per_guest_byte: Option<f64>,
     /// Slow accesses by class.
     pub fault_classes: BTreeMap<&'static str, u64>,
     /// All counters of the mmu.
@@ -172,6 +185,18 @@ impl Summary {
             uops += counters.lifted_uops;
             insns += counters.lifted_insns;
         }
+        let mut blocks = BTreeMap::new();
+        for counters in machine.vcpus().iter().map(|vcpu| &vcpu.link.counters) {
+            for (name, count) in
+                [("lifted", counters.blocks), ("dropped", counters.dropped), ("looked up", counters.lookups)]
+            {
+                *blocks.entry(name).or_insert(0) += count;
+            }
+        }
+        let jit = jit_counters(machine);
+        let bytes = |name| jit.get(name).map(|&count| count as f64);
+        let host_bytes_per_guest_byte =
+            bytes("host bytes").zip(bytes("guest bytes")).map(|(host, guest)| host / guest.max(1.0));
         let unclaimed = unclaimed(machine);
         let stands_at = machine
             .vcpus()
@@ -206,6 +231,9 @@ impl Summary {
             unknown_msr_accesses: msrs,
             unknown_msrs: unknown_msrs(machine),
             uops_per_instruction: uops as f64 / (insns.max(1)) as f64,
+            blocks,
+            jit,
+            host_bytes_per_guest_byte,
             fault_classes: FaultClass::ALL
                 .into_iter()
                 .map(|class| (crate::inspect::class_name(class), mmu.class(class)))
@@ -235,6 +263,18 @@ pub fn unknown_msrs(machine: &Machine) -> BTreeSet<String> {
     numbers.filter(|&number| number != 0).map(|number| format!("{number:#x}")).collect()
 }
 
+/// What the JITs of all vCPUs counted together.
+pub fn jit_counters(machine: &Machine) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    let machine = machine.other().unwrap_or(machine);
+    for jit in machine.vcpus().iter().filter_map(|vcpu| vcpu.link.jit.as_ref()) {
+        for (name, count) in jit.counters().rows() {
+            *sums.entry(name).or_insert(0) += count;
+        }
+    }
+    sums
+}
+
 /// Accesses that no device answered.
 pub fn unclaimed(machine: &Machine) -> BTreeMap<String, u64> {
     let board = machine.board();
@@ -251,7 +291,7 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             (End::PoweredOff, 0), (End::Until, 0), (End::Ended, 0), (End::GuestExit(0x21), 0x21), (End::Crashed(0), 100),
-            (End::FailOn, 102), (End::Reset, 104), (End::TimedOut, 124), (End::InstructionLimit(7), 124), (End::Asleep, 124), (End::OutputLost, 4),
+            (End::FailOn, 102), (End::Reset, 104), (End::Diverged, 106), (End::TimedOut, 124), (End::InstructionLimit(7), 124), (End::Asleep, 124), (End::OutputLost, 4),
         ];
         for (end, status) in cases {
             assert_eq!(end.status().0, status, "{end:?}");

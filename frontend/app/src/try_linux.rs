@@ -2,8 +2,8 @@
 //!
 //! What was fetched is kept in the user's cache, so that the second time needs no network.
 
-mod cpio;
-mod packages;
+pub mod cpio;
+pub mod packages;
 
 use crate::cli::{RunArgs, TryLinuxArgs};
 use crate::exit_status::{ExitStatus, Failure};
@@ -75,14 +75,14 @@ pub fn run(args: &TryLinuxArgs) -> Result<ExitStatus, Failure> {
 }
 
 /// A folder in the user's cache.
-fn default_cache() -> PathBuf {
+pub fn default_cache() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     cache.unwrap_or_else(std::env::temp_dir).join("umbra")
 }
 
 /// Writes a file whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let part = path.with_extension("part");
     let done = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
     done.map_err(|error| Failure::host(format!("{}: {error}; try --cache DIR", path.display())))
@@ -98,6 +98,11 @@ fn build_initrd(busybox: &[u8]) -> Result<Vec<u8>, Failure> {
     archive.file("bin/busybox", 0o755, busybox);
     archive.link("bin/sh", "busybox");
     archive.file("init", 0o755, INIT.as_bytes());
+    packed(archive)
+}
+
+/// An archive, finished and compressed.
+pub fn packed(archive: cpio::Archive) -> Result<Vec<u8>, Failure> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packed
         .write_all(&archive.finish())

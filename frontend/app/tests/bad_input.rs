@@ -113,6 +113,8 @@ fn bad_input_gets_one_sentence() {
         (&["run", "good", "--cpus", "two"],                            "invalid value 'two'", 2),
         (&["run", "good", "--cpu", "z80"],                             "no processor model \"z80\"", 2),
         (&["run", "good", "--engine", "fast"],                         "invalid value 'fast'", 2),
+        (&["run", "good", "--engine", "both", "--clock", "real"],      "needs the virtual clock", 2),
+        (&["run", "good", "--jit-threshold", "0"],                     "invalid value '0'", 2),
         (&["run", "good", "--clock", "lunar"],                         "invalid value 'lunar'", 2),
         (&["run", "good", "--frame-order", "random"],                  "\"random\" is not an order of frames", 2),
         (&["run", "good", "--compact-every", "often"],                 "\"often\" is not a length of time", 2),
@@ -145,7 +147,7 @@ fn bad_input_gets_one_sentence() {
         (&["batch", "gone.toml"],                                      "gone.toml: there is no such file", 2),
         (&["report", "merge", "gone.json"],                            "gone.json", 2),
         (&["report", "merge", "text"],                                 "no report", 2),
-        (&["bench", "--guests", "gone"],                               "gone", 2),
+        (&["bench", "--guests", "text"],                               "text/kernels", 4),
         (&["inspect", "everything", "good"],                           "invalid value 'everything'", 2),
         (&["try", "windows"],                                          "unrecognized subcommand 'windows'", 2),
         (&["bench", "--against", "bochs"],                             "invalid value 'bochs'", 2),
@@ -198,4 +200,21 @@ fn a_machine_file_is_written_and_read_again() {
     let line = String::from_utf8_lossy(&run.stdout);
     assert_eq!(run.status.code(), Some(124), "{run:?}");
     assert!(line.starts_with("{\"status\":124,\"end\":\"asleep\""), "{run:?}");
+}
+
+/// A host that gives emitted code no memory: it is said in one sentence, and the interpreter runs.
+#[test]
+fn without_memory_for_code_the_interpreter_runs() {
+    let folder = Folder::new("no-code");
+    // No file may grow, so neither may the memory file that emitted code lies in.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" run good --engine jit --clock virtual --serial none --json";
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_umbra")]).current_dir(&folder.0).stdin(Stdio::null());
+    let output = shell.env("NO_COLOR", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let sentences: Vec<&str> = said.lines().filter(|line| line.contains("be written and executed")).collect();
+    assert_eq!(sentences.len(), 1, "{said}");
+    // It ran to its HLT.
+    assert_eq!(output.status.code(), Some(124), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"end\":\"asleep\""), "{output:?}");
 }

@@ -133,6 +133,7 @@ pub struct Board {
     /// The key of the fw_cfg file with the monitor's counters, if it is offered.
     monitor_file: Option<u16>,
     counters: BoardCounters,
+    traffic: u64,
 }
 
 /// A board that threads share.
@@ -188,6 +189,7 @@ impl Board {
             console: None,
             monitor_file: None,
             counters: BoardCounters::default(),
+            traffic: 0,
         };
         for &(first, length, slot, range) in wiring::PORTS {
             if board.chips.is_fitted(slot) {
@@ -221,6 +223,16 @@ impl Board {
     /// What the board counted.
     pub fn counters(&self) -> &BoardCounters {
         &self.counters
+    }
+    /// A hash of all accesses so far: when, where, what.
+    pub fn traffic(&self) -> u64 {
+        self.traffic
+    }
+    /// Counts an access into [`Self::traffic`].
+    pub(crate) fn note_access(&mut self, access: [u64; 4]) {
+        for word in access {
+            self.traffic = (self.traffic ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
     }
     /// The last value that the guest wrote to the report port, if it wrote one.
     pub fn report(&self) -> Option<u8> {

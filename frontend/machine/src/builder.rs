@@ -34,7 +34,7 @@ use std::time::Duration;
 use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::decode::CpuidFeature;
-use umbra_cpu::emit::{DEFAULT_BYTES, Disable, Jit};
+use umbra_cpu::emit::{ArenaError, DEFAULT_BYTES, Disable, Jit};
 use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
@@ -81,6 +81,9 @@ pub enum BuildError {
     /// The host has no memory for it.
     #[error("guest memory: {0}; try a smaller -m")]
     Pool(#[from] PoolError),
+    /// Both engines are asked for, and the host has no place for emitted code.
+    #[error("{0}; try --engine interp")]
+    NoJit(ArenaError),
     /// There is no such optimisation.
     #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
     UnknownOptimisation(String),
@@ -89,17 +92,26 @@ pub enum BuildError {
     Map(#[from] MapError),
 }
 
+/// The optimisation that is not the JIT's: TLBs kept over CR3 loads, one set a root.
+const ROOTS: &str = "roots";
+
 fn names() -> String {
-    Disable::NAMES.map(|(name, _)| name).join(", ")
+    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain([ROOTS]).collect();
+    names.join(", ")
 }
 
-/// The optimisations that are switched off.
+/// The JIT's optimisations that are switched off.
 fn disabled(names: &[String]) -> Result<Disable, BuildError> {
     let bit = |name: &String| {
-        let known = Disable::NAMES.into_iter().find(|(known, _)| known == name);
+        let known = Disable::NAMES.into_iter().find(|(known, _)| *known == name.as_str());
         known.map(|(_, bit)| bit).ok_or_else(|| BuildError::UnknownOptimisation(name.clone()))
     };
-    names.iter().try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
+    let mut names = names.iter().filter(|name| *name != ROOTS);
+    names.try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
+}
+
+fn read_problem(file: &Path, problem: std::io::Error) -> BuildError {
+    BuildError::Read { file: file.to_owned(), problem }
 }
 
 /// A file, read or still to read.
@@ -114,8 +126,8 @@ impl Source {
     fn read(&self) -> Result<(String, Cow<'_, [u8]>), BuildError> {
         match self {
             Source::File(path) => {
-                let problem = |problem| BuildError::Read { file: path.clone(), problem };
-                Ok((path.display().to_string(), Cow::Owned(std::fs::read(path).map_err(problem)?)))
+                let bytes = std::fs::read(path).map_err(|problem| read_problem(path, problem))?;
+                Ok((path.display().to_string(), Cow::Owned(bytes)))
             }
             Source::Bytes(name, bytes) => Ok((name.clone(), Cow::Borrowed(bytes))),
         }
@@ -254,8 +266,30 @@ impl MachineBuilder {
         &self.config
     }
 
+    /// What executes guest code.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.config.engine = engine;
+        self
+    }
+    /// Runs of a block by the interpreter before the JIT makes code of it.
+    pub fn jit_threshold(mut self, runs: u32) -> Self {
+        self.config.jit_threshold = Some(runs);
+        self
+    }
+
     /// Builds the machine, with everything loaded and the first instruction next.
     pub fn build(self) -> Result<Machine, BuildError> {
+        if self.config.engine == Engine::Both {
+            self.check()?;
+            Jit::new(DEFAULT_BYTES).map_err(BuildError::NoJit)?;
+            let [reference, other] = [Engine::Interp, Engine::Jit].map(|engine| self.clone().engine(engine));
+            return Machine::in_lock_step(reference, other);
+        }
+        self.build_one()
+    }
+
+    /// Builds one machine.
+    pub(crate) fn build_one(self) -> Result<Machine, BuildError> {
         let config = &self.config;
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
@@ -310,14 +344,31 @@ impl MachineBuilder {
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         bell.connect(&board);
         let disable = disabled(&config.trace.disable)?;
+        let perf_map = match config.trace.perf_map {
+            Toggle::On => {
+                let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+                Some(file.map_err(|problem| read_problem(&path, problem))?)
+            }
+            Toggle::Off => None,
+        };
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
             let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
+            if config.trace.disable.iter().any(|name| name == ROOTS) {
+                vcpu.link.mmu.forget_roots();
+            }
             if config.engine == Engine::Jit {
                 match Jit::new(DEFAULT_BYTES) {
                     Ok(mut jit) => {
                         jit.set_disable(disable);
+                        if let Some(file) = perf_map.as_ref().and_then(|file| file.try_clone().ok()) {
+                            jit.set_perf_map(file);
+                        }
                         vcpu.use_jit(Some(jit));
+                        if let Some(runs) = config.jit_threshold {
+                            vcpu.link.hot = runs;
+                        }
                     }
                     Err(problem) if number == 0 => (self.notices)(&format!("{problem}: the interpreter runs instead")),
                     Err(_) => {}
@@ -341,7 +392,8 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine = Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot, media };
+        let mut machine =
+            Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot, media, lock_step: None };
         machine.power_up()?;
         Ok(machine)
     }

@@ -66,6 +66,12 @@ pub enum ConfigError {
     /// An instruction limit on a clock that does not count instructions.
     #[error("a limit of instructions needs the virtual clock; try --clock virtual")]
     InstructionsNeedVirtual,
+    /// Two machines on the host's clock see different times.
+    #[error("the engine both needs the virtual clock; try --clock virtual")]
+    BothNeedsVirtual,
+    /// Two machines would write one image.
+    #[error("{file}: with the engine both two machines would write this disk; try ,snapshot or ,ro", file = .0.display())]
+    BothNeedsSnapshot(PathBuf),
     /// The debug console has no pseudo-terminal.
     #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
     ConsolePty,
@@ -102,6 +108,9 @@ pub struct MachineConfig {
     pub cpu: String,
     /// What executes guest code: `"jit"` (default), `"interp"`, `"both"`.
     pub engine: Engine,
+    /// Runs of a block by the interpreter before the JIT makes code of it; 1 leaves it nothing but what it cannot make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jit_threshold: Option<u32>,
     /// Whose time the guest sees: `"real"` (default) or `"virtual"`.
     pub clock: Clock,
     /// Where all that is random comes from. Default 0.
@@ -141,6 +150,7 @@ impl Default for MachineConfig {
             cpus: 1,
             cpu: "max".to_owned(),
             engine: Engine::default(),
+            jit_threshold: None,
             clock: Clock::default(),
             seed: 0,
             rtc: RtcDate::DEFAULT,
@@ -273,6 +283,11 @@ pub struct TraceConfig {
     /// Optimisations to switch off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disable: Vec<String>,
+    /// Addresses (RIP) whose blocks are dumped at the end; where the processors stand if there is none. Of one run only: no key.
+    #[serde(skip)]
+    pub at: Vec<u64>,
+    /// Names of emitted code in `/tmp/perf-PID.map`, for `perf report`: `"off"` (default), `"on"`.
+    pub perf_map: Toggle,
     /// Where gdb can attach, `":1234"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gdb: Option<String>,
@@ -431,13 +446,19 @@ impl MachineConfig {
         if self.run.instructions.is_some() && self.clock != Clock::Virtual {
             return Err(ConfigError::InstructionsNeedVirtual);
         }
+        if self.engine == Engine::Both && self.clock != Clock::Virtual {
+            return Err(ConfigError::BothNeedsVirtual);
+        }
+        let written = self.disks.iter().find(|disk| disk.access == DiskAccess::ReadWrite && !disk.file.is_dir());
+        if let (Engine::Both, Some(disk)) = (self.engine, written) {
+            return Err(ConfigError::BothNeedsSnapshot(disk.file.clone()));
+        }
         if self.console == Some(SerialTarget::Pty) {
             return Err(ConfigError::ConsolePty);
         }
         crate::drives::check(self)?;
         #[rustfmt::skip]
         let not_yet = [
-            (self.engine == Engine::Both,                            "the engine both", "--engine interp or --engine jit"),
             (self.display != Display::None,                          "a display",                   "--headless"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
@@ -550,7 +571,8 @@ mod tests {
             ("serial = [\"stdio\", \"stdio\"]",         "two serial ports"),
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
-            ("engine = \"both\"",                       "the engine both is not there yet"),
+            ("engine = \"both\"",                       "the engine both needs the virtual clock"),
+            ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "two machines would write this disk"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("display = \"window\"",                    "a display is not there yet"),

@@ -17,6 +17,8 @@ pub mod entry;
 pub mod gate;
 pub mod images;
 pub mod load;
+pub mod lock_step;
+mod lock_step_search;
 pub mod machine;
 pub mod memory_map;
 pub mod run;
@@ -30,6 +32,7 @@ pub use board::{Sink, Stroke};
 pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
 pub use display::DisplayHandle;
+pub use lock_step::{Divergence, Input};
 pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
 

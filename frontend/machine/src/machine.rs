@@ -10,11 +10,12 @@ use crate::drives::MediaHost;
 use crate::entry::{application_state, boot_state};
 use crate::images::ImageError;
 use crate::load::EntryState;
+use crate::lock_step::{Divergence, Input, LockStep};
 use crate::memory_map::MemoryMap;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
 use crate::storm::Storm;
 use crate::time::GuestClock;
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Machine {
     pub(crate) media: MediaHost,
     /// What it starts from, kept for resets.
     pub(crate) boot: BootSource,
+    /// With `--engine both`: the machine beside this one.
+    pub(crate) lock_step: Option<Box<LockStep>>,
 }
 
 impl Machine {
@@ -47,8 +50,32 @@ impl Machine {
     pub fn builder() -> MachineBuilder {
         MachineBuilder::default()
     }
+    /// Two machines in lock-step, that of `reference` and that of `other`, which is made with the same clock and input; seen as
+    /// the first.
+    pub fn in_lock_step(reference: MachineBuilder, other: MachineBuilder) -> Result<Machine, BuildError> {
+        let mut machine = reference.clone().build_one()?;
+        machine.lock_step = Some(Box::new(LockStep::new([reference, other])?));
+        Ok(machine)
+    }
+    /// The first difference between the engines, after [`RunEnd::Diverged`].
+    pub fn divergence(&self) -> Option<&Divergence> {
+        self.lock_step.as_ref()?.divergence.as_ref()
+    }
+    /// The machine with the other engine, with `--engine both`.
+    pub fn other(&self) -> Option<&Machine> {
+        self.lock_step.as_ref().map(|pair| pair.other())
+    }
     /// Runs until something ends the run. May be called again after most ends.
     pub fn run(&mut self, limits: RunLimits) -> RunEnd {
+        if let Some(mut pair) = self.lock_step.take() {
+            let end = pair.run(self, limits);
+            self.lock_step = Some(pair);
+            return end;
+        }
+        self.run_one(limits)
+    }
+    /// The same for this machine alone.
+    pub(crate) fn run_one(&mut self, limits: RunLimits) -> RunEnd {
         let runner = Runner {
             vcpus: &mut self.vcpus,
             board: &self.board,
@@ -70,6 +97,9 @@ impl Machine {
     }
     /// Resets the machine and loads again what it started from. Guest time goes on.
     pub fn reset(&mut self) -> Result<(), BuildError> {
+        if let Some(pair) = &mut self.lock_step {
+            pair.reset()?;
+        }
         self.board.lock().reset();
         self.power_up()
     }
@@ -94,11 +124,13 @@ impl Machine {
 
     /// Stops the machine from another thread.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { asked: self.stop.clone(), board: self.board.clone() }
+        let asked = self.lock_step.as_ref().map_or(&self.stop, |pair| &pair.asked);
+        StopHandle { asked: asked.clone(), board: self.board.clone() }
     }
     /// Talks to the machine from another thread.
     pub fn input(&self) -> InputHandle {
-        InputHandle { board: self.board.clone(), media: self.media.clone() }
+        let inbox = self.lock_step.as_ref().map(|pair| pair.inbox.clone());
+        InputHandle { board: self.board.clone(), media: self.media.clone(), inbox }
     }
     /// Where a serial port's output goes.
     pub fn connect_serial(&self, port: usize, sink: Sink) {
@@ -173,6 +205,9 @@ pub enum MediaError {
     /// The machine has no such drive.
     #[error("this machine has no {0} drive; try to start it with one")]
     NoDrive(&'static str),
+    /// Two machines in lock-step.
+    #[error("with --engine both drives keep their media; try --engine jit")]
+    LockStep,
 }
 
 /// Gives a machine input from outside.
@@ -180,19 +215,24 @@ pub enum MediaError {
 pub struct InputHandle {
     board: Arc<SharedBoard>,
     media: MediaHost,
+    /// With `--engine both`: input goes to both machines at their next stop.
+    inbox: Option<Arc<Mutex<Vec<Input>>>>,
 }
 
 impl InputHandle {
     /// Bytes for a serial port.
     pub fn serial(&self, port: usize, bytes: &[u8]) {
-        self.with(|board| board.serial_input(port, bytes));
+        self.give(Input::Serial(port, bytes.to_vec()));
     }
     /// Presses the power button.
     pub fn power_button(&self) {
-        self.with(Board::press_power_button);
+        self.give(Input::PowerButton);
     }
     /// Puts another medium into a drive, or (`None`) takes it out.
     pub fn change_medium(&self, drive: Removable, image: Option<&Path>) -> Result<(), MediaError> {
+        if self.inbox.is_some() {
+            return Err(MediaError::LockStep);
+        }
         let open = |path| match drive {
             Removable::Cdrom => self.media.open_cdrom(path),
             Removable::Floppy(_) => self.media.open_floppy(path),
@@ -208,29 +248,36 @@ impl InputHandle {
     /// Presses keys together and lets them go. Gives how many wait for the guest now: whoever types on waits while it is
     /// not 0, since a keyboard keeps few.
     pub fn press(&self, chord: &[KeyCode]) -> usize {
-        let mut waiting = 0;
-        self.with(|board| {
-            chord.iter().for_each(|&key| board.key(key, Stroke::Down));
-            chord.iter().rev().for_each(|&key| board.key(key, Stroke::Up));
-            waiting = board.keys_waiting();
-        });
-        waiting
+        chord.iter().for_each(|&key| self.give(Input::Key(key, Stroke::Down)));
+        chord.iter().rev().for_each(|&key| self.give(Input::Key(key, Stroke::Up)));
+        self.keys_waiting()
     }
     /// Keys that the guest has not read yet.
     pub fn keys_waiting(&self) -> usize {
-        let mut waiting = 0;
-        self.with(|board| waiting = board.keys_waiting());
+        let held = |input: &&Input| matches!(input, Input::Key(..));
+        let mut waiting = self.inbox.as_ref().map_or(0, |inbox| inbox.lock().iter().filter(held).count());
+        self.with(|board| waiting += board.keys_waiting());
         waiting
     }
     /// A key goes down or up.
     pub fn key(&self, key: KeyCode, stroke: Stroke) {
-        self.with(|board| board.key(key, stroke));
+        self.give(Input::Key(key, stroke));
     }
     /// The mouse moves by `[x, y, wheel]` (positive: right, down, towards the user) with these buttons down.
     pub fn mouse(&self, delta: [i32; 3], buttons: MouseButtons) {
-        self.with(|board| board.mouse(delta, buttons));
+        self.give(Input::Mouse(delta, buttons));
     }
-    /// Anything else that the board takes.
+    /// Any input.
+    pub fn give(&self, input: Input) {
+        match &self.inbox {
+            None => self.with(|board| input.apply(board)),
+            Some(inbox) => {
+                inbox.lock().push(input);
+                self.board.changed.notify_all();
+            }
+        }
+    }
+    /// A look at the board. Not for what a guest can notice: with `--engine both` the other machine would not get it.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {
         let mut board = self.board.lock();
         call(&mut board);

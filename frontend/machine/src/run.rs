@@ -56,6 +56,8 @@ pub enum RunEnd {
     TickReached,
     /// The vCPUs together have retired as many instructions as they may (virtual clock).
     InstructionLimit,
+    /// The two engines of `--engine both` have come to different states: [`crate::Machine::divergence`].
+    Diverged,
     /// Every vCPU sleeps and nothing can wake one (virtual clock, no input from outside).
     Asleep,
 }

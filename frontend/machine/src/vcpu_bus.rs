@@ -44,19 +44,31 @@ impl VcpuBus {
 
 impl Bus for VcpuBus {
     fn port_read(&mut self, at: Retired, port: u16, width: u8) -> u32 {
-        self.with(at, |board| board.port_read(port, width))
+        self.with(at, |board| {
+            let value = board.port_read(port, width);
+            board.note_access([at.0, u64::from(port), u64::from(width), u64::from(value)]);
+            value
+        })
     }
     fn port_write(&mut self, at: Retired, port: u16, width: u8, value: u32) {
         self.with(at, |board| {
             board.before_port_write(port, at);
+            board.note_access([at.0, u64::from(port), 0x100 | u64::from(width), u64::from(value)]);
             board.port_write(port, width, value);
         });
     }
     fn mmio_read(&mut self, at: Retired, region: RegionId, offset: u64, width: u8) -> u64 {
-        self.with(at, |board| board.mmio_read(self.vcpu, region, offset, width))
+        self.with(at, |board| {
+            let value = board.mmio_read(self.vcpu, region, offset, width);
+            board.note_access([at.0, offset, u64::from(region.0) << 32 | u64::from(width), value]);
+            value
+        })
     }
     fn mmio_write(&mut self, at: Retired, region: RegionId, offset: u64, width: u8, value: u64) {
-        self.with(at, |board| board.mmio_write(self.vcpu, region, offset, width, value));
+        self.with(at, |board| {
+            board.note_access([at.0, offset, u64::from(region.0) << 32 | 0x100 | u64::from(width), value]);
+            board.mmio_write(self.vcpu, region, offset, width, value);
+        });
     }
     fn acknowledge_interrupt(&mut self, at: Retired) -> Option<u8> {
         self.with(at, |board| board.acknowledge(self.vcpu))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use umbra_cpu::debug::{WatchFor, Watchpoint};
 use umbra_devices::clock::Tick;
-use umbra_machine::config::Clock;
+use umbra_machine::config::{Clock, Engine};
 use umbra_machine::load::flat::FlatMode;
 use umbra_machine::{FlatStart, Machine, RunEnd, RunLimits, WhenAsleep};
 use umbra_mmu::GuestPhys;
@@ -13,10 +13,26 @@ use umbra_mmu::frames::FrameOrder;
 
 const BOTH: [Clock; 2] = [Clock::Virtual, Clock::Real];
 
+/// The engine that these tests run on: `UMBRA_TEST_ENGINE=interp` (default) or `jit`, which emits every block at once.
+fn engine() -> Engine {
+    match std::env::var("UMBRA_TEST_ENGINE").as_deref() {
+        Err(_) | Ok("interp") => Engine::Interp,
+        Ok("jit") => Engine::Jit,
+        Ok(other) => panic!("UMBRA_TEST_ENGINE={other}: should be interp or jit"),
+    }
+}
+
 /// A machine that starts `code` at 7C00h in real mode.
 fn machine(code: &[u8], clock: Clock) -> Machine {
     let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
-    Machine::builder().memory(4 << 20).clock(clock).flat("guest", code, start).build().expect("a machine")
+    Machine::builder()
+        .memory(4 << 20)
+        .clock(clock)
+        .engine(engine())
+        .jit_threshold(1)
+        .flat("guest", code, start)
+        .build()
+        .expect("a machine")
 }
 
 /// Ends by itself after a while on the host, so that a broken machine does not hang the tests.

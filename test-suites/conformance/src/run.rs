@@ -14,11 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
 use umbra_cpu::cache::{Alone, BlockKey};
-use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
+use umbra_cpu::emit::{DEFAULT_BYTES, Jit, SLACK};
 use umbra_cpu::lift::block::{dump, lift_bytes};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
+use umbra_cpu::vcpu::LONGEST_BLOCK;
 use umbra_cpu::{Exit, Fault, Vcpu};
 use umbra_machine::config::Engine;
 use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE, PhysPage};
@@ -55,6 +56,9 @@ pub enum A20 {
     /// They do not.
     Open,
 }
+
+/// Cases give small budgets; emitted code wants to see one that no block can exceed.
+const JIT_MARGIN: u64 = 2 * SLACK;
 
 /// One virtual processor with memory, used for case after case.
 pub struct Runner {
@@ -109,6 +113,11 @@ impl Runner {
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
         Ok(Runner { model, engine, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
+    }
+
+    /// The budget of a case: for emitted code more than it says, so that all of it is emitted.
+    fn budget(&self, case: &Case) -> u64 {
+        case.max + if self.engine == Engine::Jit { JIT_MARGIN } else { 0 }
     }
 
     /// Masks or opens address line 20.
@@ -244,10 +253,10 @@ impl Runner {
         match (case.environment, case.expect.end) {
             (Environment::Real, End::OneInstruction) => self.one_instruction(case, start),
             (Environment::Real, End::AfterHalt | End::OnHalt) => {
-                let exit = self.cpu.run(case.max);
+                let exit = self.cpu.run(self.budget(case));
                 self.halted(case, exit)
             }
-            _ => match self.cpu.run_until_fault(case.max) {
+            _ => match self.cpu.run_until_fault(self.budget(case)) {
                 Ok(exit) => self.halted(case, exit),
                 Err((rip, fault)) if self.halts_at(rip, &fault) => Ok(Ended::Halt { rip }),
                 Err((rip, fault)) => Ok(self.software_interrupt(rip, &fault).unwrap_or(Ended::Fault(rip, fault))),
@@ -304,6 +313,16 @@ impl Runner {
 
     /// One instruction, counting a repeated string instruction as one.
     fn one_instruction(&mut self, case: &Case, start: u64) -> Result<Ended, Difference> {
+        // Blocks of one instruction, which emitted code is not left before.
+        let link = &mut self.cpu.link;
+        (link.longest_block, link.slack) = (1, 1);
+        let result = self.one_instruction_at_a_time(case, start);
+        let link = &mut self.cpu.link;
+        (link.longest_block, link.slack) = (LONGEST_BLOCK, SLACK);
+        result
+    }
+
+    fn one_instruction_at_a_time(&mut self, case: &Case, start: u64) -> Result<Ended, Difference> {
         let repeated = case.code.iter().any(|b| matches!(b, 0xf2 | 0xf3));
         for _ in 0..case.max {
             match self.cpu.run_until_fault(1) {

@@ -194,6 +194,7 @@ fn pass(machine: &mut Machine, ns: u64) {
     match machine.run(limits) {
         RunEnd::TickReached => assert!(machine.now() >= until, "time stands still"),
         RunEnd::TimedOut => panic!("{ns} ns of guest time take more than 20 s"),
+        RunEnd::Diverged => panic!("one engine alone parts from itself"),
         RunEnd::Reset | RunEnd::PoweredOff | RunEnd::GuestExit(_) | RunEnd::Crashed(_) => {
             let again = machine.reset();
             assert!(again.is_ok(), "{again:?}");

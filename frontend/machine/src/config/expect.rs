@@ -66,6 +66,8 @@ ends! {
     Crashed = "crashed",
     /// A reset under `on-reset = "exit"`.
     Reset = "reset",
+    /// The engines of `engine = "both"` came to different states.
+    Diverged = "diverged",
     /// The host's time was up.
     TimedOut = "timed-out",
     /// The instructions were used up.
