@@ -5,7 +5,8 @@
 
 use crate::drain::{DropLog, Stale};
 use crate::fault::View;
-use crate::monitor::root::Root;
+use crate::monitor::Monitor;
+use crate::monitor::root::{Root, RootKey};
 use crate::pte::Mode;
 use crate::tlb::{Array, DataEntry, FetchEntry, LEAF_ENTRIES, LeafEntry, Slot, monitor_word};
 use std::sync::Arc;
@@ -106,7 +107,10 @@ pub(crate) fn fetch_index(view: View) -> usize {
 }
 
 impl TlbSet {
-    pub(crate) fn new(root: Arc<Root>, seen: u64) -> TlbSet {
+    /// An empty set of the root for a key. It has seen what was posted so far, and no more: under the mmu lock nobody gives the
+    /// root up between the look-up and the count.
+    pub(crate) fn of(monitor: &mut Monitor, key: RootKey) -> TlbSet {
+        let (root, seen) = (monitor.root(key), monitor.log.head());
         let leaves = Array::new(LEAF_ENTRIES);
         TlbSet { root, data: [const { None }; 3], fetch: [const { None }; 2], leaves, seen, stamp: 0 }
     }

@@ -55,15 +55,14 @@ impl VcpuMmu {
     pub(crate) fn new(shared: Arc<Shared>, attention: Arc<Attention>) -> VcpuMmu {
         let share = Arc::new(VcpuShare::new(attention));
         let regs = PagingRegs::default();
-        let root = {
+        let set = {
             let mut monitor = shared.lock();
             monitor.vcpus.push(Arc::clone(&share));
             shared.vcpus.store(monitor.vcpus.len(), Ordering::Relaxed);
             let mut rules = regs.rules(shared.maxphyaddr);
             rules.bits |= if shared.a20_masked.load(Ordering::Relaxed) { rule::A20_MASKED } else { 0 };
-            monitor.root(RootKey { rules, root: regs.root() })
+            TlbSet::of(&mut monitor, RootKey { rules, root: regs.root() })
         };
-        let set = TlbSet::new(root, shared.log.head());
         let mut by_key = FxHashMap::default();
         by_key.insert(set.root.key, 0);
         let hot = HotTlbs {
@@ -116,7 +115,7 @@ impl VcpuMmu {
     fn note_met(&mut self) {
         self.share.tally.event(Event::RootHit);
         self.met += 1;
-        if self.met % SAMPLED == 0 {
+        if self.met.is_multiple_of(SAMPLED) {
             self.share.tally.events(Event::KeptEntries, SAMPLED * self.set().entries() as u64);
         }
     }
@@ -306,8 +305,9 @@ impl VcpuMmu {
                 if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
                     return WriteNote::default();
                 }
-                let code_written = self.shared.lock().code_check(frame, page, offset, from.len());
-                return self.noted(code_written);
+                // By page: while this vCPU waits for the lock it is parked, and the frame may become another page's.
+                self.shared.lock().code_written(page, offset, from.len());
+                return self.noted(true);
             }
         }
         self.share.tally.event(Event::TrackedStore);
@@ -445,8 +445,7 @@ impl VcpuMmu {
     /// A set for a root that this vCPU does not hold (any more), made current.
     fn new_set(&mut self, key: RootKey) {
         self.share.tally.event(Event::RootMiss);
-        let root = self.shared.lock().root(key);
-        let set = TlbSet::new(root, self.shared.log.head());
+        let set = TlbSet::of(&mut self.shared.lock(), key);
         self.current = match self.by_key.get(&key) {
             Some(number) => {
                 self.sets[*number] = set;
@@ -566,5 +565,36 @@ mod tests {
         assert_eq!(fault.error_code, 3);
         memory.read(GuestPhys(0x2000 + 4 * 5), &mut bytes);
         assert_eq!(u32::from_le_bytes(bytes), 0x8025);
+    }
+
+    /// A store to a page of code waits for the mmu lock after its bytes are written; meanwhile the page's frame moves.
+    #[test]
+    fn a_write_to_code_is_noted_wherever_the_page_lies() {
+        let (memory, mut vcpu) = machine();
+        vcpu.unpark();
+        vcpu.track_code(PhysPage(5), 0x40, 8);
+        let place = vcpu.resolve(Linear(0x5040), Access::Write, View::Supervisor).unwrap();
+        let share = Arc::clone(&vcpu.share);
+        let started = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                vcpu.unpark();
+                started.wait();
+                vcpu.write_place(&place, &[0x90])
+            });
+            let mut monitor = memory.shared.lock();
+            started.wait();
+            while !share.is_parked() {
+                std::thread::yield_now();
+            }
+            let pages = monitor.ram_pages.len();
+            assert_eq!(monitor.move_frames(pages), pages);
+            drop(monitor);
+            assert!(writer.join().unwrap().code_written);
+        });
+        assert_eq!(vcpu.take_code_writes(), [CodeWrite { page: PhysPage(5), offset: 0x40, len: 64 }]);
+        let mut byte = [0];
+        memory.read(GuestPhys(0x5040), &mut byte);
+        assert_eq!(byte, [0x90]);
     }
 }

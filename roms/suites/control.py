@@ -5,7 +5,7 @@ from layout import *
 from longmode import CODE0, CODE64, FSBASE, GSBASE, HIGH, KGSBASE, MORE, NAMES, Machine as Base, canonical, usual64  # noqa: F401
 from machine import Fault, gp
 
-FRAME_IMAGE = "frame64.bin"
+FRAME_IMAGE = "frame64.frame"
 RINGS = (CODE0, 0x61, CODE64)
 
 

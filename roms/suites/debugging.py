@@ -5,7 +5,7 @@ from layout import *
 from machine import Fault, Machine as Base, gp
 from transfers import iret, load_segment
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 BS, BD = 1 << 14, 1 << 13
 EXECUTE, WRITE, BOTH = 0, 1, 3
 LENGTHS = {1: 0, 2: 1, 4: 3, 8: 2}

@@ -6,7 +6,7 @@ A memory operand goes through FS, which is null: what decodes well is #GP(0), wh
 from layout import *
 from machine import Fault
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 PREFIXES = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3)
 
 

@@ -3,7 +3,7 @@
 from layout import *
 from transfers import call_far, iret, jmp_far, ret_far
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 TARGET, GATE, STACK = FREE, FREE + 8, FREE + 16
 
 

@@ -8,7 +8,7 @@ layout of the arena, not the 32-bit model).
 from layout import *
 from machine import CONTRIBUTORY, WITH_CODE, Descriptor, Fault, fault_rf, gp, np, ss_fault, ts
 
-FRAME_IMAGE = "frame64.bin"
+FRAME_IMAGE = "frame64.frame"
 MORE = 32  # the state's dwords after the sixteen registers
 REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
 EFER64, FSBASE, GSBASE, KGSBASE, STAR, LSTAR, CSTAR, SFMASK, SYS_CS, SYS_SP, SYS_IP = range(MORE + 20, MORE + 42, 2)

@@ -8,7 +8,7 @@ set, the case sets them before.
 from layout import *
 from machine import Fault, Machine as Base
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 SIZE = 0x4000
 DIRECTORY, POINTERS, TABLE, IDENTITY = 0x1000, 0x1F00, 0x2000, 0x3000
 TEST = 0x00C40000  # the page under test; its frame is the arena's first page

@@ -5,7 +5,7 @@ from layout import *
 from machine import Descriptor, gp, inside, np, Fault
 from transfers import load_segment
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 SLOT = FREE
 STATUS = CF | PF | AF | ZF | SF | OF
 REGISTERS = ("es", "cs", "ss", "ds", "fs", "gs")

@@ -5,7 +5,7 @@ The model decodes the few opcodes that the cases use from memory at the moment t
 
 from layout import *
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 SIZE = 0x2000
 NAMES_32 = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 

@@ -2,6 +2,7 @@
 without REP and REPNE; a fault inside an element that straddles two pages. Registers must tell exactly what is done."""
 
 from layout import *
+from machine import Fault
 from paging import A, D, FRAME_IMAGE, LARGE, Machine, PAE, P, TEST, U, W, WP, begin, entries, paged  # noqa: F401
 from segments import sub_flags
 
@@ -16,7 +17,7 @@ def run_string(kind, size, rep):
     """The instruction to its end or its fault."""
     _, source, compared, sink = KINDS[kind]
 
-    def op(m):
+    def elements(m):
         step = -size if m.flags & DF else size
         while not rep or m.r["ecx"]:
             if kind == "stos":
@@ -44,6 +45,15 @@ def run_string(kind, size, rep):
             if compared and bool(m.flags & ZF) != (rep == 0xF3):
                 break
         m.eip = m.next
+
+    def op(m):
+        before = m.flags
+        try:
+            elements(m)
+        except Fault:
+            # Of the elements that are done, a comparison's flags are not kept (SDM vol. 2, REP).
+            m.flags = before
+            raise
 
     opcode = KINDS[kind][0] | (size > 1)
     return (b"\x66" if size == 2 else b"") + (bytes((rep,)) if rep else b"") + bytes((opcode,)), op

@@ -7,7 +7,7 @@ import tasks
 from machine import Fault
 from transfers import iret
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 GATE, SLOT = FREE, FREE + 8
 LAND16 = LAND + 0x20
 STACKS16 = tuple(FREE + 0x40 + 9 * ring for ring in range(4))  # SS of 16-bit tasks: the upper half of ESP is undefined

@@ -8,7 +8,7 @@ from layout import *
 from machine import Fault, Machine as Base, gp
 from transfers import iret_v86
 
-FRAME_IMAGE = "frame32.bin"
+FRAME_IMAGE = "frame32.frame"
 VME, PVI = 1, 2
 MAP = 0xE0  # where the I/O bitmap starts in the TSS; the redirection bitmap is before it
 V86_CS, V86_SS, V86_DS = CODE >> 4, STACKS[3] - 0x100 >> 4, DATA >> 4

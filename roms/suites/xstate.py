@@ -8,7 +8,7 @@ from layout import *
 from longmode import CODE0, CODE64, MORE, Machine as Base, NAMES, usual64  # noqa: F401
 from machine import Fault, gp
 
-FRAME_IMAGE = "frame64.bin"
+FRAME_IMAGE = "frame64.frame"
 AREA = 0x1300
 OSXSAVE, TS = 1 << 18, 8
 COMPACT = 1 << 63

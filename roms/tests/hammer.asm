@@ -74,13 +74,14 @@ started:                                ; the others: straight to long mode on t
     mov     ss, eax
     lidt    [interrupts_pointer]
     mov     r15d, 1
-    lock xadd [ONLINE], r15d
+    lock xadd [STARTED], r15d
     inc     r15d                        ; this processor's number
     mov     r13d, r15d
     shl     r13d, 12
     lea     esp, [r13d + STACKS + 0x1000]
     add     r13d, PRIVATE
     call    apic_on
+    lock inc dword [ONLINE]             ; from now on it takes interrupts
 .wait:
     pause
     cmp     dword [GO], 0

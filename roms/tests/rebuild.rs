@@ -19,7 +19,8 @@ fn images_are_what_their_sources_say() {
     let done = Command::new("sh").arg(here.join("build.sh")).arg(&built).output().unwrap();
     assert!(done.status.success(), "build.sh failed:\n{}", String::from_utf8_lossy(&done.stderr));
     for (name, image) in sources(here) {
-        let fresh = std::fs::read(built.join(format!("{name}.bin"))).unwrap();
+        let ending = if name.starts_with("frame") { "frame" } else { "bin" };
+        let fresh = std::fs::read(built.join(format!("{name}.{ending}"))).unwrap();
         assert!(fresh == image, "{name}: the committed image is not what its source says; run roms/build.sh");
         if name.starts_with("frame") {
             continue; // of the suites, which are not listed
@@ -76,7 +77,8 @@ fn sources(here: &Path) -> Vec<(String, Vec<u8>)> {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "asm") {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let image = std::fs::read(path.with_extension("bin"));
+                let ending = if folder == "suites" { "frame" } else { "bin" };
+                let image = std::fs::read(path.with_extension(ending));
                 found.push((name, image.unwrap_or_default()));
             }
         }

@@ -247,6 +247,7 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
         with_ext(fault, event.ext())
     })?;
     cpu.state.shadow = InterruptShadow::None;
+    cpu.state.compare = None;
     cpu.link.suppress_trap = true;
     if event.vector == vector::DB && event.class != Class::Software {
         cpu.state.dr[7] &= !super::debug_regs::DR7_GD;

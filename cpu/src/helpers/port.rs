@@ -141,7 +141,7 @@ fn repeat(
         cpu.state.retired += 1;
     }
     // The elements so far are done; the rest is the same instruction again. `imm` is its length.
-    again(cpu, args.imm);
+    again(cpu, args.imm, None);
     Ok(Flow::Leave)
 }
 

@@ -10,9 +10,9 @@ use super::{Args, Flow, Helper};
 use crate::exec::put_lazy_compare;
 use crate::fault::Fault;
 use crate::memory::Int;
-use crate::state::Seg;
 use crate::state::flags;
 use crate::state::slots::{RAX, RCX, RDI, RSI};
+use crate::state::{RepeatedCompare, Seg};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 use umbra_mmu::ram::Direction;
@@ -93,6 +93,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     let most = if cpu.state.rflags & flags::TF != 0 { 1 } else { MOST };
     let budget = cpu.link.end.saturating_sub(cpu.now().0).clamp(1, most);
     let compares = matches!(kind, Kind::Scas | Kind::Cmps);
+    let started = if compares { compare_since(cpu, args.imm) } else { None };
     let mut done = 0;
     loop {
         let count = walk.get(cpu, RCX);
@@ -101,7 +102,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
         }
         if done >= budget || done > 0 && (cpu.link.attention.get() != 0 || cpu.trap_is_due()) {
             // Not finished: the instruction starts again with what is left.
-            again(cpu, args.imm);
+            again(cpu, args.imm, started);
             break;
         }
         let moved = match bulk::<T>(cpu, &args, &walk, kind, count.min(budget - done)) {
@@ -109,6 +110,11 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
                 Ok(()) => 1,
                 Err(fault) => {
                     cpu.state.retired += done;
+                    match started {
+                        Some(_) if fault.is_alone() => cpu.state.compare = started,
+                        Some(compare) => cpu.set_flags(flags::STATUS, compare.rflags),
+                        None => {}
+                    }
                     return Err(fault);
                 }
             },
@@ -123,7 +129,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
             }
         }
         if cpu.link.leave && done < budget && walk.get(cpu, RCX) != 0 && cpu.link.attention.get() != 0 {
-            again(cpu, args.imm);
+            again(cpu, args.imm, started);
             break;
         }
     }
@@ -131,12 +137,26 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     Ok(Flow::Leave)
 }
 
-/// Goes back to the start of a repeated instruction that is not finished. RF says so to whoever comes between its elements
-/// (SDM vol. 3, 18.3.1.1), and keeps a breakpoint on it from hitting again.
-pub(super) fn again(cpu: &mut Vcpu, length: u64) {
+/// Where an instruction that has advanced RIP by its `length` begins.
+fn begin(cpu: &Vcpu, length: u64) -> u64 {
     let rip = cpu.state.rip.wrapping_sub(length);
-    cpu.state.rip = if cpu.state.code64() { rip } else { rip & 0xffff_ffff };
+    if cpu.state.code64() { rip } else { rip & 0xffff_ffff }
+}
+
+/// What a fault in the comparison that now begins, or goes on, restores. It is taken out of the state: only one that is
+/// not finished puts it back.
+fn compare_since(cpu: &mut Vcpu, length: u64) -> Option<RepeatedCompare> {
+    let rip = begin(cpu, length);
+    let unfinished = cpu.state.compare.take().filter(|compare| compare.rip == rip);
+    Some(unfinished.unwrap_or_else(|| RepeatedCompare { rip, rflags: cpu.flags() }))
+}
+
+/// Goes back to the start of a repeated instruction that is not finished, with what a comparison has found at its start. RF
+/// says so to whoever comes between its elements (SDM vol. 3, 18.3.1.1), and keeps a breakpoint on it from hitting again.
+pub(super) fn again(cpu: &mut Vcpu, length: u64, compare: Option<RepeatedCompare>) {
+    cpu.state.rip = begin(cpu, length);
     cpu.state.rflags |= flags::RF;
+    cpu.state.compare = compare;
 }
 
 /// One element: loads, stores, then moves the index registers.

@@ -65,10 +65,22 @@ pub struct State {
     pub nmi_blocked: bool,
     /// Debug traps (bits of DR6) that the last instruction caused and that are due before the next.
     pub pending_debug: u64,
+    /// The REP CMPS or SCAS that is in its midst, if one is.
+    pub compare: Option<RepeatedCompare>,
     /// Current privilege level.
     pub cpl: u8,
     /// Instructions (and REP elements) completed since power-on.
     pub retired: u64,
+}
+
+/// A REP CMPS or SCAS between two of its elements, where no event came between: a fault restores the status flags that it
+/// found (SDM vol. 2, REP), wherever a run of elements happened to be split.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RepeatedCompare {
+    /// The offset of the instruction.
+    pub rip: u64,
+    /// RFLAGS from before its first element.
+    pub rflags: u64,
 }
 
 impl State {
@@ -92,6 +104,7 @@ impl State {
             shadow: InterruptShadow::None,
             nmi_blocked: false,
             pending_debug: 0,
+            compare: None,
             cpl: 0,
             retired: 0,
         };

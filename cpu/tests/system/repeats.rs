@@ -8,7 +8,7 @@ use umbra_cpu::Exit;
 use umbra_cpu::bus::{Bus, MsrRefused, OpenBus, Retired};
 use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::state::control::cr0;
-use umbra_cpu::state::{flags, slots};
+use umbra_cpu::state::{Seg, Segment, flags, slots};
 use umbra_mmu::addr::RegionId;
 use umbra_mmu::attention::{Attention, bits};
 
@@ -236,5 +236,53 @@ fn rep_movs_restarts_after_the_guest_s_own_fault() {
                 copy.check(&guest, copy.elements, CR2);
             }
         }
+    }
+}
+
+/// REPE CMPSB of equal bytes up to the limit of ES, its eighth element beyond it; CF, which no element leaves set, is set before.
+fn compare_to_the_limit(engine: &str) -> Guest {
+    let mut guest = Copy { width: 1, from: 0, to: 0, down: false, elements: 0 }.guest(engine);
+    guest.write(CODE, &[0xf3, 0xa6, 0x90]);
+    guest.edit(|state| {
+        state.control.cr0 &= !cr0::PG;
+        state.seg[Seg::Es as usize] = Segment { limit: 0x4006, rights: 0x4093, ..state.seg[Seg::Es as usize] };
+        state.set_gpr(slots::RSI, 0x4100);
+        state.set_gpr(slots::RDI, 0x4000);
+        state.set_gpr(slots::RCX, 20);
+        state.rflags |= flags::CF;
+    });
+    guest
+}
+
+#[test]
+fn a_fault_in_a_repeated_compare_restores_its_first_flags() {
+    for engine in engines() {
+        for split in 1..=7 {
+            let mut guest = compare_to_the_limit(engine);
+            let before = guest.cpu.flags() & flags::STATUS;
+            for _ in 0..7 / split {
+                guest.step(split);
+            }
+            if 7 % split == 0 {
+                assert_eq!(guest.cpu.flags() & flags::STATUS, flags::ZF | flags::PF, "seven elements are equal");
+            }
+            let (rip, fault) = guest.cpu.run_until_fault(100).expect_err("the eighth element");
+            assert_eq!((rip, fault.vector, guest.gpr(slots::RCX)), (CODE, 13, 13), "{engine}, {split} at a time");
+            assert_eq!(guest.cpu.flags() & flags::STATUS, before, "{engine}, {split} at a time");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_in_a_repeated_compare_begins_it_anew() {
+    for engine in engines() {
+        let mut guest = compare_to_the_limit(engine);
+        guest.step(3);
+        guest.cpu.link.attention.set(bits::INTR);
+        guest.step(1);
+        assert_eq!(guest.cpu.link.counters.interrupts, 1);
+        let (_, fault) = guest.cpu.run_until_fault(100).expect_err("the eighth element");
+        assert_eq!((fault.vector, guest.gpr(slots::RCX)), (13, 13), "{engine}");
+        assert_eq!(guest.cpu.flags() & flags::STATUS, flags::ZF | flags::PF, "{engine}: as IRET found them");
     }
 }

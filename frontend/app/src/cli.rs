@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnReset, RtcDate, ScriptAt, ScriptStep,
-    SerialTarget, Size, Span,
+    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
+    ScriptStep, SerialTarget, Size, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -129,6 +129,7 @@ mod choices {
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
     pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
+    pub const CRASHES: &[(&str, OnCrash)] = &[("exit", OnCrash::Exit), ("reboot", OnCrash::Reboot)];
     pub const POLICIES: &[(&str, MemoryPolicy)] = &[("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
 
@@ -247,6 +248,9 @@ pub struct RunArgs {
     /// What a reset does [default: reboot]
     #[arg(long, value_parser = choice(choices::RESETS))]
     pub on_reset: Option<OnReset>,
+    /// What a triple fault does [default: exit]
+    #[arg(long, value_parser = choice(choices::CRASHES))]
+    pub on_crash: Option<OnCrash>,
     /// Where --type and --wait-text act: the serial console, or keyboard and text screen (keys as \{f12}, \{ctrl+c}; without a display the run ends well when all is done) [default: serial]
     #[arg(long, value_parser = choice(choices::SCRIPT_PLACES))]
     pub type_at: Option<ScriptAt>,
@@ -365,6 +369,9 @@ pub struct TestArgs {
     /// ROMs and kernels: guest memory
     #[arg(short = 'm', long = "memory", value_name = "SIZE", help_heading = "Whole guests")]
     pub memory: Option<Size>,
+    /// ROMs and kernels: what a triple fault does [default: exit]
+    #[arg(long, value_parser = choice(choices::CRASHES), help_heading = "Whole guests")]
+    pub on_crash: Option<OnCrash>,
     /// Stop a guest after so many instructions
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Whole guests")]
     pub instructions: Option<u64>,

@@ -231,6 +231,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.run.timeout, &args.timeout);
     set_some(&mut config.run.instructions, &args.instructions);
     set(&mut config.run.on_reset, &args.on_reset);
+    set(&mut config.run.on_crash, &args.on_crash);
     set(&mut config.run.script_at, &args.type_at);
     set_list(&mut config.run.script, &args.script);
     set_list(&mut config.trace.categories, &args.trace);

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use umbra_machine::config::{Display, MachineConfig, OnReset, ScriptAt, SerialTarget};
+use umbra_machine::config::{Display, MachineConfig, OnCrash, OnReset, ScriptAt, SerialTarget};
 use umbra_machine::{Machine, RunEnd, RunLimits, StopHandle, WhenAsleep};
 
 /// What other threads tell the one that runs the machine.
@@ -95,6 +95,7 @@ pub struct Session {
     outputs: Vec<Output>,
     limits: RunLimits,
     on_reset: OnReset,
+    on_crash: OnCrash,
     terminal: Option<host::terminal::RawTerminal>,
 }
 
@@ -184,6 +185,7 @@ impl Session {
             outputs,
             limits,
             on_reset: config.run.on_reset,
+            on_crash: config.run.on_crash,
             terminal,
         })
     }
@@ -248,7 +250,7 @@ impl Session {
         let over = match end {
             RunEnd::Stopped | RunEnd::TickReached => return None,
             RunEnd::Debug(vcpu) => return Some(Pause::Debug(vcpu)),
-            RunEnd::Reset if self.on_reset == OnReset::Reboot => {
+            RunEnd::Reset | RunEnd::Crashed(_) if self.starts_again(&end) => {
                 self.resets += 1;
                 match self.machine.reset() {
                     Ok(()) => return None,
@@ -266,6 +268,13 @@ impl Session {
         };
         // What the guest wrote before it ended counts first.
         Some(Pause::Over(self.seen().unwrap_or(over)))
+    }
+
+    fn starts_again(&self, end: &RunEnd) -> bool {
+        match end {
+            RunEnd::Crashed(_) => self.on_crash == OnCrash::Reboot,
+            _ => self.on_reset == OnReset::Reboot,
+        }
     }
 
     fn seen(&self) -> Option<End> {

@@ -192,6 +192,7 @@ impl EngineRun<'_> {
             bless: args.bless,
             arguments: args.append.clone(),
             environment: args.env.clone(),
+            on_crash: args.on_crash.unwrap_or_default(),
             instructions: args.instructions,
             timeout: args.timeout.map(|span| span.0),
         }

@@ -127,6 +127,7 @@ fn bad_input_gets_one_sentence() {
         (&["run", "good", "--fail-on", "x*"],                          "--fail-on \"x*\" matches an empty text", 2),
         (&["run", "good", "--timeout", "soon"],                        "\"soon\" is not a length of time", 2),
         (&["run", "good", "--on-reset", "explode"],                    "invalid value 'explode'", 2),
+        (&["run", "good", "--on-crash", "explode"],                    "invalid value 'explode'", 2),
         (&["run", "good", "--disk", ",ro"],                            "is not a disk", 2),
         (&["run", "good", "--trace", "everything"],                    "--trace has no category \"everything\"", 2),
         (&["run", "good", "--dump", "core"],                           "--dump takes uops or host", 2),

@@ -17,9 +17,10 @@ pub use chips::{BoardParts, Chips, Fit, TestParts, VcpuParts};
 
 use crate::gate::Gate;
 use crate::wiring::{self, Slot};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use ports::{PortMap, PortWindow};
 use std::sync::Arc;
+use std::time::Duration;
 use umbra_devices::acpi_pm::PmEvent;
 use umbra_devices::block::Medium;
 use umbra_devices::clock::Tick;
@@ -32,6 +33,7 @@ use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::{PAGE_OFFSET, RegionId};
 use umbra_mmu::attention::{Attention, bits};
 use umbra_mmu::memory::{GuestDma, GuestMemory};
+use umbra_mmu::while_parked;
 
 /// Where bytes that the guest sends go. Called under the board's lock: it must not call back into the machine.
 pub type Sink = Box<dyn FnMut(&[u8]) + Send>;
@@ -140,6 +142,20 @@ pub struct SharedBoard {
     pub board: Mutex<Board>,
     /// Told when the next event comes nearer than the horizon, or a request is made.
     pub changed: Condvar,
+}
+
+impl SharedBoard {
+    /// The board, locked. A vCPU's thread counts as parked while it waits: whoever has the board may be waiting for that vCPU
+    /// (a remap, DMA to a watched page), so it looks at its attention word before it runs on.
+    pub fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.try_lock().unwrap_or_else(|| while_parked(|| self.board.lock()))
+    }
+    /// Waits at most `most` for `changed`, likewise parked.
+    pub fn wait(&self, board: &mut MutexGuard<'_, Board>, most: Duration) {
+        while_parked(|| {
+            self.changed.wait_for(board, most);
+        });
+    }
 }
 
 impl Board {

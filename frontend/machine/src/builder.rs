@@ -540,7 +540,7 @@ impl BootSource {
         let Some(kernel) = &self.kernel else { return Ok(None) };
         let (name, bytes) = kernel.read()?;
         let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
-        board.board.lock().play_firmware(map);
+        board.lock().play_firmware(map);
         let tables = acpi::build(&AcpiBoard { map: *map, cpus: self.cpus, serial_ports: 2, hpet_id: Some(Hpet::ID) });
         for (at, bytes) in &tables.segments {
             memory.write(*at, bytes);

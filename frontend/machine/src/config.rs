@@ -250,6 +250,9 @@ pub struct RunConfig {
     pub process_memory: Option<Size>,
     /// What a reset does: `"reboot"` (default) or `"exit"` (status 104).
     pub on_reset: OnReset,
+    /// What a triple fault does: `"exit"` (default: its story is printed, status 100) or `"reboot"`, as the chipset of a PC
+    /// resets a processor that shuts down.
+    pub on_crash: OnCrash,
     /// What is done at the first serial port, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub script: Vec<ScriptStep>,
@@ -375,6 +378,14 @@ choices! {
         Reboot,
         /// The run ends.
         Exit,
+    }
+    /// What a triple fault does.
+    OnCrash {
+        /// The run ends.
+        #[default]
+        Exit,
+        /// The machine is reset and starts again.
+        Reboot,
     }
 }
 

@@ -44,7 +44,7 @@ impl DisplayHandle {
         umbra_devices::vga::text::text(&shown, &memory)
     }
     fn shown(&self) -> Option<(Shown, Arc<VideoMemory>)> {
-        let board = self.board.board.lock();
+        let board = self.board.lock();
         let now = self.clock.host_driven_now().unwrap_or(board.now());
         board.shown(now)
     }

@@ -96,7 +96,7 @@ impl BoardBell {
     /// Lets the board see what is done. Called from a medium's thread.
     fn ring(&self) {
         let Some(shared) = self.board.get().and_then(Weak::upgrade) else { return };
-        let mut board = shared.board.lock();
+        let mut board = shared.lock();
         board.media_news();
         let now = self.clock.host_driven_now().unwrap_or(board.now());
         board.advance(now);

@@ -150,7 +150,7 @@ impl LockStep {
             match ends[0] {
                 RunEnd::TickReached if limits.until.is_none_or(|until| reference.now() < until) => {}
                 _ if waits => {
-                    let mut board = reference.board.board.lock();
+                    let mut board = reference.board.lock();
                     reference.board.changed.wait_for(&mut board, LOOK_AROUND);
                 }
                 end => return end,

@@ -100,7 +100,7 @@ impl Machine {
         if let Some(pair) = &mut self.lock_step {
             pair.reset()?;
         }
-        self.board.board.lock().reset();
+        self.board.lock().reset();
         self.power_up()
     }
     /// Puts the boot image into memory and the vCPUs into their first states.
@@ -134,15 +134,15 @@ impl Machine {
     }
     /// Where a serial port's output goes.
     pub fn connect_serial(&self, port: usize, sink: Sink) {
-        self.board.board.lock().connect_serial(port, sink);
+        self.board.lock().connect_serial(port, sink);
     }
     /// Where the output of the console port (E9h) goes.
     pub fn connect_console(&self, sink: Sink) {
-        self.board.board.lock().connect_console(sink);
+        self.board.lock().connect_console(sink);
     }
     /// The board, locked.
     pub fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.board.lock()
+        self.board.lock()
     }
     /// Guest memory.
     pub fn memory(&self) -> &GuestMemory {
@@ -162,7 +162,7 @@ impl Machine {
     }
     /// Guest time as of the last event or access.
     pub fn now(&self) -> Tick {
-        self.board.board.lock().now()
+        self.board.lock().now()
     }
     /// Instructions retired by all vCPUs.
     pub fn retired(&self) -> u64 {
@@ -177,7 +177,7 @@ impl Machine {
             // A plain struct serialises; were it not so, every state would hash as empty.
             hasher.write(&postcard::to_stdvec(&vcpu.state).unwrap_or_default());
         }
-        let mut board = self.board.board.lock();
+        let mut board = self.board.lock();
         for (name, state) in board.save() {
             hasher.write(name.as_bytes());
             hasher.write(&state);
@@ -279,7 +279,7 @@ impl InputHandle {
     }
     /// A look at the board. Not for what a guest can notice: with `--engine both` the other machine would not get it.
     pub fn with(&self, call: impl FnOnce(&mut Board)) {
-        let mut board = self.board.board.lock();
+        let mut board = self.board.lock();
         call(&mut board);
         self.board.changed.notify_all();
     }

@@ -96,7 +96,7 @@ impl StopHandle {
     /// Makes the current run (or the next one) end with [`RunEnd::Stopped`].
     pub fn stop(&self) {
         self.asked.store(true, Ordering::SeqCst);
-        let board = self.board.board.lock();
+        let board = self.board.lock();
         board.alert_all(bits::STOP);
         self.board.changed.notify_all();
     }
@@ -172,7 +172,7 @@ impl Runner<'_> {
     /// One turn of the next vCPU after `last` that is awake, or the jump to the next event if all sleep.
     fn turn(&mut self, last: &mut usize) -> Option<RunEnd> {
         let count = self.vcpus.len();
-        let mut board = self.board.board.lock();
+        let mut board = self.board.lock();
         let now = board.now();
         let request = board.take_request();
         if let Some(end) = self.end(request, now) {
@@ -183,7 +183,7 @@ impl Runner<'_> {
             match board.next_event().into_iter().chain(self.limits.until).min() {
                 Some(next) => board.advance(next),
                 None if self.limits.when_asleep == WhenAsleep::End => return Some(RunEnd::Asleep),
-                None => drop(self.board.changed.wait_for(&mut board, LOOK_AROUND)),
+                None => self.board.wait(&mut board, LOOK_AROUND),
             }
             return None;
         };
@@ -204,7 +204,7 @@ impl Runner<'_> {
         drop(board);
         let end = self.run_to(number, now, target);
         let now = self.clock.now(number, Retired(self.vcpus[number].state.retired));
-        self.board.board.lock().advance(now);
+        self.board.lock().advance(now);
         end
     }
 
@@ -225,7 +225,7 @@ impl Runner<'_> {
                 Exit::Shutdown => return Some(RunEnd::Crashed(number)),
                 Exit::Debug => return Some(RunEnd::Debug(number)),
                 Exit::Stopped => {
-                    let mut board = self.board.board.lock();
+                    let mut board = self.board.lock();
                     if board.has_request() || self.stop.load(Ordering::SeqCst) {
                         // The turn ends here; the next one sees why.
                         return None;
@@ -249,11 +249,7 @@ impl Runner<'_> {
         let end = std::thread::scope(|scope| {
             for (number, vcpu) in vcpus.iter_mut().enumerate() {
                 let (shared, board) = (&shared, self.board);
-                scope.spawn(move || {
-                    let guard = EndOnPanic { shared, board, number };
-                    shared.run(number, vcpu, board);
-                    std::mem::forget(guard);
-                });
+                scope.spawn(move || shared.run(&mut EndOnPanic { shared, board, number, vcpu }));
             }
             if let Some(storm) = storm {
                 scope.spawn(move || blow_until_calm(storm, &blowing));
@@ -261,7 +257,7 @@ impl Runner<'_> {
             let end = self.keep_time(&shared);
             drop(calm);
             shared.over.store(true, Ordering::SeqCst);
-            self.board.board.lock().alert_all(bits::STOP);
+            self.board.lock().alert_all(bits::STOP);
             end
         });
         self.clock.pause();
@@ -269,7 +265,7 @@ impl Runner<'_> {
     }
 
     fn keep_time(&self, threads: &Threads) -> RunEnd {
-        let mut board = self.board.board.lock();
+        let mut board = self.board.lock();
         loop {
             let now = self.clock.host_driven_now().unwrap_or(board.now());
             board.advance(now);
@@ -321,8 +317,9 @@ struct Threads {
 }
 
 impl Threads {
-    fn run(&self, number: usize, vcpu: &mut Vcpu, board: &SharedBoard) {
-        let gate: Option<Arc<Gate>> = board.board.lock().vcpus.get(number).map(|pins| pins.gate.clone());
+    fn run(&self, thread: &mut EndOnPanic) {
+        let EndOnPanic { board, number, ref mut vcpu, .. } = *thread;
+        let gate: Option<Arc<Gate>> = board.lock().vcpus.get(number).map(|pins| pins.gate.clone());
         vcpu.link.mmu.unpark();
         while !self.over.load(Ordering::SeqCst) {
             match vcpu.run(THREAD_BUDGET) {
@@ -357,7 +354,7 @@ impl Threads {
     /// Ends the run from a vCPU's thread; tells whether it is this end that counts.
     fn finish(&self, board: &SharedBoard, end: RunEnd) -> bool {
         let first = *self.end.lock().get_or_insert(end) == end;
-        let _timekeeper_sleeps_or_will_look = board.board.lock();
+        let _timekeeper_sleeps_or_will_look = board.lock();
         board.changed.notify_all();
         first
     }
@@ -368,10 +365,15 @@ struct EndOnPanic<'t> {
     shared: &'t Threads,
     board: &'t SharedBoard,
     number: usize,
+    vcpu: &'t mut Vcpu,
 }
 
 impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
-        self.shared.finish(self.board, RunEnd::Crashed(self.number));
+        if std::thread::panicking() {
+            // Nobody waits for it any more, whatever it was about.
+            self.vcpu.link.mmu.park();
+            self.shared.finish(self.board, RunEnd::Crashed(self.number));
+        }
     }
 }

@@ -5,13 +5,11 @@
 
 use crate::board::{Board, SharedBoard};
 use crate::time::GuestClock;
-use parking_lot::MutexGuard;
 use std::sync::Arc;
 use umbra_cpu::bus::{Bus, MsrRefused, Retired};
 use umbra_devices::clock::Tick;
 use umbra_mmu::addr::RegionId;
 use umbra_mmu::attention::bits;
-use umbra_mmu::while_parked;
 
 /// One vCPU's bus.
 pub struct VcpuBus {
@@ -29,9 +27,7 @@ impl VcpuBus {
     }
     /// Runs `call` on the board at the time of the access.
     fn with<R>(&self, at: Retired, call: impl FnOnce(&mut Board) -> R) -> R {
-        // While this vCPU waits for the board, whoever has it may wait for this vCPU: it is parked meanwhile.
-        let lock = &self.board.board;
-        let mut board: MutexGuard<'_, Board> = lock.try_lock().unwrap_or_else(|| while_parked(|| lock.lock()));
+        let mut board = self.board.lock();
         board.note_retired(self.vcpu, at.0);
         board.advance(self.now(at));
         let result = call(&mut board);
@@ -78,7 +74,7 @@ impl Bus for VcpuBus {
         self.with(at, |board| board.acknowledge(self.vcpu))
     }
     fn take_startup_vector(&mut self) -> u8 {
-        self.board.board.lock().start_up_vector(self.vcpu)
+        self.board.lock().start_up_vector(self.vcpu)
     }
     fn tsc(&mut self, at: Retired) -> u64 {
         self.now(at).0

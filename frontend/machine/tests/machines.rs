@@ -1,7 +1,7 @@
 //! Whole machines through the builder's API: small guests in machine code, both clocks, every way in which a run ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use umbra_cpu::debug::{WatchFor, Watchpoint};
 use umbra_devices::clock::Tick;
@@ -278,5 +278,38 @@ fn two_machines_run_side_by_side() {
                 scope.spawn(move || run(letter, clock));
             }
         });
+    }
+}
+
+/// Whoever has the board may wait for the vCPUs (a remap, frames that move), and these for the board: at a device, at the
+/// end of a turn, to tell that they shut down.
+#[test]
+fn a_vcpu_that_waits_for_the_board_holds_nobody_up() {
+    #[rustfmt::skip]
+    let cases: [(Clock, &[u8], RunEnd); 3] = [
+        // jmp $
+        (Clock::Virtual, &[0xEB, 0xFE],             RunEnd::Stopped),
+        // in al, 61h; jmp $ - 2
+        (Clock::Real,    &[0xE4, 0x61, 0xEB, 0xFC], RunEnd::Stopped),
+        // mov ecx, 3000000; loopd $; xor ax, ax; mov ds, ax; lidt [500h]; int3
+        (Clock::Real,    &[0x66, 0xB9, 0xC0, 0xC6, 0x2D, 0, 0x67, 0xE2, 0xFD, 0x31, 0xC0, 0x8E, 0xD8,
+                           0x0F, 0x01, 0x1E, 0x00, 0x05, 0xCC], RunEnd::Crashed(0)),
+    ];
+    for (clock, code, end) in cases {
+        let mut machine = machine(code, clock);
+        let (memory, input, stop) = (machine.memory().clone(), machine.input(), machine.stop_handle());
+        let (done, ended) = mpsc::channel();
+        std::thread::spawn(move || done.send(machine.run(RunLimits::default())));
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            input.with(|_| {
+                for _ in 0..200 {
+                    memory.compact(16);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            stop.stop();
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(end), "{clock:?} {code:02x?}");
     }
 }

@@ -168,6 +168,12 @@ impl Monitor {
             self.wait();
         }
     }
+    /// After a write that was made without the mmu lock: as [`Monitor::code_check`], in whatever frame the page lies by now.
+    pub(crate) fn code_written(&mut self, page: PhysPage, offset: usize, len: usize) {
+        if let Target::Ram(frame) = self.phys.write_target(page) {
+            self.code_check(frame, page, offset, len);
+        }
+    }
     /// After a write: notes it if it touched code; gives the page back to fast writing when no code is left.
     pub(crate) fn code_check(&mut self, frame: Frame, page: PhysPage, offset: usize, len: usize) -> bool {
         let touched = grains(offset, len);

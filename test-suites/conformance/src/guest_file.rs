@@ -11,7 +11,7 @@ use crate::judge::{Expectations, VerdictBy};
 use crate::unit_tests::{self, UnitTest};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use umbra_machine::config::{Clock, Engine, MachineConfig, SerialTarget};
+use umbra_machine::config::{Clock, Engine, MachineConfig, OnCrash, SerialTarget};
 use umbra_machine::roms::Rom;
 
 /// Where a guest's text is read.
@@ -49,6 +49,8 @@ pub struct GuestOptions {
     pub arguments: Option<String>,
     /// A kernel's environment.
     pub environment: Option<PathBuf>,
+    /// What a triple fault does.
+    pub on_crash: OnCrash,
     /// A limit of instructions.
     pub instructions: Option<u64>,
     /// A limit of wall time.
@@ -69,6 +71,7 @@ impl Default for GuestOptions {
             bless: false,
             arguments: None,
             environment: None,
+            on_crash: OnCrash::default(),
             instructions: None,
             timeout: None,
         }
@@ -163,6 +166,9 @@ fn common_words(words: &mut Vec<String>, options: &GuestOptions, memory: &str) {
     let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
     add(&["--headless", "--clock", "virtual", "--on-reset", "exit", "-m", memory]);
     add(&["--instructions", &options.instructions.unwrap_or(INSTRUCTIONS).to_string()]);
+    if options.on_crash == OnCrash::Reboot {
+        add(&["--on-crash", "reboot"]);
+    }
     if let Some(cpu) = &options.cpu {
         add(&["--cpu", cpu]);
     }
