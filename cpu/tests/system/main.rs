@@ -3,6 +3,7 @@
 mod bench;
 mod breakpoints;
 mod control;
+mod exits;
 mod gates;
 mod interrupts;
 mod long_mode;
@@ -10,5 +11,6 @@ mod ports;
 mod repeats;
 mod save_areas;
 mod segments;
+mod tables;
 mod tasks;
 mod v86;
