@@ -5,6 +5,7 @@ use crate::cache::{BlockCache, BlockKey};
 use crate::counters::CpuCounters;
 use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
 use crate::emit::{Frame, Jit};
+use crate::exit::ExitCounts;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
@@ -95,6 +96,8 @@ pub struct Link {
     pub on_lift: Option<OnLift>,
     /// Counters.
     pub counters: CpuCounters,
+    /// Why [`Vcpu::run`] returned, how often, and what it cost.
+    pub exits: ExitCounts,
 }
 
 impl Vcpu {
@@ -134,6 +137,7 @@ impl Vcpu {
                 trail: Trail::default(),
                 on_lift: None,
                 counters: CpuCounters::default(),
+                exits: ExitCounts::default(),
             },
         };
         vcpu.update_paging();

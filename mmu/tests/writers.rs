@@ -105,6 +105,70 @@ fn two_halves_of_a_wide_entry() {
     }
 }
 
+/// A locked access that runs from the last entry of one table into the first of another, both live.
+#[test]
+fn a_locked_access_across_two_tables() {
+    for kind in KINDS {
+        let mut guest = Guest::new(kind);
+        let (low, high) = (0x40, 0x41);
+        let last = (entries(kind) - 1) * width(kind);
+        // Tables of their own for two linear addresses: the last entry of the one, the first of the other.
+        let slot = index(kind, 2) + 8;
+        let bits = if kind == Kind::TwoLevel { 22 } else { 21 };
+        let base = ((LINEAR >> bits) + 8) << bits;
+        let linears = [base + ((entries(kind) - 1) << 12), base + (entries(kind) << 12)];
+        for (n, table) in [low, high].into_iter().enumerate() {
+            poke(&guest.memory, kind, CHAINS[0] + 2, slot + n as u64, table << 12 | 0x67);
+        }
+        poke(&guest.memory, kind, low, entries(kind) - 1, CHAINS[0] << 12 | 0x67);
+        poke(&guest.memory, kind, high, 0, CHAINS[0] << 12 | 0x67);
+        for linear in linears {
+            assert_eq!(guest.read(linear), Ok(u64::from_le_bytes(*b"AAAAAAAA")), "{kind:?}");
+        }
+        // From byte 1 of the one entry to byte 1 of the other, where the chains differ.
+        let length = width(kind) as usize + 1;
+        let places = [(low << 12) + last + 1, high << 12].map(|at| {
+            guest.vcpu.resolve(Linear(alias(kind, at >> 12) + (at & 0xfff)), Access::Write, View::Supervisor).unwrap()
+        });
+        let difference = u128::from((CHAINS[0] ^ CHAINS[1]) << 12) >> 8;
+        let second = difference << (8 * width(kind));
+        guest.vcpu.rmw_places([&places[0], &places[1]], length, &mut |old| old ^ (difference & 0xff) ^ second);
+        for linear in linears {
+            assert_eq!(guest.read(linear), Ok(u64::from_le_bytes(*b"BBBBBBBB")), "{kind:?}");
+        }
+        guest.audit("across two tables");
+    }
+}
+
+/// The walker writes too: where a table maps itself, the accessed and dirty bits that an access sets are in entries that are
+/// live at another level.
+#[test]
+fn the_walk_itself_writes_a_live_table() {
+    for kind in [Kind::TwoLevel, Kind::Long] {
+        let mut guest = Guest::new(kind);
+        let (top, slot) = (CHAINS[0] + levels(kind), 3);
+        poke(&guest.memory, kind, top, slot, top << 12 | 7);
+        let own = (top << 12) + slot * width(kind);
+        let bits = if kind == Kind::TwoLevel { 10 } else { 9 };
+        let itself = (1..=levels(kind)).map(|level| slot << (12 + bits * (level - 1))).sum::<u64>();
+        assert_eq!(guest.read(LINEAR), Ok(u64::from_le_bytes(*b"AAAAAAAA")));
+        guest.read(itself).unwrap();
+        assert_eq!(guest.phys(own) & 0xfff, 0x27, "{kind:?}: accessed, as a table and as a page");
+        // A write through the entry, to the entry's own table: dirty as a page; another entry of it leads to B from now on.
+        let at = guest.entry_at(levels(kind));
+        let entry = (CHAINS[1] + levels(kind) - 1) << 12 | 0x67;
+        write(&mut guest.vcpu, itself + (at & 0xfff), &entry.to_le_bytes()[..width(kind) as usize]).unwrap();
+        assert_eq!(guest.phys(own) & 0xfff, 0x67, "{kind:?}: dirty");
+        assert_eq!(guest.read(LINEAR), Ok(u64::from_le_bytes(*b"BBBBBBBB")), "{kind:?}");
+        guest.audit("a table that maps itself");
+        // Not dirty again: the next write has to set it again.
+        write(&mut guest.vcpu, itself + (own & 0xfff), &((top << 12 | 7) as u32).to_le_bytes()).unwrap();
+        guest.audit("bits cleared through itself");
+        write(&mut guest.vcpu, itself + 0x800, b"dirt").unwrap();
+        assert_eq!(guest.phys(own) & 0xfff, 0x67, "{kind:?}: dirty again");
+    }
+}
+
 #[test]
 fn pdpte_stores_wait_for_the_load() {
     let mut guest = Guest::new(Kind::Pae);

@@ -19,7 +19,13 @@ impl Vcpu {
     /// are delivered to the guest; an exception counts as an instruction, so that a guest whose handler faults at its
     /// first instruction comes to the end of its budget too.
     pub fn run(&mut self, budget: u64) -> Exit {
-        let end = self.state.retired.saturating_add(budget);
+        self.link.exits.entered();
+        let exit = self.run_to_exit(self.state.retired.saturating_add(budget));
+        self.link.exits.left(exit);
+        exit
+    }
+
+    fn run_to_exit(&mut self, end: u64) -> Exit {
         loop {
             match self.run_raw(end) {
                 Ok(exit) => return exit,

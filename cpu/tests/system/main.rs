@@ -5,6 +5,7 @@ mod breakpoints;
 mod control;
 #[path = "../support/engine.rs"]
 mod engine;
+mod exits;
 mod gates;
 mod interrupts;
 mod long_mode;
@@ -12,5 +13,6 @@ mod ports;
 mod repeats;
 mod save_areas;
 mod segments;
+mod tables;
 mod tasks;
 mod v86;

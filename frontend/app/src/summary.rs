@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use umbra_machine::Machine;
 use umbra_machine::config::EndName;
+use umbra_machine::cpu::Exit;
 use umbra_machine::mmu::{Counters, FaultClass};
 
 /// Why a run is over.
@@ -155,6 +156,8 @@ pub struct Summary {
     /// Host bytes for each guest byte of emitted code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_bytes_per_guest_byte: Option<f64>,
+    /// Returns of vCPUs to the run loop, by reason: how often, and the milliseconds of host time until they ran again.
+    pub exits: BTreeMap<&'static str, (u64, f64)>,
     /// Slow accesses by class.
     pub fault_classes: BTreeMap<&'static str, u64>,
     /// All counters of the mmu.
@@ -234,6 +237,7 @@ impl Summary {
             blocks,
             jit,
             host_bytes_per_guest_byte,
+            exits: exits(machine),
             fault_classes: FaultClass::ALL
                 .into_iter()
                 .map(|class| (crate::inspect::class_name(class), mmu.class(class)))
@@ -280,6 +284,24 @@ pub fn unclaimed(machine: &Machine) -> BTreeMap<String, u64> {
     let board = machine.board();
     let name = |port: u32| if port > 0xFFFF { "memory".to_owned() } else { format!("{port:#x}") };
     board.counters().unclaimed.iter().map(|(&port, &count)| (name(port), count)).collect()
+}
+
+/// Why vCPUs came back to the run loop.
+fn exits(machine: &Machine) -> BTreeMap<&'static str, (u64, f64)> {
+    let name = |exit| match exit {
+        Exit::BudgetSpent => "budget spent",
+        Exit::Halted => "halted",
+        Exit::WaitForSipi => "wait for SIPI",
+        Exit::Shutdown => "shutdown",
+        Exit::Stopped => "stopped",
+        Exit::Debug => "debug",
+    };
+    let logs = || machine.vcpus().iter().map(|vcpu| &vcpu.link.exits);
+    let row = |exit| {
+        let time = logs().map(|log| log.time(exit).as_secs_f64()).sum::<f64>();
+        (name(exit), (logs().map(|log| log.count(exit)).sum(), time * 1e3))
+    };
+    Exit::ALL.into_iter().map(row).collect()
 }
 
 #[cfg(test)]

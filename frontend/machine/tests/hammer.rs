@@ -71,10 +71,7 @@ fn on_threads() {
     }
 }
 
-/// Open: with a storm beside threads, on a real clock, a write is lost now and then (about one run of three, in the
-/// interpreter too). In turns, and at any rate with one vCPU, frames move without a trace.
 #[test]
-#[ignore = "open fault: frames that move beside vCPU threads sometimes lose a write"]
 fn on_threads_in_a_storm() {
     for engine in engines() {
         hammer(*engine, Clock::Real, 3, Some(Duration::from_millis(20)));
