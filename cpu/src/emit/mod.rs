@@ -101,6 +101,8 @@ pub struct JitCounters {
     pub guest_bytes: u64,
     /// Host bytes of them.
     pub host_bytes: u64,
+    /// CPU time that lifting and emitting them took, in nanoseconds.
+    pub nanoseconds: u64,
     /// Jumps linked.
     pub links: u64,
     /// Times that everything was dropped because the arena was full.
@@ -117,12 +119,13 @@ impl JitCounters {
             "", "", "exit chain", "exit stop", "exit dynamic", "exit fault", "exit early", "exit step fault", "exit step early",
             "exit step end", "exit unmasked", "exit not canonical",
         ];
-        let JitCounters { units, insns, guest_bytes, host_bytes, links, flushes, exits } = *self;
+        let JitCounters { units, insns, guest_bytes, host_bytes, nanoseconds, links, flushes, exits } = *self;
         let mut rows = vec![
             ("units", units),
             ("instructions", insns),
             ("guest bytes", guest_bytes),
             ("host bytes", host_bytes),
+            ("nanoseconds", nanoseconds),
             ("chains", links),
             ("flushes", flushes),
         ];

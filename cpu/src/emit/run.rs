@@ -32,6 +32,12 @@ pub enum Next {
     Instead(BlockRef),
 }
 
+/// CPU time of this thread.
+fn thread_nanoseconds() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 impl Vcpu {
     /// Switches the JIT on, or off (`None`).
     pub fn use_jit(&mut self, jit: Option<Box<Jit>>) {
@@ -74,7 +80,12 @@ impl Vcpu {
         }
         let unit = match jit.find(&b.key, variant) {
             Some(unit) => Some(unit),
-            None => self.compile(&mut jit, b, variant),
+            None => {
+                let started = thread_nanoseconds();
+                let made = self.compile(&mut jit, b, variant);
+                jit.counters.nanoseconds += thread_nanoseconds().saturating_sub(started);
+                made
+            }
         };
         if unit.is_some() {
             if variant == Variant::default() {

@@ -26,26 +26,25 @@ struct Bench {
     /// Words for guestbench; none: boots only.
     words: Option<Vec<String>>,
     wide: bool,
-    cpu: Option<String>,
     disable: Vec<String>,
 }
 
 /// Who runs it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Runner {
-    Umbra(Engine),
+enum Runner<'a> {
+    /// With an engine and a processor model.
+    Umbra(Engine, Option<&'a str>),
     Qemu(&'static str),
     Native,
 }
 
-impl Runner {
-    fn name(self) -> &'static str {
+impl Runner<'_> {
+    fn name(self) -> String {
         match self {
-            Runner::Umbra(Engine::Interp) => "interp",
-            Runner::Umbra(Engine::Jit) => "jit",
-            Runner::Umbra(Engine::Both) => "both",
-            Runner::Qemu(_) => "qemu",
-            Runner::Native => "native",
+            Runner::Umbra(engine, None) => umbra_conformance::engine::name(engine).to_owned(),
+            Runner::Umbra(engine, Some(model)) => format!("{} {model}", umbra_conformance::engine::name(engine)),
+            Runner::Qemu(_) => "qemu".to_owned(),
+            Runner::Native => "native".to_owned(),
         }
     }
 }
@@ -64,12 +63,16 @@ pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
             select => Some(std::iter::once("-m").chain(select.split_whitespace()).map(str::to_owned).collect()),
         },
         wide,
-        cpu: args.cpu.clone(),
         disable: args.disable.clone(),
     };
     prepare::guest(&folder, &args.kernel, wide)?;
     let engines = if args.engine.is_empty() { &[Engine::Jit][..] } else { &args.engine };
-    let mut runners: Vec<Runner> = engines.iter().map(|&engine| Runner::Umbra(engine)).collect();
+    let models: Vec<Option<&str>> = match args.cpu.as_slice() {
+        [] => vec![None],
+        models => models.iter().map(|model| Some(model.as_str())).collect(),
+    };
+    let mut runners: Vec<Runner<'_>> =
+        engines.iter().flat_map(|&engine| models.iter().map(move |&model| Runner::Umbra(engine, model))).collect();
     if args.against.is_some() {
         runners.push(Runner::Qemu(find_qemu(wide)?));
     }
@@ -77,7 +80,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
         runners.push(Runner::Native);
     }
     let mut columns: Vec<Column> =
-        runners.iter().map(|runner| Column { name: runner.name().to_owned(), runs: Vec::new() }).collect();
+        runners.iter().map(|runner| Column { name: runner.name(), runs: Vec::new() }).collect();
     for turn in 1..=args.repeat.get() {
         for (runner, column) in runners.iter().zip(&mut columns) {
             eprintln!("umbra: run {turn} of {}: {}", args.repeat, runner.name());
@@ -94,7 +97,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
     } else {
         print!("{}", table.text());
     }
-    let ours = runners.iter().zip(&columns).filter(|(runner, _)| matches!(runner, Runner::Umbra(_)));
+    let ours = runners.iter().zip(&columns).filter(|(runner, _)| matches!(runner, Runner::Umbra(..)));
     let complete = ours.flat_map(|(_, column)| &column.runs).all(|run: &Run| run.done);
     if !complete {
         eprintln!("umbra: a run in Umbra did not come to its end; try a longer --timeout, or umbra run to see it");
@@ -113,9 +116,9 @@ fn find_qemu(wide: bool) -> Result<&'static str, Failure> {
 }
 
 impl Bench {
-    fn command(&self, runner: Runner) -> Result<Command, Failure> {
+    fn command(&self, runner: Runner<'_>) -> Result<Command, Failure> {
         match runner {
-            Runner::Umbra(engine) => self.umbra(Runner::Umbra(engine).name()),
+            Runner::Umbra(engine, model) => self.umbra(engine, model),
             Runner::Qemu(program) => Ok(self.qemu(program)),
             Runner::Native => {
                 let mut command = Command::new(&self.guestbench);
@@ -128,16 +131,20 @@ impl Bench {
         let words = self.words.as_ref().map_or("none".to_owned(), |words| words.join(","));
         format!("console=ttyS0 quiet panic=-1 gb={words}")
     }
-    fn umbra(&self, engine: &str) -> Result<Command, Failure> {
+    fn umbra(&self, engine: Engine, model: Option<&str>) -> Result<Command, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::host(format!("this program's own path is unknown ({error}); try a full path")))?;
         let mut command = Command::new(program);
-        command.args(["run", "--headless", "--engine", engine, "-m", "256M", "--on-reset", "exit", "--kernel"]);
+        command.args(["run", "--headless", "--json", "--engine", umbra_conformance::engine::name(engine)]);
+        command.args(["-m", "256M", "--on-reset", "exit", "--kernel"]);
         command.arg(&self.kernel).arg("--initrd").arg(&self.initrd).args(["--append", &self.append()]);
-        if let Some(cpu) = &self.cpu {
-            command.args(["--cpu", cpu]);
+        if let Some(model) = model {
+            command.args(["--cpu", model]);
         }
-        if engine != "interp" && !self.disable.is_empty() {
+        if engine == Engine::Both {
+            command.args(["--clock", "virtual"]);
+        }
+        if !self.disable.is_empty() {
             command.args(["--disable", &self.disable.join(",")]);
         }
         Ok(command)

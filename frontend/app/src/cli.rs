@@ -450,9 +450,9 @@ pub struct BenchArgs {
     /// Engines to measure, such as interp,jit; ratios are the first one's [default: jit]
     #[arg(long, value_delimiter = ',', value_parser = choice(&choices::ENGINES[..2]))]
     pub engine: Vec<Engine>,
-    /// The processor's model in Umbra [default: max]
-    #[arg(long, value_name = "MODEL")]
-    pub cpu: Option<String>,
+    /// Processor models in Umbra, such as max,x86-64-v2: a column each [default: max]
+    #[arg(long, value_name = "MODEL", value_delimiter = ',')]
+    pub cpu: Vec<String>,
     /// Optimisations to switch off
     #[arg(long, value_name = "OPT", value_delimiter = ',')]
     pub disable: Vec<String>,

@@ -158,6 +158,9 @@ pub struct Summary {
     pub host_bytes_per_guest_byte: Option<f64>,
     /// Returns of vCPUs to the run loop, by reason: how often, and the milliseconds of host time until they ran again.
     pub exits: BTreeMap<&'static str, (u64, f64)>,
+    /// Guest instructions that the JIT lifts and emits in a second of CPU time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emitted_per_second: Option<f64>,
     /// Slow accesses by class.
     pub fault_classes: BTreeMap<&'static str, u64>,
     /// All counters of the mmu.
@@ -200,6 +203,8 @@ impl Summary {
         let bytes = |name| jit.get(name).map(|&count| count as f64);
         let host_bytes_per_guest_byte =
             bytes("host bytes").zip(bytes("guest bytes")).map(|(host, guest)| host / guest.max(1.0));
+        let emitted_per_second =
+            bytes("instructions").zip(bytes("nanoseconds")).map(|(made, spent)| made * 1e9 / spent.max(1.0));
         let unclaimed = unclaimed(machine);
         let stands_at = machine
             .vcpus()
@@ -238,6 +243,7 @@ impl Summary {
             jit,
             host_bytes_per_guest_byte,
             exits: exits(machine),
+            emitted_per_second,
             fault_classes: FaultClass::ALL
                 .into_iter()
                 .map(|class| (crate::inspect::class_name(class), mmu.class(class)))

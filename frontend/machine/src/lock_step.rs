@@ -11,7 +11,7 @@
 use crate::builder::{BuildError, MachineBuilder};
 use crate::lock_step_search::Search;
 use crate::machine::Machine;
-use crate::run::{RunEnd, RunLimits, WhenAsleep};
+use crate::run::{RunEnd, RunLimits, WhenAsleep, is_awake};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,7 +128,12 @@ impl LockStep {
                 self.history.push(Act::Input(input));
             }
             let target = limits.until.unwrap_or(Tick(u64::MAX)).min(reference.now().after(SPAN));
-            let ends = run_both(reference, &mut self.other, target, limits.instructions);
+            let mut ends = run_both(reference, &mut self.other, target, limits.instructions);
+            // A span's end is always something to wait for: whether there is anything else is asked here.
+            let for_good = limits.until.is_none() && sleeps_for_good(reference) && sleeps_for_good(&self.other);
+            if for_good && ends == [RunEnd::TickReached; 2] {
+                ends = [RunEnd::Asleep; 2];
+            }
             self.history.push(Act::RunUntil(target));
             let waits = ends[0] == RunEnd::Asleep && limits.when_asleep == WhenAsleep::Wait;
             let over = ends[0] != RunEnd::TickReached && !waits;
@@ -163,6 +168,11 @@ impl LockStep {
         self.history.push(Act::Reset);
         self.other.reset()
     }
+}
+
+/// Whether every vCPU sleeps and no event of the board is due at any time.
+fn sleeps_for_good(machine: &Machine) -> bool {
+    !machine.vcpus.iter().any(is_awake) && machine.board().next_event().is_none()
 }
 
 /// Runs both until `until`, at most so many instructions from power-on; why each stopped.

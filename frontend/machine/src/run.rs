@@ -120,7 +120,7 @@ pub(crate) struct Runner<'m> {
 }
 
 /// Whether a vCPU has something to do now.
-fn is_awake(vcpu: &Vcpu) -> bool {
+pub(crate) fn is_awake(vcpu: &Vcpu) -> bool {
     vcpu.state.activity == Activity::Running || vcpu.link.attention.get() & wake_bits(vcpu) & !bits::STOP != 0
 }
 

@@ -91,3 +91,10 @@ fn a_store_that_differs_is_named() {
     let cpuid = 0x7C00 + code.windows(2).position(|w| w == [0x0F, 0xA2]).expect("cpuid") as u64;
     assert_eq!(divergence.rip, Some(cpuid), "{}", divergence.text);
 }
+
+#[test]
+fn a_pair_that_sleeps_for_good_says_so() {
+    // cli; hlt
+    let mut machine = builder(&[0xFA, 0xF4]).engine(Engine::Both).build().expect("a pair");
+    assert_eq!(machine.run(limits()), RunEnd::Asleep);
+}

@@ -2,6 +2,7 @@
 
 use crate::exit_status::Failure;
 use crate::host::children;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,8 +17,19 @@ pub struct Run {
     pub kernels: Vec<Kernel>,
     /// CPU seconds of the whole process.
     pub total_cpu: Option<f64>,
+    /// Umbra's own summary.
+    pub summary: Option<Facts>,
     /// The guest said that it is done.
     pub done: bool,
+}
+
+/// What a bench takes from the summary of `umbra run --json`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Facts {
+    /// Bytes resident beside the guest memory that was touched.
+    pub overhead_bytes: Option<f64>,
+    /// Guest instructions that the JIT lifted and emitted in a second of CPU time.
+    pub emitted_per_second: Option<f64>,
 }
 
 /// One kernel of guestbench.
@@ -38,7 +50,7 @@ pub fn measure(command: &mut Command, most: Duration) -> Result<Run, Failure> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| Failure::host(format!("{name}: {error}; try a full path")))?;
     let process = child.id();
@@ -57,6 +69,7 @@ pub fn measure(command: &mut Command, most: Duration) -> Result<Run, Failure> {
             }
         });
     }
+    let errors = child.stderr.take().map(|stderr| std::thread::spawn(move || summary(BufReader::new(stderr))));
     let deadline = Instant::now() + most;
     let mut run = Run::default();
     let mut reader = Reader::default();
@@ -72,8 +85,19 @@ pub fn measure(command: &mut Command, most: Duration) -> Result<Run, Failure> {
         }
     }
     let _ = child.wait();
+    run.summary = errors.and_then(|reader| reader.join().ok().flatten());
     run.total_cpu = before.zip(children::ended_cpu_seconds()).map(|(before, after)| after - before);
     Ok(run)
+}
+
+/// The summary among the lines of standard error. Reads all of them: nobody waits for room.
+fn summary(mut lines: impl BufRead) -> Option<Facts> {
+    let (mut found, mut line) = (None, Vec::new());
+    while lines.read_until(b'\n', &mut line).is_ok_and(|count| count != 0) {
+        found = serde_json::from_slice(&line).ok().or(found);
+        line.clear();
+    }
+    found
 }
 
 /// Reads guestbench's lines: `# run NAME`, `NAME SECONDS CHECKSUM …`, `# end NAME`.
@@ -115,6 +139,14 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_summary_is_found() {
+        let text: &[u8] = b"umbra: words\n{\"status\":0,\"overhead_bytes\":5,\"emitted_per_second\":2.5}\nmore\n";
+        let expected = Facts { overhead_bytes: Some(5.0), emitted_per_second: Some(2.5) };
+        assert_eq!(summary(text), Some(expected));
+        assert_eq!(summary(&b"umbra: words\n"[..]), None);
+    }
 
     #[test]
     fn marks_and_results_are_read() {

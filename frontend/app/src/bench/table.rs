@@ -1,7 +1,7 @@
 //! What the runs came to: a row for each kernel, medians, how many times the first column is faster than each other one, and
 //! geometric means of that by family.
 
-use super::measure::{Kernel, Run};
+use super::measure::{Facts, Kernel, Run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +37,10 @@ pub struct Table {
     pub runs: usize,
     /// The lines.
     pub rows: Vec<Row>,
+    /// MiB resident beside the touched guest memory at the end, by column: the median.
+    pub overhead_mib: Vec<Option<f64>>,
+    /// Millions of guest instructions that the JIT lifts and emits in a second of CPU time, by column: the median.
+    pub emitted_millions: Vec<Option<f64>>,
     /// Geometric means of `times_faster` by family, and over all kernels.
     pub means: BTreeMap<String, Vec<Option<f64>>>,
 }
@@ -52,7 +56,7 @@ fn row(name: &str, columns: &[Column], same_result: bool, pick: impl Fn(&Run) ->
     let middle = |column: &Column| median(column.runs.iter().filter_map(&pick).collect());
     let seconds: Vec<Option<f64>> = columns.iter().map(middle).collect();
     let first = seconds.first().copied().flatten().filter(|first| *first > 0.0);
-    let times = |other: &Option<f64>| Some(other.as_ref()? / first?);
+    let times = |other: &Option<f64>| other.filter(|other| *other > 0.0).zip(first).map(|(other, first)| other / first);
     let times_faster = seconds.iter().skip(1).map(times).collect();
     Row { name: name.to_owned(), seconds, times_faster, same_result }
 }
@@ -87,9 +91,16 @@ impl Table {
         }
         let mean = |logs: Vec<f64>| (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp());
         let means = logs.into_iter().map(|(group, columns)| (group, columns.into_iter().map(mean).collect())).collect();
+        let facts = |pick: fn(&Facts) -> Option<f64>| -> Vec<Option<f64>> {
+            let of =
+                |column: &Column| median(column.runs.iter().filter_map(|run| pick(run.summary.as_ref()?)).collect());
+            columns.iter().map(of).collect()
+        };
+        let overhead_mib = facts(|facts| Some(facts.overhead_bytes? / f64::from(1 << 20)));
+        let emitted_millions = facts(|facts| Some(facts.emitted_per_second? / 1e6));
         let most = columns.iter().map(|column| column.runs.len()).max().unwrap_or(0);
         let columns = columns.iter().map(|column| column.name.clone()).collect();
-        Table { kernel: kernel.to_owned(), columns, runs: most, rows, means }
+        Table { kernel: kernel.to_owned(), columns, runs: most, rows, overhead_mib, emitted_millions, means }
     }
 
     /// Whether each kernel came to the same checksum everywhere.
@@ -118,6 +129,15 @@ impl Table {
             text.extend(values.iter().map(times));
             text.push('\n');
         }
+        for (name, values) in [("own memory MiB", &self.overhead_mib), ("emission M/s", &self.emitted_millions)] {
+            if values.iter().any(Option::is_some) {
+                text += &format!("{name:<16}");
+                let shown =
+                    |value: &Option<f64>| format!(" {:>10}", value.map_or("-".to_owned(), |v| format!("{v:.1}")));
+                text.extend(values.iter().map(shown));
+                text.push('\n');
+            }
+        }
         text
     }
 }
@@ -128,7 +148,8 @@ pub mod tests {
 
     fn run(boot: f64, cpu: f64, sum: &str) -> Run {
         let kernel = Kernel { name: "int.crc".to_owned(), cpu, sum: sum.to_owned() };
-        Run { boot_cpu: Some(boot), kernels: vec![kernel], total_cpu: Some(9.0), done: true }
+        let facts = Facts { overhead_bytes: Some(cpu * 1048576.0), emitted_per_second: None };
+        Run { boot_cpu: Some(boot), kernels: vec![kernel], total_cpu: Some(9.0), summary: Some(facts), done: true }
     }
 
     pub fn sample() -> Table {
@@ -148,6 +169,7 @@ pub mod tests {
         let table = sample();
         assert_eq!(table.rows[0].seconds, [Some(2.0), Some(4.0), Some(1.0)]);
         assert_eq!(table.rows[1].times_faster, [Some(2.0), Some(0.25)]);
+        assert_eq!((table.overhead_mib[0], table.emitted_millions[0]), (Some(4.0), None));
         assert!(!table.rows[1].same_result && !table.same_results());
         let rounded: Vec<f64> = table.means["int"].iter().flatten().map(|mean| (mean * 100.0).round()).collect();
         assert_eq!(rounded, [200.0, 25.0]);
