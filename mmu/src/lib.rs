@@ -26,6 +26,8 @@
 //! hearing, acknowledging, parking, waiting for each other and for locks) is tried by the `loom` model in `drain`:
 //! `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`.
 //!
+//! What all this promises (S1 to S23, I1 to I10), and which test shows it: `docs/promises.md`.
+//!
 //! Left out for now: monitor descriptor tables, reclaim (frames that are out, sharing), 5-level paging.
 
 pub mod addr;

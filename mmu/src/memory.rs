@@ -8,7 +8,7 @@ use crate::attention::Attention;
 use crate::counters::Counters;
 use crate::dma::Dma;
 use crate::drain::{DropLog, Stale, while_parked};
-use crate::frames::{Frame, FrameOrder, Pool};
+use crate::frames::{Frame, FrameOrder, PinError, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
 use crate::phys_map::{Backing, Overlay};
@@ -97,6 +97,10 @@ impl GuestMemory {
         GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, monitor }) }
     }
 
+    /// Commits and locks all frames of the pool (S2). On an error everything goes on without: the host may take some out.
+    pub fn pin(&self) -> Result<(), PinError> {
+        self.shared.pool.pin()
+    }
     /// Puts fresh zeroed RAM at a range of whole pages. RAM that is there already keeps its contents.
     pub fn map_ram(&self, at: GuestPhys, bytes: u64) -> Result<(), MapError> {
         let pages = self.pages(at, bytes)?;

@@ -388,8 +388,8 @@ fn a_gather_starts_again_where_it_was() {
                 assert!(guest.cpu.link.memory.compact(256) > 0);
             }
             assert_eq!(guest.cpu.run(10), Exit::Halted, "{engine} {absent:?}");
-            let expected =
-                std::array::from_fn(|n| (0x1111_1111 * (2 * n as u64 + 1)) | (0x1111_1111 * (2 * n as u64 + 2)) << 32);
+            let lane = |n: u64| 0x1111_1111 * (n + 1);
+            let expected = std::array::from_fn(|n| lane(2 * n as u64) | lane(2 * n as u64 + 1) << 32);
             assert_eq!(guest.cpu.state.vectors.regs[0], expected, "{engine} {absent:?}");
             assert_eq!((guest.cpu.state.vectors.regs[2], guest.cpu.state.control.cr2), ([0; 4], 0x1234));
         }

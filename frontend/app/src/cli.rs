@@ -130,7 +130,8 @@ mod choices {
     pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const CRASHES: &[(&str, OnCrash)] = &[("exit", OnCrash::Exit), ("reboot", OnCrash::Reboot)];
-    pub const POLICIES: &[(&str, MemoryPolicy)] = &[("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
+    pub const POLICIES: &[(&str, MemoryPolicy)] =
+        &[("resident", MemoryPolicy::Resident), ("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
 
 /// What describes a machine and its run.
@@ -223,7 +224,7 @@ pub struct RunArgs {
     /// The most host memory that guest RAM may occupy
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Size>,
-    /// Whether guest RAM may leave host memory [default: pinned]
+    /// Whether guest RAM may leave host memory [default: resident]
     #[arg(long, value_parser = choice(choices::POLICIES))]
     pub memory_policy: Option<MemoryPolicy>,
     /// Which host frames back guest pages: identity, permuted (scattered by --seed) or permuted:SEED; the guest cannot

@@ -428,7 +428,7 @@ pub fn host_memory(machine: &Machine) -> String {
     let touched = machine.memory().touched_frames();
     let total = machine.memory_map().total() >> 12;
     format!(
-        "guest RAM: {total} frames of 4 KiB, {touched} touched ({} MiB of {} MiB)\npolicy: pinned; no frame is ever out\n",
+        "guest RAM: {total} frames of 4 KiB, {touched} touched ({} MiB of {} MiB)\nno frame is ever out\n",
         touched >> 8,
         total >> 8
     )

@@ -12,7 +12,7 @@
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
 use crate::config::{
-    Clock, ConfigError, Display, Engine, Entry, MachineConfig, SerialTarget, Size, Span, Switch, Toggle,
+    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, Span, Switch, Toggle,
 };
 use crate::drives::{BoardBell, Drives, MediaHost};
 use crate::images::ImageError;
@@ -299,6 +299,11 @@ impl MachineBuilder {
         let every = config.host_memory.compact_every;
         let spare = every.map_or(0, |_| storm::SPARE_BYTES);
         let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom.as_ref())?;
+        if config.host_memory.policy == MemoryPolicy::Pinned
+            && let Err(problem) = memory.pin()
+        {
+            (self.notices)(&problem.to_string());
+        }
         let storm = every.map(|every| Storm::new(memory.clone(), map.total() + vga::MEMORY_BYTES, every.0));
         let cpus = config.cpus as usize;
         let clock = Arc::new(match config.clock {

@@ -219,7 +219,7 @@ pub struct HostMemoryConfig {
     /// The most that guest RAM may occupy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
-    /// Whether frames may leave memory: `"pinned"` (default) or `"paged"`.
+    /// Whether frames may leave memory: `"resident"` (default), `"pinned"` (the host may not take them either) or `"paged"`.
     pub policy: MemoryPolicy,
     /// Which host frames back the guest's pages: `"identity"` (default: in ascending order), `"permuted"` (scattered by
     /// `seed`) or `"permuted:SEED"`. The guest cannot see it.
@@ -357,8 +357,10 @@ choices! {
     }
     /// Whether frames of guest RAM may leave the host's memory.
     MemoryPolicy {
-        /// They stay.
+        /// They stay as far as it lies with Umbra; the host gives each at its first touch.
         #[default]
+        Resident,
+        /// All are committed and locked before the guest starts.
         Pinned,
         /// They may be paged out.
         Paged,
@@ -461,7 +463,7 @@ impl MachineConfig {
         let not_yet = [
             (self.display != Display::None,                          "a display",                   "--headless"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
-            (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy pinned"),
+            (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy resident"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];
         match not_yet.into_iter().find(|&(wanted, ..)| wanted) {

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use umbra_cpu::debug::{WatchFor, Watchpoint};
 use umbra_devices::clock::Tick;
-use umbra_machine::config::{Clock, Engine};
+use umbra_machine::config::{Clock, Engine, MachineConfig, MemoryPolicy};
 use umbra_machine::load::flat::FlatMode;
-use umbra_machine::{FlatStart, Machine, RunEnd, RunLimits, WhenAsleep};
-use umbra_mmu::GuestPhys;
+use umbra_machine::{FlatStart, Machine, MachineBuilder, RunEnd, RunLimits, WhenAsleep};
 use umbra_mmu::frames::FrameOrder;
+use umbra_mmu::{FaultClass, GuestPhys};
 
 const BOTH: [Clock; 2] = [Clock::Virtual, Clock::Real];
 
@@ -281,6 +281,30 @@ fn two_machines_run_side_by_side() {
     }
 }
 
+/// S2: all frames are there before the guest starts, or the host's refusal and what to do about it are told.
+#[test]
+fn pinned_memory_is_there_or_somebody_is_told() {
+    let mut config = MachineConfig::default();
+    config.host_memory.policy = MemoryPolicy::Pinned;
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = told.clone();
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    let mut machine = MachineBuilder::from_config(&config)
+        .memory(4 << 20)
+        .flat("guest", exit_with(7), start)
+        .notices(Arc::new(move |text| sink.lock().expect("no panic").push(text.to_owned())))
+        .build()
+        .expect("a machine");
+    let told = told.lock().expect("no panic");
+    if told.is_empty() {
+        assert!(machine.memory().touched_frames() >= machine.memory_map().total() >> 12);
+    } else {
+        assert!(told.iter().any(|text| text.contains("RLIMIT_MEMLOCK")), "{told:?}");
+    }
+    assert_eq!(machine.run(limits()), RunEnd::GuestExit(15));
+    assert_eq!(machine.memory().counters().class(FaultClass::FrameOut), 0);
+}
+
 /// Whoever has the board may wait for the vCPUs (a remap, frames that move), and these for the board: at a device, at the
 /// end of a turn, to tell that they shut down.
 #[test]
@@ -308,7 +332,9 @@ fn a_vcpu_that_waits_for_the_board_holds_nobody_up() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             });
-            stop.stop();
+            if end == RunEnd::Stopped {
+                stop.stop();
+            }
         });
         assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(end), "{clock:?} {code:02x?}");
     }
