@@ -144,7 +144,7 @@ impl<'a> Emitter<'a> {
     pub fn run(asm: &'a mut Asm, context: Context<'a>, variant: Variant) -> Emitter<'a> {
         let needed = needed(context.uops);
         let places = match variant.recipe {
-            recipe @ Some(_) => FlagPlaces { host: false, recipe, saved: false },
+            recipe @ Some(_) => FlagPlaces { recipe, ..FlagPlaces::default() },
             None => FlagPlaces::SAVED,
         };
         let mut emitter = Emitter {

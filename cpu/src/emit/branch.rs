@@ -140,8 +140,11 @@ impl Emitter<'_> {
 
     /// The condition as the host's flags have it; from the image a single flag is tested where it is.
     pub(super) fn host_condition(&mut self, cond: u8) -> u8 {
+        if self.places.late.is_some() {
+            self.save_flags();
+        }
         if self.places.host || !self.places.saved {
-            self.load_flags();
+            self.load_flags_for(cond);
             return cond;
         }
         let (byte, bit) = match cond >> 1 {
@@ -181,7 +184,8 @@ impl Emitter<'_> {
 
     /// Flags that only the host's flags hold are stored: what follows destroys them.
     fn keep_for_edges(&mut self) {
-        if self.places.host && self.places.recipe.is_none() && !self.places.saved {
+        let host_alone = self.places.host && self.places.recipe.is_none() && !self.places.saved;
+        if host_alone || self.places.late.is_some() {
             self.save_flags();
         }
     }
@@ -195,7 +199,7 @@ impl Emitter<'_> {
     fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
-        self.places.host = false;
+        (self.places.host, self.places.most) = (false, false);
         let site = self.site(uop);
         let site = self.add_site(site);
         let stop = self.exit_label(Status::Stop, site);

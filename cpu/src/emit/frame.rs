@@ -45,7 +45,7 @@ pub struct Frame {
     /// The status flags in the form that LAHF and SETO give.
     pub image: SavedFlags,
     /// Operands of recipes that are in no register.
-    pub held: [u64; 2],
+    pub held: [u64; 3],
     /// Fuel when emitted code was left, or at a gate.
     pub fuel: i64,
     /// Fuel + instructions retired at the start of the current block: constant while emitted code runs.
@@ -89,7 +89,7 @@ impl Default for Frame {
     fn default() -> Frame {
         Frame {
             image: SavedFlags(0),
-            held: [0; 2],
+            held: [0; 3],
             fuel: 0,
             base: 0,
             site: 0,

@@ -43,6 +43,7 @@ pub use gate::Status;
 pub use run::Next;
 
 use crate::cache::{BlockKey, Leave, Step};
+use crate::mode::ModeBits;
 use crate::uop::Uop;
 use arena::Arena;
 use asm::Asm;
@@ -318,8 +319,12 @@ impl Jit {
         let known = Variant { recipe: Some(recipe), ..plain };
         let from = self.units.get(site.unit as usize);
         let backward = from.is_some_and(|unit| to.rip <= unit.key.rip);
+        // Elsewhere a variant pays where the plain unit would have the flags stored first; not in a kernel, whose code is wide
+        // rather than hot (a fork and an exec were a fifth slower).
+        let unit = self.find(to, plain).and_then(|unit| self.units.get(unit as usize));
+        let pays = backward || to.mode.has(ModeBits::USER) && unit.is_some_and(|unit| unit.needs_flags);
         let room = self.variants.get(to).is_none_or(|all| all.contains(&known) || all.len() < MOST_VARIANTS);
-        if backward && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
+        if pays && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
     }
 
     /// Links the jump at a site to a unit.
