@@ -120,6 +120,11 @@ impl Vcpu {
         for key in self.link.cache.take_dropped_code() {
             jit.drop_block(&key);
         }
+        for key in jit.take_stale() {
+            if let Some(block) = self.link.cache.find(&key) {
+                block.get().code.set(0);
+            }
+        }
         let code = b.code.get();
         let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(SLACK) as i64;
         if (code >> 32) as u32 != jit.epoch || fuel < 0 {
