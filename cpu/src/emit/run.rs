@@ -52,7 +52,7 @@ impl Vcpu {
             return false;
         }
         heat.set(heat.get() + 1);
-        heat.get() >= self.link.hot && self.heated(block)
+        heat.get() >= self.link.hot << block.get().rewritten && self.heated(block)
     }
 
     #[cold]
