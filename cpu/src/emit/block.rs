@@ -297,6 +297,16 @@ impl<'a> Emitter<'a> {
         rip_at(&self.context.key, offset)
     }
 
+    /// The index of the current uop.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on, in a cold path, where the current uop was this one and the flags were there; gives what was before.
+    pub(super) fn resume(&mut self, at: usize, places: FlagPlaces) -> (usize, FlagPlaces) {
+        (std::mem::replace(&mut self.at, at), std::mem::replace(&mut self.places, places))
+    }
+
     /// Registers a site and gives its number.
     pub(super) fn add_site(&mut self, site: Site) -> u32 {
         self.sites.push(site);

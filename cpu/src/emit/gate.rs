@@ -346,8 +346,8 @@ fn dynamic_jump(asm: &mut Asm, live: usize, exit: CodePtr, fetch: CodePtr) {
     asm.jmp_to(exit.0);
 }
 
-/// Looks RIP = R13 up in the table: its entry, the mode, the page.
-fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
+/// The entry R14 of RIP = R13 in the table, if it has one.
+pub fn find_jump(asm: &mut Asm, live: usize, miss: Label) {
     let shift = size_of::<JumpEntry>().trailing_zeros() as i8;
     dynasm!(asm ; .arch x64
         ; rorx r14, r13, JUMP_SHIFT as i8
@@ -358,6 +358,31 @@ fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
         ; cmp r13, [r14 + offset_of!(JumpEntry, rip) as i32]
     );
     asm.jcc(5, miss);
+}
+
+/// Goes to the entry R14, made for the table's RIP, if it is of `mode` and its page still is where it was. Else R13 is RIP
+/// again at `miss`. `last` comes just before the jump.
+pub fn take_jump(asm: &mut Asm, mode: ModeBits, miss: Label, last: impl FnOnce(&mut Asm)) {
+    dynasm!(asm ; .arch x64
+        ; mov r13, [r14 + offset_of!(JumpEntry, rip) as i32]
+        ; shr r13, 7
+        ; and r13d, [r15 + frame::FETCH_MASK as i32]
+        ; add r13, [r15 + frame::FETCH as i32]
+        ; mov r13, [r13 + offset_of!(FetchEntry, id) as i32]
+        ; cmp r13, [r14 + offset_of!(JumpEntry, id) as i32]
+        ; mov r13, [r14 + offset_of!(JumpEntry, rip) as i32]
+    );
+    asm.jcc(5, miss);
+    // The entry of no jump has all ones, which are no mode.
+    dynasm!(asm ; .arch x64 ; cmp DWORD [r14 + offset_of!(JumpEntry, mode) as i32], mode.0 as i32);
+    asm.jcc(5, miss);
+    last(asm);
+    dynasm!(asm ; .arch x64 ; jmp QWORD [r14 + offset_of!(JumpEntry, code) as i32]);
+}
+
+/// Looks RIP = R13 up in the table: its entry, the mode, the page.
+fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
+    find_jump(asm, live, miss);
     dynasm!(asm ; .arch x64
         ; shr r13, 7
         ; and r13d, [r15 + frame::FETCH_MASK as i32]

@@ -80,8 +80,10 @@ impl Disable {
     pub const X87: u32 = 1 << 5;
     /// Memos: what each access found last.
     pub const MEMOS: u32 = 1 << 6;
+    /// The table of indirect jumps looked at in line.
+    pub const INLINE_JUMPS: u32 = 1 << 7;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 7] = [
+    pub const NAMES: [(&'static str, u32); 8] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -89,6 +91,7 @@ impl Disable {
         ("vectors", Self::VECTORS),
         ("x87", Self::X87),
         ("memos", Self::MEMOS),
+        ("inline-jumps", Self::INLINE_JUMPS),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
