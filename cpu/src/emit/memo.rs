@@ -12,6 +12,9 @@
 //! None of these loads waits for the address, which the check of the TLB makes a chain of two. Behind the block the memo is
 //! filled from the TLB. An access that goes from page to page is given no memo: its block is made again with the TLB's check.
 
+// The macro's expansion converts in its own way.
+#![allow(clippy::useless_conversion, reason = "code that dynasm! makes")]
+
 use super::asm::{Alu, Asm, Label, Rm};
 use super::block::Emitter;
 use super::frame::{self, PATIENCE, frame};
