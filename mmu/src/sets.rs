@@ -97,6 +97,8 @@ pub(crate) struct TlbSet {
 /// What a set learnt from the log.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caught {
+    /// There was something to learn.
+    pub(crate) any: bool,
     pub(crate) flushed: bool,
     pub(crate) root: bool,
 }
@@ -142,6 +144,7 @@ impl TlbSet {
     pub(crate) fn catch_up(&mut self, log: &DropLog) -> Caught {
         let mut caught = Caught::default();
         let (data, fetch, leaves) = (&self.data, &self.fetch, &self.leaves);
+        let before = self.seen;
         self.seen = log.since(self.seen, |stale| match stale {
             Stale::Page(bits) => {
                 data.iter().flatten().for_each(|tlb| tlb.drop_page(bits));
@@ -157,6 +160,7 @@ impl TlbSet {
                 caught.root |= stale == Stale::Root;
             }
         });
+        caught.any = self.seen != before;
         caught.root |= !self.root.is_alive();
         caught
     }

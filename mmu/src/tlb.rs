@@ -173,6 +173,52 @@ impl<E: Slot> Drop for Array<E> {
     }
 }
 
+/// The page that one access of emitted code found last: a cache before the TLB, by site instead of address, so that neither
+/// check nor translation waits for a load whose address depends on the guest's.
+#[derive(Copy, Clone, Debug)]
+#[repr(C)]
+pub struct Memo {
+    /// Linear address of the page.
+    pub page: u64,
+    /// An address hits when its distance from `page` is less: at most 4096; 0: nothing hits.
+    pub limit: u64,
+    /// Host address − linear address.
+    pub addend: u64,
+    /// When it was filled, in the filler's terms.
+    pub time: u64,
+}
+
+/// How many memos there are.
+pub const MEMOS: usize = 256;
+
+const NO_MEMO: Memo = Memo { page: 0, limit: 0, addend: 0, time: 0 };
+
+/// All memos, those of one view: the user's.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Memos {
+    /// The memos.
+    pub entries: [Memo; MEMOS],
+    /// Which may have been filled: a bit for every four. Whoever fills one sets it.
+    pub used: u64,
+}
+
+impl Memos {
+    pub(crate) const fn new() -> Memos {
+        Memos { entries: [NO_MEMO; MEMOS], used: 0 }
+    }
+    /// Forgets them: the root is another one, or something was dropped.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        let mut used = std::mem::take(&mut self.used);
+        while used != 0 {
+            let first = 4 * used.trailing_zeros() as usize;
+            self.entries[first..first + 4].iter_mut().for_each(|memo| memo.limit = 0);
+            used &= used - 1;
+        }
+    }
+}
+
 /// What emitted code reads: the first field of a vCPU's mmu, at fixed offsets (`offset_of!`).
 ///
 /// Every slow path may change the pointers and masks: read them anew after each call.
@@ -193,6 +239,8 @@ pub struct HotTlbs {
     pub owners: *const AtomicU64,
     /// The host address of frame 0.
     pub pool: u64,
+    /// What access sites found last. Only emitted code fills them, from entries of the current TLB.
+    pub memos: Memos,
 }
 
 // SAFETY: the pointers lead to memory that the owning `VcpuMmu` owns or keeps alive (its arrays, the pool, the monitor's
@@ -278,6 +326,17 @@ mod tests {
     use super::*;
     use std::mem::offset_of;
 
+    #[test]
+    fn memos_are_forgotten() {
+        let mut memos = Memos::new();
+        for at in [0, 3, 4, 130, 255] {
+            memos.entries[at].limit = 4089;
+            memos.used |= 1 << (at / 4);
+        }
+        memos.clear();
+        assert!(memos.used == 0 && memos.entries.iter().all(|memo| memo.limit == 0));
+    }
+
     /// Emitted code has these numbers in it.
     #[test]
     fn layout() {
@@ -296,6 +355,7 @@ mod tests {
             offset_of!(HotTlbs, pool),
         ];
         assert_eq!(hot, [0, 8, 16, 24, 32, 40, 48]);
+        assert_eq!((size_of::<Memo>(), MEMOS / 4), (32, 64), "a bit of `used` for every four");
         assert_eq!(offset_of!(crate::vcpu::VcpuMmu, hot), 0);
     }
 }

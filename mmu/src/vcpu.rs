@@ -17,8 +17,8 @@ use crate::pte::rule;
 use crate::ram::{HostPtr, RamRun, RamSlot, Word};
 use crate::regs::PagingRegs;
 use crate::sets::{Caught, TlbSet};
-use crate::tlb::{DataEntry, FetchEntry, HotTlbs, fetch_id, no_tag};
-use crate::watch::grains;
+use crate::tlb::{DataEntry, FetchEntry, HotTlbs, Memo, Memos, fetch_id, no_tag};
+use crate::watch::{gap, grains};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -73,6 +73,7 @@ impl VcpuMmu {
             leaves: set.leaves.start(),
             owners: shared.pool.owners(),
             pool: shared.pool.base().bits(),
+            memos: Memos::new(),
         };
         let (bytes, sets) = (set.bytes(), vec![set]);
         let view = View::Supervisor;
@@ -103,6 +104,7 @@ impl VcpuMmu {
             }
             _ => self.new_set(key),
         }
+        self.hot.memos.clear();
         self.catch_up();
         self.activate();
     }
@@ -270,6 +272,7 @@ impl VcpuMmu {
         let tags: Vec<u64> = pages.map(|linear| linear.page_base().0).collect();
         if tags != self.slow_pages {
             self.slow_pages = tags;
+            self.hot.memos.clear();
             self.sets.iter().flat_map(|set| set.data.iter().flatten()).for_each(|tlb| tlb.slots.clear());
         }
     }
@@ -313,6 +316,35 @@ impl VcpuMmu {
         self.share.tally.event(Event::TrackedStore);
         let code_written = self.shared.lock().write_page(page, offset, from);
         self.noted(code_written)
+    }
+    /// The host address of a place for writing whose page is watched, but only for code in other grains. It is right until
+    /// more code is tracked or something is dropped; so is memo `number` then, for accesses that `reach` over so many bytes.
+    ///
+    /// Only for a guest's single vCPU: another one could track code at any time.
+    pub fn beside_code(&mut self, linear: u64, place: &Place, reach: u64, number: Option<usize>) -> Option<u64> {
+        let page = linear & !PAGE_OFFSET;
+        let pool = &self.shared.pool;
+        let sole = self.shared.vcpus.load(Ordering::Relaxed) == 1;
+        let current = place.host != 0 && place.seen == self.shared.log.head();
+        if !sole || !current || !place.watched || place.kind != PlaceKind::Ram || self.slow_pages.contains(&page) {
+            return None;
+        }
+        let frame = pool.frame_of(HostPtr::from_bits(place.host))?;
+        if pool.watch(frame).load(Ordering::SeqCst) != 0 {
+            return None;
+        }
+        let offset = linear & PAGE_OFFSET;
+        let (first, end) = gap(pool.code(frame).load(Ordering::SeqCst), offset as usize)?;
+        let (first, end) = (first as u64, end as u64);
+        if offset + reach > end {
+            return None;
+        }
+        if let Some(memo) = number.and_then(|number| self.hot.memos.entries.get_mut(number)) {
+            let limit = end - first - reach + 1;
+            *memo = Memo { page: page + first, limit, addend: place.host.wrapping_sub(linear), ..*memo };
+            self.hot.memos.used |= 1 << (number.unwrap_or(0) / 4);
+        }
+        Some(place.host)
     }
     /// Locked read-modify-write of `len` (1, 2, 4, 8, 16) bytes within the page of a place made for [`Access::Write`];
     /// gives what was there. `update` may run several times.
@@ -358,6 +390,7 @@ impl VcpuMmu {
     pub fn track_code(&mut self, page: PhysPage, offset: u16, len: u16) {
         let grains = grains(offset.into(), len.into());
         self.shared.lock().watch_code(page, grains);
+        self.hot.memos.clear();
         self.catch_up();
     }
     /// Which tracked code was written, by whomever, since the last call.
@@ -433,11 +466,15 @@ impl VcpuMmu {
                 Some(number) if self.sets[*number].root.is_alive() => self.current = *number,
                 _ => self.new_set(key),
             }
+            self.hot.memos.clear();
         }
         self.activate();
     }
     fn note_caught(&mut self, caught: Caught) {
         self.stale_root |= caught.root;
+        if caught.any {
+            self.hot.memos.clear();
+        }
         if caught.flushed {
             self.share.tally.event(Event::Flush);
         }

@@ -12,9 +12,32 @@ pub(crate) fn grains(offset: usize, len: usize) -> u64 {
     (!0u64 << first) & (!0u64 >> (63 - last))
 }
 
+/// The bytes around `offset` whose grains are not among `watched`: first and one past the last. `None`: its own one is.
+pub(crate) fn gap(watched: u64, offset: usize) -> Option<(usize, usize)> {
+    let grain = offset % 4096 / GRAIN;
+    if watched >> grain & 1 != 0 {
+        return None;
+    }
+    let below = watched & !(!0 << grain);
+    let above = watched >> grain;
+    let first = 64 - below.leading_zeros() as usize;
+    let last = if above == 0 { 64 } else { grain + above.trailing_zeros() as usize };
+    Some((first * GRAIN, last * GRAIN))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::grains;
+    use super::{gap, grains};
+
+    #[test]
+    fn gaps_lie_between_what_is_watched() {
+        assert_eq!(gap(0, 77), Some((0, 4096)));
+        assert_eq!(gap(0b10010, 130), Some((128, 256)));
+        assert_eq!(gap(0b10010, 64), None);
+        assert_eq!(gap(0b10010, 63), Some((0, 64)));
+        assert_eq!(gap(1 << 63 | 1, 4031), Some((64, 4032)));
+        assert_eq!(gap(1 << 63 | 1, 4095), None);
+    }
 
     #[test]
     fn ranges_become_bits() {

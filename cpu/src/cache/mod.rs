@@ -63,6 +63,9 @@ pub struct Block {
     chains: [Cell<Option<BlockRef>>; 2],
     /// How often the interpreter has run it.
     pub heat: Cell<u32>,
+    /// How often code at its address was written after it had been emitted: as often again is it to run before it is
+    /// emitted the next time (a power of two).
+    pub rewritten: u8,
     /// Its emitted code, in the JIT's own terms; 0: none.
     pub code: Cell<u64>,
     /// Who chained to this block: (block, its generation, slot).
@@ -143,6 +146,8 @@ pub struct BlockCache {
     dropped: Vec<Box<Block>>,
     steps: usize,
     generation: u32,
+    /// How often emitted code was written, by [`rewritten_index`].
+    rewritten: Box<[u8; REWRITTEN]>,
     /// Keys of dropped blocks that had emitted code.
     dropped_code: Vec<BlockKey>,
     /// The helpers that steps call by number.
@@ -164,6 +169,7 @@ impl Default for BlockCache {
             dropped: Vec::new(),
             steps: 0,
             generation: 0,
+            rewritten: Box::new([0; REWRITTEN]),
             dropped_code: Vec::new(),
             helpers: Vec::new(),
         }
@@ -172,6 +178,16 @@ impl Default for BlockCache {
 
 fn front_index(linear: u64) -> usize {
     (linear ^ linear >> 13) as usize & (FRONT - 1)
+}
+
+/// Addresses that share a count of rewrites: a false neighbour only makes code be emitted later.
+const REWRITTEN: usize = 4096;
+
+/// The most that counts.
+const MOST_REWRITTEN: u8 = 8;
+
+fn rewritten_index(key: &BlockKey) -> usize {
+    (key.linear ^ key.linear >> 12 ^ key.page.0 << 5) as usize % REWRITTEN
 }
 
 impl BlockCache {
@@ -215,6 +231,7 @@ impl BlockCache {
             second,
             chains: [const { Cell::new(None) }; 2],
             heat: Cell::new(0),
+            rewritten: self.rewritten[rewritten_index(&key)],
             code: Cell::new(0),
             incoming: RefCell::default(),
             id,
@@ -244,8 +261,8 @@ impl BlockCache {
         self.slab.get(block.id as usize).and_then(Option::as_ref).is_some_and(|b| b.generation == block.generation)
     }
 
-    /// Drops the blocks that hold bytes which were written. They stay allocated until [`Self::sweep`].
-    pub fn invalidate(&mut self, write: &CodeWrite) -> u64 {
+    /// Drops the blocks that hold bytes which were written, by code in `mode`. They stay allocated until [`Self::sweep`].
+    pub fn invalidate(&mut self, write: &CodeWrite, mode: ModeBits) -> u64 {
         let Some(ids) = self.by_page.get(&write.page) else { return 0 };
         let (first, last) = (u64::from(write.offset), u64::from(write.offset) + u64::from(write.len));
         let hit: Vec<u32> = ids
@@ -265,6 +282,12 @@ impl BlockCache {
             })
             .collect();
         for &id in &hit {
+            // A kernel that gives a process another page does not make code that writes itself.
+            let itself = |block: &&Block| block.code.get() != 0 && block.key.mode == mode;
+            if let Some(block) = self.slab[id as usize].as_deref().filter(itself) {
+                let count = &mut self.rewritten[rewritten_index(&block.key)];
+                *count = (*count + 1).min(MOST_REWRITTEN);
+            }
             self.drop_block(id);
         }
         hit.len() as u64

@@ -12,7 +12,7 @@
 //! op    …, [r14 + r13]
 //! ```
 //!
-//! Behind the block a gate fills the TLB and `op` goes on. Where there is no entry (devices, tracked pages, straddling
+//! That is the check of an access that has no memo (`memo`). Behind the block a gate fills the TLB and `op` goes on. Where there is no entry (devices, tracked pages, straddling
 //! accesses), a load is made by Rust into `Frame::buffer`, where `op` finds it, and a store or read-modify-write does its
 //! `op` on the buffer, which Rust then stores. Locked accesses of that kind are the interpreter's handler's, whole.
 
@@ -21,6 +21,7 @@ use super::block::{Emitter, Site};
 use super::flags::{self, FlagPlaces};
 use super::frame::{self, frame};
 use super::gate::Status;
+use super::memo::Reach;
 use super::registers::{S0, S1, SP, pinned, slot, slot_offset};
 use crate::mode::ModeBits;
 use crate::state::slots::ZERO;
@@ -94,6 +95,18 @@ pub struct Access {
     pub flags: Option<FlagPlaces>,
 }
 
+/// What the cold path of an access has to know.
+struct ColdAccess {
+    site: Site,
+    memo: Option<(u8, Reach)>,
+    /// Where the cold path begins.
+    slow: Label,
+    /// Where the access is made.
+    found: Label,
+    /// What comes after it.
+    done: Label,
+}
+
 impl Access {
     /// Neither CF, nor the stack pointer, nor flags have to do with it.
     pub fn plain(form: Form, value: Value, bytes: u8, way: Way) -> Access {
@@ -165,36 +178,55 @@ impl Emitter<'_> {
 
     /// An access to the linear address in the first scratch register; the host's flags hold nothing.
     pub(super) fn access_at(&mut self, uop: &Uop, access: Access) {
-        let slow = self.asm.label();
-        let site = Site { bytes: access.bytes, sp: access.sp, ..self.site(uop) };
-        self.check_tlb(access.bytes, access.way, slow);
-        let (found, done) = (self.asm.label(), self.asm.label());
+        let reach = Reach::of(access.bytes);
+        let number = self.memo(reach);
+        let memo = number.map(|number| (number, reach));
+        let site = Site { bytes: access.bytes, sp: access.sp, memo: number, ..self.site(uop) };
+        let [slow, found, done] = [(); 3].map(|()| self.asm.label());
+        match memo {
+            Some((number, _)) => self.check_memo(number, slow),
+            None => self.check_tlb(access.bytes, access.way, slow),
+        }
         self.asm.bind(found);
         touch(self.asm, &access);
         self.asm.bind(done);
+        let cold = ColdAccess { site, memo, slow, found, done };
         match access.way {
-            Way::Load => self.slow_load(site, slow, found),
-            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_locked(uop, site, access, [slow, found, done]),
-            Way::Store | Way::Update => self.slow_store(site, access, [slow, found, done]),
+            Way::Load => self.slow_load(cold),
+            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_locked(uop, cold, access),
+            Way::Store | Way::Update => self.slow_store(cold, access),
         }
         if let Some(places) = access.flags {
             self.places = places;
         }
     }
 
-    fn slow_load(&mut self, site: Site, slow: Label, found: Label) {
+    /// Begins the cold path of an access: the address is in the first scratch register, and no memo helps.
+    fn missed(&mut self, memo: Option<(u8, Reach)>, way: Way, slow: Label, found: Label) {
+        let asm = &mut *self.asm;
+        asm.bind(slow);
+        match memo {
+            Some((number, reach)) => {
+                asm.mov_imm(S1, u64::from(number));
+                asm.call(self.context.gates.fill_memo[reach as usize][usize::from(way != Way::Load)].0);
+                asm.jcc(4, found);
+            }
+            None => asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way))),
+        }
+    }
+
+    fn slow_load(&mut self, ColdAccess { site, memo, slow, found, .. }: ColdAccess) {
         let live = site.live.index();
         let site = self.add_site(site);
         self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(Way::Load)));
+            e.missed(memo, Way::Load, slow, found);
             e.asm.mov_imm(S1, u64::from(site));
             e.asm.call(e.context.gates.load[live].0);
             e.asm.jmp(found);
         });
     }
 
-    fn slow_store(&mut self, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
+    fn slow_store(&mut self, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
         let live = site.live.index();
         // After the store the flags are what the instruction made of them.
         let (after, restore) = match access.flags {
@@ -206,10 +238,9 @@ impl Emitter<'_> {
         let start = self.add_site(site);
         let commit = self.add_site(commit);
         self.later(move |e| {
+            e.missed(memo, access.way, slow, found);
             let asm = &mut *e.asm;
             let gates = e.context.gates;
-            asm.bind(slow);
-            asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
             asm.mov_imm(S1, u64::from(start));
             let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
             asm.call(first[live].0);
@@ -228,17 +259,16 @@ impl Emitter<'_> {
     }
 
     /// A locked access whose page is in the TLB after the gate is made in line; any other is the handler's.
-    fn slow_locked(&mut self, uop: &Uop, site: Site, access: Access, [slow, found, done]: [Label; 3]) {
+    fn slow_locked(&mut self, uop: &Uop, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
         let live = site.live.index();
         let steps = Some((self.context.step)(uop));
         let whole = self.add_site(Site { steps, ..site.clone() });
         let site = self.add_site(site);
         let restore = access.flags.is_some_and(|places| places.host);
         self.later(move |e| {
+            e.missed(memo, access.way, slow, found);
             let asm = &mut *e.asm;
             let gates = e.context.gates;
-            asm.bind(slow);
-            asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(access.way)));
             asm.mov_imm(S1, u64::from(site));
             asm.call(gates.reserve[live].0);
             asm.jcc(5, found);
@@ -350,7 +380,8 @@ impl Emitter<'_> {
     }
 }
 
-fn tag(way: Way) -> i32 {
+/// Offset in an entry of the TLB of the tag for a way.
+pub(super) fn tag(way: Way) -> i32 {
     match way {
         Way::Load => offset_of!(DataEntry, read) as i32,
         Way::Store | Way::Update => offset_of!(DataEntry, write) as i32,

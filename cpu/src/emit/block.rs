@@ -5,7 +5,7 @@ use super::asm::{Alu, Asm, Label, Rm};
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{S0, S1};
-use super::{CodePtr, Disable, frame};
+use super::{CodePtr, Disable, frame, memo};
 use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
 use crate::state::flags;
@@ -29,6 +29,10 @@ pub struct Site {
     pub ends: bool,
     /// Which units are the host's.
     pub live: Live,
+    /// Index in its block of the uop.
+    pub uop: u16,
+    /// The access's memo.
+    pub memo: Option<u8>,
     /// Offset in its block of the instruction.
     pub offset: u16,
     /// Offset of the next one.
@@ -116,6 +120,10 @@ pub struct Context<'a> {
     pub step: &'a mut dyn FnMut(&Uop) -> Box<[Step; 2]>,
     /// Index that the first site gets.
     pub first_site: u32,
+    /// How many memos were given out.
+    pub memos: memo::Given,
+    /// Uops whose accesses get none.
+    pub far: &'a [u16],
 }
 
 type Cold = Box<dyn FnOnce(&mut Emitter<'_>)>;
@@ -144,7 +152,7 @@ impl<'a> Emitter<'a> {
     pub fn run(asm: &'a mut Asm, context: Context<'a>, variant: Variant) -> Emitter<'a> {
         let needed = needed(context.uops);
         let places = match variant.recipe {
-            recipe @ Some(_) => FlagPlaces { host: false, recipe, saved: false },
+            recipe @ Some(_) => FlagPlaces { recipe, ..FlagPlaces::default() },
             None => FlagPlaces::SAVED,
         };
         let mut emitter = Emitter {
@@ -216,6 +224,11 @@ impl<'a> Emitter<'a> {
         self.needed.first() != Some(&0)
     }
 
+    /// Whether the current uop's access is known to go from page to page.
+    pub(super) fn is_far(&self) -> bool {
+        self.context.far.contains(&(self.at as u16))
+    }
+
     /// Whether any flags before the current uop are needed: it may leave the block by a fault, or read them.
     pub(super) fn needed_here(&self) -> bool {
         self.needed.get(self.at) != Some(&0)
@@ -263,6 +276,8 @@ impl<'a> Emitter<'a> {
             ends: uop.op.effect() == Effect::Ends,
             live: self.live,
             x87: self.x87,
+            uop: self.at as u16,
+            memo: None,
             offset: self.offset_of(uop.insn),
             next: self.offset_of(uop.insn + 1),
             unit: self.context.unit,
@@ -280,6 +295,16 @@ impl<'a> Emitter<'a> {
     /// RIP at an offset from the block's start.
     pub(super) fn rip_at(&self, offset: u16) -> u64 {
         rip_at(&self.context.key, offset)
+    }
+
+    /// The index of the current uop.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on, in a cold path, where the current uop was this one and the flags were there; gives what was before.
+    pub(super) fn resume(&mut self, at: usize, places: FlagPlaces) -> (usize, FlagPlaces) {
+        (std::mem::replace(&mut self.at, at), std::mem::replace(&mut self.places, places))
     }
 
     /// Registers a site and gives its number.

@@ -1,13 +1,13 @@
 //! The stack, and the ends of blocks: jumps, calls, returns (`exec::stack`, `exec::branch`).
 
-use super::CodePtr;
 use super::address::{Access, Value, Way};
 use super::asm::{Alu, Form, Map, Rm};
 use super::block::{Edge, Emitter, Site};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
-use super::frame::frame;
-use super::gate::Status;
+use super::frame::{JumpEntry, frame};
+use super::gate::{self, Status};
 use super::registers::{BP, FUEL, S0, S1, SP, pinned, slot};
+use super::{CodePtr, Disable};
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::{RBP, RSP};
@@ -140,8 +140,11 @@ impl Emitter<'_> {
 
     /// The condition as the host's flags have it; from the image a single flag is tested where it is.
     pub(super) fn host_condition(&mut self, cond: u8) -> u8 {
+        if self.places.late.is_some() {
+            self.save_flags();
+        }
         if self.places.host || !self.places.saved {
-            self.load_flags();
+            self.load_flags_for(cond);
             return cond;
         }
         let (byte, bit) = match cond >> 1 {
@@ -181,7 +184,8 @@ impl Emitter<'_> {
 
     /// Flags that only the host's flags hold are stored: what follows destroys them.
     fn keep_for_edges(&mut self) {
-        if self.places.host && self.places.recipe.is_none() && !self.places.saved {
+        let host_alone = self.places.host && self.places.recipe.is_none() && !self.places.saved;
+        if host_alone || self.places.late.is_some() {
             self.save_flags();
         }
     }
@@ -195,7 +199,7 @@ impl Emitter<'_> {
     fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
-        self.places.host = false;
+        (self.places.host, self.places.most) = (false, false);
         let site = self.site(uop);
         let site = self.add_site(site);
         let stop = self.exit_label(Status::Stop, site);
@@ -262,13 +266,14 @@ impl Emitter<'_> {
                 let form = Form::sized(Map::One, 0x8b, width);
                 let access = Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load);
                 self.access_at(uop, access);
-                self.check_canonical(uop);
                 let change = width.bytes() as i32 + uop.imm as i32;
-                self.asm.lea(sp, SP, Rm::Base(SP, change));
+                self.known_target(uop, (change, sp));
+                return true;
             }
             Op::JmpInd => {
                 self.target_to_scratch(uop);
-                self.check_canonical(uop);
+                self.known_target(uop, (0, sp));
+                return true;
             }
             _ => {
                 self.target_to_scratch(uop);
@@ -308,6 +313,49 @@ impl Emitter<'_> {
         asm.alu_imm(Alu::Add, Width::B8, Rm::R(S1), 1);
         asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S1), 1);
         asm.jcc(7, fault);
+    }
+
+    /// To the block at the address in the first scratch register, if the table of jumps knows it, after a change of the stack
+    /// pointer. What the table knows is canonical.
+    fn known_target(&mut self, uop: &Uop, (change, sp): (i32, Width)) {
+        let unknown = self.asm.label();
+        let live = self.live.index();
+        if self.context.disable.has(Disable::INLINE_JUMPS) {
+            self.asm.jmp(unknown);
+        } else {
+            let (stop, insns, mode) = (self.asm.label(), self.insns(), self.context.key.mode);
+            gate::find_jump(self.asm, live, unknown);
+            let asm = &mut *self.asm;
+            // A stop is found once more where the change of fuel is taken back.
+            asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(FUEL), insns);
+            asm.jcc(12, unknown);
+            asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
+            asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S0, 0), 0);
+            asm.jcc(5, stop);
+            gate::take_jump(asm, mode, unknown, |asm| {
+                asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
+                if change != 0 {
+                    asm.lea(sp, SP, Rm::Base(SP, change));
+                }
+            });
+            self.later(move |e| {
+                e.asm.bind(stop);
+                e.asm.load(Width::B8, S0, Rm::Base(S1, std::mem::offset_of!(JumpEntry, rip) as i32));
+                e.asm.jmp(unknown);
+            });
+        }
+        let (uop, places) = (*uop, self.places);
+        let at = self.at();
+        self.later(move |e| {
+            let after = e.resume(at, places);
+            e.asm.bind(unknown);
+            e.check_canonical(&uop);
+            if change != 0 {
+                e.asm.lea(sp, SP, Rm::Base(SP, change));
+            }
+            e.dynamic(&uop);
+            e.resume(after.0, after.1);
+        });
     }
 
     /// To the block at the address in the first scratch register.

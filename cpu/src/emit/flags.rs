@@ -7,7 +7,8 @@
 use super::asm::{Alu, Asm, Form, Map, Reg, Rm};
 use super::block::Emitter;
 use super::frame::frame;
-use super::registers::{RAX, S0, slot};
+use super::registers::{RAX, RCX, S0, slot};
+use crate::exec::shift;
 use crate::state::flags::{self, Lazy, LazyOp};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
@@ -60,6 +61,83 @@ pub enum Kind {
     Neg,
     /// a is the low half of a product; CF and OF are byte 0 of `held[1]`.
     Mul,
+    /// a was shifted left by b. By a count in `held` that is zero, the flags are the saved ones.
+    Shl,
+    /// a was shifted right by b; as for `Shl`.
+    Shr,
+    /// The same, with copies of the sign.
+    Sar,
+}
+
+impl Kind {
+    /// Whether the host makes all flags of this kind as Umbra defines them.
+    fn is_exact(self) -> bool {
+        !matches!(self, Kind::Mul | Kind::Shl | Kind::Shr | Kind::Sar)
+    }
+}
+
+/// CF, or CF and OF, as an instruction has set them that keeps the other flags.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// CF is bit 0 of `held[2]`.
+    Carry,
+    /// `held[2]` was rotated left.
+    Left(Width),
+    /// `held[2]` was rotated right.
+    Right(Width),
+}
+
+impl Late {
+    /// Puts them into RFLAGS.
+    fn apply(self, cpu: &mut Vcpu) {
+        let held = cpu.link.frame.held[2];
+        let bit = |n: u32| held >> n & 1;
+        let (mask, carry, overflow) = match self {
+            Late::Carry => (flags::CF, bit(0), 0),
+            Late::Left(width) => (flags::CF | flags::OF, bit(0), bit(width.bits() - 1) ^ bit(0)),
+            Late::Right(width) => {
+                let top = bit(width.bits() - 1);
+                (flags::CF | flags::OF, top, top ^ bit(width.bits() - 2))
+            }
+        };
+        cpu.state.rflags = cpu.state.rflags & !mask | carry | overflow << 11;
+    }
+
+    /// Puts them into the image. Changes the first scratch register only, as all of this module does: the second may hold a
+    /// value that was loaded.
+    fn merge(self, asm: &mut Asm) {
+        let held = Rm::cpu(frame!(held) + 16);
+        let mask = match self {
+            Late::Carry => {
+                asm.load_zero(Width::B1, S0, held);
+                asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), 1);
+                asm.shift_imm(4, Width::B4, Rm::R(S0), 8);
+                0x100
+            }
+            Late::Left(width) | Late::Right(width) => {
+                // Bit 0 of S0: the top bit; then CF in RAX, OF in S0.
+                let top = (width.bits() - 1) as u8;
+                asm.raw(&[0x50]); // PUSH RAX
+                asm.load(Width::B8, RAX, held);
+                asm.rorx(Width::B8, S0, Rm::R(RAX), top);
+                if let Late::Right(_) = self {
+                    asm.rorx(Width::B8, RAX, Rm::R(RAX), top - 1);
+                    asm.alu(Alu::Xor, Width::B4, RAX, Rm::R(S0));
+                    asm.op(Form::sized(Map::One, 0x87, Width::B8), S0, Rm::R(RAX));
+                } else {
+                    asm.alu(Alu::Xor, Width::B4, S0, Rm::R(RAX));
+                }
+                asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), 1);
+                asm.alu_imm(Alu::And, Width::B4, Rm::R(RAX), 1);
+                asm.shift_imm(4, Width::B4, Rm::R(RAX), 8);
+                asm.alu(Alu::Or, Width::B4, S0, Rm::R(RAX));
+                asm.raw(&[0x58]); // POP RAX
+                0x101
+            }
+        };
+        asm.alu_imm(Alu::And, Width::B2, Rm::cpu(frame!(image)), !mask);
+        asm.op(Alu::Or.to_rm(Width::B2), S0, Rm::cpu(frame!(image)));
+    }
 }
 
 /// How to make the status flags again.
@@ -76,9 +154,27 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Whether the host makes all these flags as Umbra defines them.
+    pub fn is_exact(&self) -> bool {
+        self.kind.is_exact()
+    }
+
     /// Whether it reads a guest register.
     pub fn uses(&self, slot: u8) -> bool {
         self.a == Operand::Slot(slot) || self.b == Operand::Slot(slot)
+    }
+
+    /// The flags if this is a shift of `a` by `b`: none of its own if the count is zero.
+    fn shifted(&self, a: u64, b: u64) -> Option<Option<u64>> {
+        use shift::{Sar, Shl, Shr, status};
+        let count = b as u32 & if self.width == Width::B8 { 63 } else { 31 };
+        let of = match self.kind {
+            Kind::Shl => status::<Shl>,
+            Kind::Shr => status::<Shr>,
+            Kind::Sar => status::<Sar>,
+            _ => return None,
+        };
+        Some((count != 0).then(|| of(self.width, a, count)))
     }
 
     /// Makes the flags of a vCPU whose registers are all in its state.
@@ -91,13 +187,19 @@ impl Recipe {
                 Operand::Held(n) => cpu.link.frame.held[usize::from(n) & 1],
             }
         };
+        if let Some(status) = self.shifted(value(self.a), value(self.b)) {
+            let status = status.unwrap_or(cpu.link.frame.image.status());
+            cpu.state.rflags = cpu.state.rflags & !flags::STATUS | status;
+            cpu.link.lazy.op = LazyOp::None;
+            return;
+        }
         let (a, b) = (value(self.a), value(self.b));
         let carry = cpu.link.frame.image.status() & flags::CF;
         let (op, result, source) = match self.kind {
             Kind::Sub => (LazyOp::Sub, a.wrapping_sub(b) & mask, b),
             Kind::SubResult => (LazyOp::Sub, a, b),
             Kind::AddResult => (LazyOp::Add, a, b),
-            Kind::Logic | Kind::Mul => (LazyOp::Logic, a, 0),
+            Kind::Logic | Kind::Mul | Kind::Shl | Kind::Shr | Kind::Sar => (LazyOp::Logic, a, 0),
             Kind::Inc => (LazyOp::Inc, a, carry),
             Kind::Dec => (LazyOp::Dec, a, carry),
             Kind::Neg => (LazyOp::Sub, a, a.wrapping_neg() & mask),
@@ -118,6 +220,8 @@ pub enum SiteFlags {
     Saved,
     /// To be made.
     Recipe(Recipe),
+    /// CF, and perhaps OF, apart from the others, which are saved or to be made.
+    Late(Option<Recipe>, Late),
     /// Already in RFLAGS, or nobody can see them.
     Current,
 }
@@ -132,6 +236,10 @@ impl SiteFlags {
                 cpu.link.lazy.op = LazyOp::None;
             }
             SiteFlags::Recipe(recipe) => recipe.apply(cpu),
+            SiteFlags::Late(recipe, late) => {
+                recipe.map_or(SiteFlags::Saved, SiteFlags::Recipe).restore(cpu);
+                late.apply(cpu);
+            }
             SiteFlags::Current => {}
         }
     }
@@ -142,19 +250,26 @@ impl SiteFlags {
 pub struct FlagPlaces {
     /// In the host's flags.
     pub host: bool,
+    /// In the host's flags, but for OF and AF.
+    pub most: bool,
     /// To be made again.
     pub recipe: Option<Recipe>,
     /// In `Frame::image`.
     pub saved: bool,
+    /// CF, and perhaps OF, are not there, but here. The host's flags then hold nothing.
+    pub late: Option<Late>,
 }
 
 impl FlagPlaces {
     /// In the image only.
-    pub const SAVED: FlagPlaces = FlagPlaces { host: false, recipe: None, saved: true };
+    pub const SAVED: FlagPlaces = FlagPlaces { host: false, most: false, recipe: None, saved: true, late: None };
+    /// In the host's flags only.
+    pub const HOST: FlagPlaces = FlagPlaces { host: true, saved: false, ..FlagPlaces::SAVED };
 
     /// For a site: the host's flags do not survive an exit.
     pub fn at_site(&self) -> SiteFlags {
         match self {
+            FlagPlaces { late: Some(late), saved, recipe, .. } => SiteFlags::Late(recipe.filter(|_| !saved), *late),
             FlagPlaces { saved: true, .. } => SiteFlags::Saved,
             FlagPlaces { recipe: Some(recipe), .. } => SiteFlags::Recipe(*recipe),
             _ => SiteFlags::Current,
@@ -243,8 +358,8 @@ pub fn cook(asm: &mut Asm, recipe: &Recipe) {
             asm.op(form, 3, Rm::R(S0));
             asm.op(form, 3, Rm::R(S0));
         }
-        // Not makeable in the host's flags: `save_product`.
-        Kind::Mul => {}
+        // Not makeable in the host's flags: `cook_and_save`.
+        Kind::Mul | Kind::Shl | Kind::Shr | Kind::Sar => {}
     }
 }
 
@@ -261,13 +376,65 @@ fn save_product(asm: &mut Asm, recipe: &Recipe) {
     asm.mov(RAX, S0);
 }
 
+/// Stores the flags after a shift, which is made once more: AF is clear, OF that of the last single step.
+fn save_shift(asm: &mut Asm, recipe: &Recipe) {
+    let width = recipe.width;
+    let whole = if width == Width::B8 { Width::B8 } else { Width::B4 };
+    let extension = match recipe.kind {
+        Kind::Shl => 4,
+        Kind::Shr => 5,
+        _ => 7,
+    };
+    let none = asm.label();
+    match recipe.b {
+        Operand::Imm(count) => {
+            asm.load(whole, S0, place(recipe.a));
+            asm.shift_imm(extension, width, Rm::R(S0), count as u8);
+        }
+        count => {
+            asm.raw(&[0x51]); // PUSH RCX
+            asm.load(Width::B8, RCX, place(count));
+            asm.op(Form::sized(Map::One, 0xf7, Width::B1).with(width.bits() as i64 - 1, 1), 0, Rm::R(RCX));
+            asm.jcc(4, none);
+            asm.load(whole, S0, place(recipe.a));
+            asm.op(Form::sized(Map::One, 0xd3, width), extension, Rm::R(S0));
+        }
+    }
+    asm.raw(&[0x50, 0x9f]); // PUSH RAX; LAHF
+    match recipe.kind {
+        Kind::Shl => {
+            // OF = SF ^ CF.
+            asm.raw(&[0x88, 0xe0]); // MOV AL, AH
+            asm.shift_imm(0, Width::B1, Rm::R(RAX), 1); // ROL AL, 1: SF to bit 0, CF to bit 1
+            asm.raw(&[0x30, 0xe0]); // XOR AL, AH: bit 0 = SF ^ CF
+            asm.alu_imm(Alu::And, Width::B1, Rm::R(RAX), 1);
+        }
+        Kind::Shr => {
+            // After a single step the bit below the top is the one that was the top.
+            asm.op(Form::word(Map::M0f, 0xba, whole).with(i64::from(width.bits()) - 2, 1), 4, Rm::R(S0));
+            asm.setcc(2, Rm::R(RAX));
+        }
+        _ => asm.op(Form::sized(Map::One, 0xc7, Width::B1).with(0, 1), 0, Rm::R(RAX)),
+    }
+    asm.raw(&[0x80, 0xe4, 0xef]); // AND AH, !AF
+    asm.store(Width::B2, Rm::cpu(frame!(image)), RAX);
+    asm.raw(&[0x58]); // POP RAX
+    if !matches!(recipe.b, Operand::Imm(_)) {
+        asm.bind(none);
+        asm.raw(&[0x59]); // POP RCX
+    }
+}
+
 /// Makes the flags by a recipe and stores them.
 pub fn cook_and_save(asm: &mut Asm, recipe: &Recipe) {
-    if recipe.kind == Kind::Mul {
-        return save_product(asm, recipe);
+    match recipe.kind {
+        Kind::Mul => save_product(asm, recipe),
+        Kind::Shl | Kind::Shr | Kind::Sar => save_shift(asm, recipe),
+        _ => {
+            cook(asm, recipe);
+            save(asm);
+        }
     }
-    cook(asm, recipe);
-    save(asm);
 }
 
 impl Emitter<'_> {
@@ -277,18 +444,24 @@ impl Emitter<'_> {
             save(self.asm);
             self.places.saved = true;
         }
-        self.places.host = false;
+        (self.places.host, self.places.most) = (false, false);
     }
 
     /// The flags are needed in the image.
     pub fn save_flags(&mut self) {
+        if let Some(late) = self.places.late.take() {
+            self.save_flags();
+            late.merge(self.asm);
+            self.places = FlagPlaces::SAVED;
+            return;
+        }
         if self.places.saved || self.places == FlagPlaces::default() {
             return;
         }
         match self.places.recipe {
             Some(recipe) if !self.places.host => {
                 cook_and_save(self.asm, &recipe);
-                self.places.host = recipe.kind != Kind::Mul;
+                (self.places.host, self.places.most) = (recipe.kind.is_exact(), false);
             }
             _ => save(self.asm),
         }
@@ -300,15 +473,46 @@ impl Emitter<'_> {
         if self.places.host {
             return;
         }
-        match self.places.recipe {
-            Some(recipe) if recipe.kind != Kind::Mul => cook(self.asm, &recipe),
-            Some(_) => {
+        match self.places {
+            FlagPlaces { recipe: Some(recipe), late: None, .. } if recipe.kind.is_exact() => cook(self.asm, &recipe),
+            FlagPlaces { recipe: None, late: None, .. } => load(self.asm),
+            _ => {
                 self.save_flags();
                 load(self.asm);
             }
-            None => load(self.asm),
         }
-        self.places.host = true;
+        (self.places.host, self.places.most) = (true, false);
+    }
+
+    /// Those that a condition looks at are needed in the host's flags.
+    pub fn load_flags_for(&mut self, cond: u8) {
+        // Overflow, less, and their kin look at OF.
+        if !self.places.most || matches!(cond, 0 | 1 | 12..) {
+            self.load_flags();
+        }
+    }
+
+    /// Before an instruction that replaces CF, and perhaps OF, of all flags: the others are to be found elsewhere than in
+    /// the host's flags and slot `dst`.
+    pub fn keep_others(&mut self, dst: u8) {
+        let places = &mut self.places;
+        places.late = None;
+        if !places.saved && places.recipe.is_none_or(|recipe| recipe.uses(dst)) {
+            self.save_flags();
+        }
+        self.clobber();
+        if self.places.saved {
+            self.places.recipe = None;
+        }
+    }
+
+    /// A slot's value, for a recipe.
+    pub fn hold_slot(&mut self, n: u8) {
+        let reg = super::registers::pinned(n).unwrap_or_else(|| {
+            self.asm.load(Width::B8, S0, slot(n));
+            S0
+        });
+        self.hold(reg);
     }
 
     /// Before slot `dst` is changed by an instruction that does not replace the flags.
@@ -321,12 +525,16 @@ impl Emitter<'_> {
             self.save_flags();
         }
         self.places.recipe = None;
+        if !self.places.saved {
+            // Nobody needs them.
+            self.places.late = None;
+        }
     }
 
     /// The host's flags are now the guest's, if anybody wants them.
     pub fn flags_are(&mut self, recipe: Option<Recipe>) {
         self.places = match self.wanted() {
-            true => FlagPlaces { host: true, recipe, saved: false },
+            true => FlagPlaces { recipe, ..FlagPlaces::HOST },
             false => FlagPlaces::default(),
         };
     }

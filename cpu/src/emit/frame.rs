@@ -6,7 +6,7 @@ use crate::vcpu::{Link, Vcpu};
 use std::mem::offset_of;
 use umbra_mmu::VcpuMmu;
 use umbra_mmu::attention::Attention;
-use umbra_mmu::tlb::HotTlbs;
+use umbra_mmu::tlb::{HotTlbs, Memos};
 
 /// A known target of indirect jumps.
 #[derive(Copy, Clone, Debug)]
@@ -38,6 +38,9 @@ pub const fn jump_index(rip: u64) -> usize {
     ((rip ^ rip >> JUMP_SHIFT) & (JUMPS as u64 - 1)) as usize
 }
 
+/// What [`Frame::patience`] starts with.
+pub const PATIENCE: i32 = 64;
+
 /// The fields.
 #[derive(Debug)]
 #[repr(C)]
@@ -45,7 +48,7 @@ pub struct Frame {
     /// The status flags in the form that LAHF and SETO give.
     pub image: SavedFlags,
     /// Operands of recipes that are in no register.
-    pub held: [u64; 2],
+    pub held: [u64; 3],
     /// Fuel when emitted code was left, or at a gate.
     pub fuel: i64,
     /// Fuel + instructions retired at the start of the current block: constant while emitted code runs.
@@ -64,6 +67,10 @@ pub struct Frame {
     pub attention: *const Attention,
     /// The tables of indirect jumps, by which units are the host's (`Live`).
     pub jumps: [*mut JumpEntry; Live::ALL],
+    /// Memos that may still be filled again too soon, before the access that does it is given none.
+    pub patience: i32,
+    /// It is over.
+    pub impatient: u32,
     /// FXSAVE has put the x87 unit into `fx`, and the state does not have it yet.
     pub fx_saved: u32,
     /// The x87 unit on its way between state and host.
@@ -89,7 +96,7 @@ impl Default for Frame {
     fn default() -> Frame {
         Frame {
             image: SavedFlags(0),
-            held: [0; 2],
+            held: [0; 3],
             fuel: 0,
             base: 0,
             site: 0,
@@ -99,6 +106,8 @@ impl Default for Frame {
             buffer: Buffer::default(),
             attention: std::ptr::null(),
             jumps: [std::ptr::null_mut(); Live::ALL],
+            patience: PATIENCE,
+            impatient: 0,
             fx_saved: 0,
             fx: FxImage([0; 512]),
         }
@@ -125,5 +134,9 @@ pub const DATA_MASK: usize = HOT + offset_of!(HotTlbs, data_mask);
 pub const FETCH: usize = HOT + offset_of!(HotTlbs, fetch);
 /// Its mask.
 pub const FETCH_MASK: usize = HOT + offset_of!(HotTlbs, fetch_mask);
+/// The memos of access sites.
+pub const MEMOS: usize = HOT + offset_of!(HotTlbs, memos) + offset_of!(Memos, entries);
+/// Which of them may have been filled.
+pub const MEMOS_USED: usize = HOT + offset_of!(HotTlbs, memos) + offset_of!(Memos, used);
 /// The mode bits.
 pub const MODE: usize = offset_of!(Vcpu, link) + offset_of!(Link, mode);

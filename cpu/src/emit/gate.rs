@@ -10,11 +10,13 @@
 // The macro's expansion multiplies and casts in its own way.
 #![allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::identity_op, reason = "code that dynasm! makes")]
 
+use super::address::Way;
 use super::arena::{Arena, CodePtr};
 use super::asm::{Asm, Form, Label, Map, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, frame};
+use super::memo::{self, Reach};
 use super::registers::{PINNED, slot_offset};
 use super::x87;
 use crate::cache::Leave;
@@ -91,6 +93,8 @@ pub struct Gates {
     pub dynamic: [CodePtr; Live::ALL],
     /// Puts the page of R13 into the fetch TLB, if it can be fetched from: site in R14.
     pub fetch: [CodePtr; Live::ALL],
+    /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
+    pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
     pub load_vectors: [CodePtr; Live::ALL],
     /// Loads the x87 unit; leaves as the other does.
@@ -282,7 +286,14 @@ impl Gates {
                 dynasm!(asm ; .arch x64 ; ret);
             })?;
         }
+        let mut fill_memo = [[leave; 2]; Reach::ALL.len()];
+        for (fills, reach) in fill_memo.iter_mut().zip(Reach::ALL) {
+            for (code, way) in fills.iter_mut().zip([Way::Load, Way::Store]) {
+                *code = piece(&mut |asm| memo::fill(asm, reach, way))?;
+            }
+        }
         Some(Gates {
+            fill_memo,
             enter,
             exit: exits,
             load,
@@ -335,8 +346,8 @@ fn dynamic_jump(asm: &mut Asm, live: usize, exit: CodePtr, fetch: CodePtr) {
     asm.jmp_to(exit.0);
 }
 
-/// Looks RIP = R13 up in the table: its entry, the mode, the page.
-fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
+/// The entry R14 of RIP = R13 in the table, if it has one.
+pub fn find_jump(asm: &mut Asm, live: usize, miss: Label) {
     let shift = size_of::<JumpEntry>().trailing_zeros() as i8;
     dynasm!(asm ; .arch x64
         ; rorx r14, r13, JUMP_SHIFT as i8
@@ -347,6 +358,31 @@ fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
         ; cmp r13, [r14 + offset_of!(JumpEntry, rip) as i32]
     );
     asm.jcc(5, miss);
+}
+
+/// Goes to the entry R14, made for the table's RIP, if it is of `mode` and its page still is where it was. Else R13 is RIP
+/// again at `miss`. `last` comes just before the jump.
+pub fn take_jump(asm: &mut Asm, mode: ModeBits, miss: Label, last: impl FnOnce(&mut Asm)) {
+    dynasm!(asm ; .arch x64
+        ; mov r13, [r14 + offset_of!(JumpEntry, rip) as i32]
+        ; shr r13, 7
+        ; and r13d, [r15 + frame::FETCH_MASK as i32]
+        ; add r13, [r15 + frame::FETCH as i32]
+        ; mov r13, [r13 + offset_of!(FetchEntry, id) as i32]
+        ; cmp r13, [r14 + offset_of!(JumpEntry, id) as i32]
+        ; mov r13, [r14 + offset_of!(JumpEntry, rip) as i32]
+    );
+    asm.jcc(5, miss);
+    // The entry of no jump has all ones, which are no mode.
+    dynasm!(asm ; .arch x64 ; cmp DWORD [r14 + offset_of!(JumpEntry, mode) as i32], mode.0 as i32);
+    asm.jcc(5, miss);
+    last(asm);
+    dynasm!(asm ; .arch x64 ; jmp QWORD [r14 + offset_of!(JumpEntry, code) as i32]);
+}
+
+/// Looks RIP = R13 up in the table: its entry, the mode, the page.
+fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
+    find_jump(asm, live, miss);
     dynasm!(asm ; .arch x64
         ; shr r13, 7
         ; and r13d, [r15 + frame::FETCH_MASK as i32]
@@ -368,7 +404,12 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result
     // SAFETY: emitted code passes the pointer that it was entered with, whose borrow lasts until it is left.
     let cpu = unsafe { &mut *cpu };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let jit = cpu.link.jit.take();
+        let mut jit = cpu.link.jit.take();
+        if std::mem::take(&mut cpu.link.frame.impatient) != 0
+            && let Some(jit) = &mut jit
+        {
+            jit.is_far(site);
+        }
         let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(site)?))) {
             Some((jit, site)) => {
                 x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site));
@@ -440,7 +481,7 @@ fn operand(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u
     let view = cpu.view();
     let room = 4096 - (linear & 0xfff) as usize;
     if len <= room {
-        cpu.link.mmu.resolve(Linear(linear), access, view)?;
+        let place = cpu.link.mmu.resolve(Linear(linear), access, view)?;
         let run = match access {
             Access::Read => cpu.link.mmu.read_run(linear),
             _ => cpu.link.mmu.write_run(linear),
@@ -448,6 +489,13 @@ fn operand(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u
         if let Some(run) = run {
             cpu.link.frame.operand = run.address();
             return Ok(DIRECT);
+        }
+        if access == Access::Write {
+            let (reach, number) = (Reach::of(site.bytes).bytes() as u64, site.memo.map(usize::from));
+            if let Some(host) = cpu.link.mmu.beside_code(linear, &place, reach, number) {
+                cpu.link.frame.operand = host;
+                return Ok(DIRECT);
+            }
         }
     }
     if access == Access::Read {

@@ -347,7 +347,7 @@ impl Emitter<'_> {
     /// A read-modify-write that sets the host's flags.
     pub(super) fn update(&mut self, uop: &Uop, form: Form, value: Value) {
         let places = match self.wanted() {
-            true => FlagPlaces { host: true, recipe: None, saved: false },
+            true => FlagPlaces::HOST,
             false => FlagPlaces::default(),
         };
         let access = Access { flags: Some(places), ..self.plain(form, value, uop.width, Way::Update) };
@@ -411,7 +411,7 @@ impl Emitter<'_> {
                 };
                 self.save_flags();
                 let places = match self.wanted() {
-                    true => FlagPlaces { host: true, recipe: None, saved: false },
+                    true => FlagPlaces::HOST,
                     false => FlagPlaces::default(),
                 };
                 let plain = self.plain(form.locked(uop.lock), value, width, Way::Update);
@@ -423,11 +423,12 @@ impl Emitter<'_> {
 
     /// CF of the host is the guest's.
     pub(super) fn load_carry(&mut self) {
-        if self.places.host {
+        if self.places.host || self.places.most {
             return;
         }
-        match self.places.recipe {
-            Some(recipe) if !self.places.saved && recipe.kind != Kind::Mul => super::flags::cook(self.asm, &recipe),
+        match self.places.recipe.filter(|recipe| !self.places.saved && recipe.is_exact() && self.places.late.is_none())
+        {
+            Some(recipe) => super::flags::cook(self.asm, &recipe),
             _ => {
                 self.save_flags();
                 super::flags::load_carry(self.asm);
@@ -453,7 +454,7 @@ impl Emitter<'_> {
                 self.access(uop, access);
             } else if keeps_carry && self.wanted() {
                 self.save_flags();
-                let places = FlagPlaces { host: true, recipe: None, saved: false };
+                let places = FlagPlaces::HOST;
                 let plain = self.plain(form, Value::Reg(extension), width, Way::Update);
                 self.access(uop, Access { carry: true, flags: Some(places), ..plain });
             } else {
@@ -475,13 +476,14 @@ impl Emitter<'_> {
             }
             self.change(uop.dst, width, true, |e, reg| e.asm.op(form, extension, Rm::R(reg)));
             if self.places.host {
-                self.places = FlagPlaces { host: true, recipe: None, saved: false };
+                self.places = FlagPlaces::HOST;
             }
             return true;
         }
         let carry_seen = self.wanted_flags() & flags::CF != 0;
         if keeps_carry && self.wanted() && carry_seen {
-            let same_carry = matches!(self.places.recipe, Some(Recipe { kind: Kind::Inc | Kind::Dec, .. }));
+            let same_carry = matches!(self.places.recipe, Some(Recipe { kind: Kind::Inc | Kind::Dec, .. }))
+                && self.places.late.is_none();
             if !same_carry {
                 self.save_flags();
             }
@@ -503,7 +505,7 @@ impl Emitter<'_> {
         let cond = uop.cond & 15;
         if uop.op == Op::Set {
             if uop.form.has_memory() {
-                self.load_flags();
+                self.load_flags_for(cond);
                 self.asm.setcc(cond, slot(T3));
                 self.clobber();
                 self.address(&uop.mem);
@@ -512,7 +514,7 @@ impl Emitter<'_> {
                 self.access_at(uop, access);
                 return true;
             }
-            self.load_flags();
+            self.load_flags_for(cond);
             self.drop_recipe_of(uop.dst);
             self.asm.setcc(cond, slot(uop.dst));
             return true;
@@ -522,7 +524,7 @@ impl Emitter<'_> {
         if uop.form.has_memory() {
             self.load_to_scratch(uop, width);
         }
-        self.load_flags();
+        self.load_flags_for(cond);
         self.drop_recipe_of(uop.dst);
         let source = if uop.form.has_memory() { Rm::R(S1) } else { slot(uop.src) };
         self.change(uop.dst, width, true, |e, reg| e.asm.op(form, reg, source));

@@ -11,6 +11,7 @@
 //! | `asm` | encoding; `arena` the memory it goes to |
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
+//! | `memo` | where an access looks first |
 //! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
@@ -28,6 +29,7 @@ mod flags;
 pub(crate) mod frame;
 mod gate;
 mod integer;
+mod memo;
 mod registers;
 mod run;
 mod shift;
@@ -43,6 +45,7 @@ pub use gate::Status;
 pub use run::Next;
 
 use crate::cache::{BlockKey, Leave, Step};
+use crate::mode::ModeBits;
 use crate::uop::Uop;
 use arena::Arena;
 use asm::Asm;
@@ -75,14 +78,20 @@ impl Disable {
     pub const VECTORS: u32 = 1 << 4;
     /// Native x87 instructions.
     pub const X87: u32 = 1 << 5;
+    /// Memos: what each access found last.
+    pub const MEMOS: u32 = 1 << 6;
+    /// The table of indirect jumps looked at in line.
+    pub const INLINE_JUMPS: u32 = 1 << 7;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 6] = [
+    pub const NAMES: [(&'static str, u32); 8] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
         ("jumps", Self::JUMPS),
         ("vectors", Self::VECTORS),
         ("x87", Self::X87),
+        ("memos", Self::MEMOS),
+        ("inline-jumps", Self::INLINE_JUMPS),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
@@ -158,6 +167,12 @@ pub struct Jit {
     by_key: FxHashMap<(BlockKey, Variant), u32>,
     variants: FxHashMap<BlockKey, Vec<Variant>>,
     jumps: [Box<[JumpEntry]>; Live::ALL],
+    /// How many memos were given out.
+    memos: memo::Given,
+    /// Uops whose accesses go from page to page.
+    far: FxHashMap<BlockKey, Vec<u16>>,
+    /// Blocks that were learnt to have such, and are to be made again.
+    stale: Vec<BlockKey>,
     /// Grows with each flush: what was known of units is void.
     epoch: u32,
     disable: Disable,
@@ -179,6 +194,9 @@ pub const DEFAULT_BYTES: usize = 32 << 20;
 fn end(_: &mut crate::vcpu::Vcpu, _: &Step) -> Leave {
     Leave::NotTaken
 }
+
+/// Blocks with accesses that go from page to page, of which is known.
+const MOST_FAR: usize = 1 << 16;
 
 /// Whether a block should become a variant of its own.
 const MOST_VARIANTS: usize = 3;
@@ -209,6 +227,9 @@ impl Jit {
             by_key: FxHashMap::default(),
             variants: FxHashMap::default(),
             jumps: [(); Live::ALL].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
+            memos: memo::Given::default(),
+            far: FxHashMap::default(),
+            stale: Vec::new(),
             epoch: 1,
             disable: Disable::default(),
             counters: JitCounters::default(),
@@ -285,6 +306,24 @@ impl Jit {
         self.arena.room() < 256 << 10 || self.sites.len() > 4_000_000
     }
 
+    /// The access at a site goes from page to page: its block is to be made again.
+    pub fn is_far(&mut self, site: u32) {
+        let Some(site) = self.sites.get(site as usize) else { return };
+        let Some(unit) = self.units.get(site.unit as usize).filter(|unit| unit.alive) else { return };
+        if self.far.len() >= MOST_FAR {
+            self.far.clear();
+        }
+        self.far.entry(unit.key).or_default().push(site.uop);
+        self.stale.push(unit.key);
+    }
+
+    /// The blocks whose code is to be made again, dropped. Not while emitted code is running.
+    pub fn take_stale(&mut self) -> Vec<BlockKey> {
+        let stale = std::mem::take(&mut self.stale);
+        stale.iter().for_each(|key| self.drop_block(key));
+        stale
+    }
+
     /// Drops all code.
     pub fn flush(&mut self) {
         self.arena.truncate(self.common);
@@ -325,9 +364,12 @@ impl Jit {
             unit,
             step: &mut steps,
             first_site: self.sites.len() as u32,
+            memos: self.memos,
+            far: self.far.get(&key).map_or(&[], Vec::as_slice),
         };
         let emitter = Emitter::run(&mut self.asm, context, variant);
         let needs_flags = emitter.needs_flags();
+        self.memos = emitter.context.memos;
         let sites = emitter.sites;
         let code = self.asm.finish();
         let len = code.len() as u32;
@@ -363,8 +405,12 @@ impl Jit {
         let known = Variant { recipe: Some(recipe), ..plain };
         let from = self.units.get(site.unit as usize);
         let backward = from.is_some_and(|unit| to.rip <= unit.key.rip);
+        // Elsewhere a variant pays where the plain unit would have the flags stored first; not in a kernel, whose code is wide
+        // rather than hot (a fork and an exec were a fifth slower).
+        let unit = self.find(to, plain).and_then(|unit| self.units.get(unit as usize));
+        let pays = backward || to.mode.has(ModeBits::USER) && unit.is_some_and(|unit| unit.needs_flags);
         let room = self.variants.get(to).is_none_or(|all| all.contains(&known) || all.len() < MOST_VARIANTS);
-        if backward && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
+        if pays && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
     }
 
     /// Links the jump at a site to a unit.

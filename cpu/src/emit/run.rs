@@ -58,7 +58,7 @@ impl Vcpu {
             return false;
         }
         heat.set(heat.get() + 1);
-        heat.get() >= self.link.hot && self.heated(block)
+        heat.get() >= self.link.hot << block.get().rewritten && self.heated(block)
     }
 
     #[cold]
@@ -130,6 +130,11 @@ impl Vcpu {
         let Some(jit) = &mut self.link.jit else { return Ok(Next::Interpret) };
         for key in self.link.cache.take_dropped_code() {
             jit.drop_block(&key);
+        }
+        for key in jit.take_stale() {
+            if let Some(block) = self.link.cache.find(&key) {
+                block.get().code.set(0);
+            }
         }
         let code = b.code.get();
         let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(self.link.slack) as i64;

@@ -6,7 +6,7 @@
 use super::address::{Access, Value, Way};
 use super::asm::{Alu, Form, Map, Rm};
 use super::block::Emitter;
-use super::flags::{FlagPlaces, Kind, Operand, Recipe};
+use super::flags::{FlagPlaces, Kind, Late, Operand, Recipe};
 use super::frame::frame;
 use super::gate::Status;
 use super::registers::{RAX, RCX, RDX, S0, S1, pinned, slot};
@@ -47,37 +47,31 @@ impl Emitter<'_> {
         if u32::from(count) >= width.bits() && self.wanted() {
             return false;
         }
-        self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
-        // The host's own are the same but for AF, and OF after more than one step.
+        // The host's own flags are the same but for AF, and OF after more than one step.
         let exact = flags::CF | flags::ZF | flags::SF | flags::PF | if count == 1 { flags::OF } else { 0 };
-        if self.suffices(exact) {
-            self.flags_are(None);
+        let held = self.wanted() && !self.suffices(exact);
+        if held {
+            self.hold_slot(uop.dst);
+        }
+        self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
+        if held {
+            self.shift_flags(uop, Operand::Imm(i32::from(count)));
+            self.places.most = true;
         } else {
-            self.store_shift_flags(uop, count);
+            self.flags_are(None);
         }
         true
     }
 
-    /// The image after a shift by a known count: AF clear, OF by the formula for the last single step.
-    fn store_shift_flags(&mut self, uop: &Uop, count: u8) {
-        let asm = &mut *self.asm;
-        asm.mov(S0, RAX);
-        asm.raw(&[0x9f]); // LAHF
-        match (uop.op, count) {
-            (_, 1) => asm.setcc(0, Rm::R(RAX)),
-            (Op::Shl, _) => {
-                // OF = SF ^ CF.
-                asm.raw(&[0x88, 0xe0]); // MOV AL, AH
-                asm.shift_imm(0, Width::B1, Rm::R(RAX), 1); // ROL AL, 1: SF to bit 0, CF to bit 1
-                asm.raw(&[0x30, 0xe0]); // XOR AL, AH: bit 0 = SF ^ CF
-                asm.alu_imm(Alu::And, Width::B1, Rm::R(RAX), 1);
-            }
-            _ => asm.op(Form::sized(Map::One, 0xc7, Width::B1).with(0, 1), 0, Rm::R(RAX)),
-        }
-        asm.raw(&[0x80, 0xe4, 0xef]); // AND AH, !AF
-        asm.store(Width::B2, Rm::cpu(frame!(image)), RAX);
-        asm.mov(RAX, S0);
-        self.places = FlagPlaces::SAVED;
+    /// After a shift whose first operand is held: what its flags can be made from.
+    fn shift_flags(&mut self, uop: &Uop, count: Operand) {
+        let kind = match uop.op {
+            Op::Shl => Kind::Shl,
+            Op::Shr => Kind::Shr,
+            _ => Kind::Sar,
+        };
+        let recipe = Recipe { kind, width: uop.width, a: Operand::Held(0), b: count };
+        self.places = FlagPlaces { recipe: Some(recipe), ..FlagPlaces::default() };
     }
 
     /// RCL and RCR by one, when nobody sees the flags that they keep.
@@ -121,53 +115,44 @@ impl Emitter<'_> {
             return true;
         }
         if seen {
-            self.save_flags();
+            self.keep_others(uop.dst);
         } else {
             self.protect(uop.dst);
             self.clobber();
         }
-        if !seen && width >= Width::B4 {
-            // No flag-setting form is needed: RORX leaves them alone.
-            let bits = width.bits() as u8;
-            let right = if uop.op == Op::Ror { count } else { bits - count };
-            self.change(uop.dst, width, true, |e, reg| e.asm.rorx(width, reg, Rm::R(reg), right & (bits - 1)));
-            return true;
+        self.change(uop.dst, width, true, |e, reg| {
+            if width >= Width::B4 {
+                // RORX sets no flags.
+                let bits = width.bits() as u8;
+                let right = if uop.op == Op::Ror { count } else { bits - count };
+                e.asm.rorx(width, reg, Rm::R(reg), right & (bits - 1));
+            } else {
+                e.asm.shift_imm(extension, width, Rm::R(reg), count);
+            }
+            if seen {
+                e.asm.store(Width::B8, Rm::cpu(frame!(held) + 16), reg);
+            }
+        });
+        if seen {
+            let late = if uop.op == Op::Ror { Late::Right(width) } else { Late::Left(width) };
+            self.places.late = Some(late);
         }
-        self.change(uop.dst, width, true, |e, reg| e.asm.shift_imm(extension, width, Rm::R(reg), count));
-        if !seen {
-            self.places.host = false;
-            return true;
-        }
-        // CF from the host, OF = CF ^ top bit (ROL) or the two top bits (ROR), from the result.
-        let asm = &mut *self.asm;
-        asm.setcc(2, Rm::R(S1));
-        asm.op(Form { lock: false, ..Form::word(Map::M0f, 0xba, Width::B2).with(8, 1) }, 6, Rm::cpu(frame!(image)));
-        asm.op(Form { bytes: true, ..Form::sized(Map::One, 0x09, Width::B1) }, S1, Rm::cpu(frame!(image) + 1));
-        // Bits 1 and 0 of S0: top bit and the one below.
-        match pinned(uop.dst) {
-            Some(reg) => asm.rorx(Width::B8, S0, Rm::R(reg), (width.bits() - 2) as u8),
-            None => asm.rorx(Width::B8, S0, slot(uop.dst), (width.bits() - 2) as u8),
-        }
-        if uop.op == Op::Rol {
-            // top ^ CF.
-            asm.shift_imm(5, Width::B4, Rm::R(S0), 1);
-            asm.alu(Alu::Xor, Width::B4, S0, Rm::R(S1));
-        } else {
-            asm.load(Width::B4, S1, Rm::R(S0));
-            asm.shift_imm(5, Width::B4, Rm::R(S1), 1);
-            asm.alu(Alu::Xor, Width::B4, S0, Rm::R(S1));
-        }
-        asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), 1);
-        asm.store(Width::B1, Rm::cpu(frame!(image)), S0);
-        self.places = FlagPlaces::SAVED;
         true
     }
 
-    /// By CL: with flags that nobody sees, BMI2's forms; else the interpreter.
+    /// By CL: shifts by BMI2's forms, rotates with flags that nobody sees; else the interpreter.
     fn shift_by_cl(&mut self, uop: &Uop) -> bool {
         let width = uop.width;
-        if self.wanted() || matches!(uop.op, Op::Rcl | Op::Rcr) {
+        let seen = self.wanted();
+        let shift = matches!(uop.op, Op::Shl | Op::Shr | Op::Sar) && width >= Width::B4;
+        if seen && !shift || matches!(uop.op, Op::Rcl | Op::Rcr) {
             return false;
+        }
+        if seen {
+            // A count of zero leaves those that were.
+            self.save_flags();
+            self.hold_slot(uop.dst);
+            self.asm.store(Width::B8, Rm::cpu(frame!(held) + 8), RCX);
         }
         let prefix = match uop.op {
             Op::Shl => 0x66,
@@ -180,6 +165,9 @@ impl Emitter<'_> {
             let vex = Some((RCX, false));
             let form = Form { prefix, wide: width == Width::B8, vex, ..Form::new(Map::M0f38, 0xf7) };
             self.change(uop.dst, width, true, |e, reg| e.asm.op(form, reg, Rm::R(reg)));
+            if seen {
+                self.shift_flags(uop, Operand::Held(1));
+            }
             return true;
         }
         self.clobber();
@@ -256,7 +244,7 @@ impl Emitter<'_> {
         }
         self.asm.setcc(0, Rm::cpu(frame!(held) + 8));
         let recipe = Recipe { kind: Kind::Mul, width, a: Operand::Slot(dst), b: Operand::Imm(0) };
-        self.places = FlagPlaces { host: false, recipe: Some(recipe), saved: false };
+        self.places = FlagPlaces { recipe: Some(recipe), ..FlagPlaces::default() };
     }
 
     /// In line where the quotient cannot overflow: unsigned with a smaller high half, signed with a sign-extended dividend.
@@ -324,8 +312,11 @@ impl Emitter<'_> {
         if memory && by_register || width == Width::B1 {
             return false;
         }
-        if seen {
-            self.save_flags();
+        match (seen, memory) {
+            // A fault shows those that were.
+            (true, true) => self.save_flags(),
+            (true, false) => self.keep_others(uop.dst),
+            _ => {}
         }
         let immediate = Form::word(Map::M0f, 0xba, width).with(uop.imm & i64::from(width.bits() - 1), 1);
         if memory {
@@ -333,14 +324,13 @@ impl Emitter<'_> {
                 return false;
             }
             let way = if uop.op == Op::Bt { Way::Load } else { Way::Update };
-            let places = if seen { Some(FlagPlaces { host: true, recipe: None, saved: false }) } else { None };
             if seen && way == Way::Update {
                 // The slow path would store the host's other flags: the handler does it right.
                 return false;
             }
             let bytes = width.bytes() as u8;
             let value = Value::Reg(extension);
-            self.access(uop, Access { flags: places, ..Access::plain(immediate.locked(uop.lock), value, bytes, way) });
+            self.access(uop, Access::plain(immediate.locked(uop.lock), value, bytes, way));
         } else {
             if !alone {
                 self.protect(uop.dst);
@@ -362,12 +352,8 @@ impl Emitter<'_> {
             self.flags_are(None);
         }
         if seen {
-            // Into the image: CF is bit 0 of its upper byte.
-            let asm = &mut *self.asm;
-            asm.setcc(2, Rm::R(S1));
-            asm.op(Form::word(Map::M0f, 0xba, Width::B2).with(8, 1), 6, Rm::cpu(frame!(image)));
-            asm.op(Form::sized(Map::One, 0x09, Width::B1), S1, Rm::cpu(frame!(image) + 1));
-            self.places = FlagPlaces::SAVED;
+            self.asm.setcc(2, Rm::cpu(frame!(held) + 16));
+            self.places.late = Some(Late::Carry);
         }
         true
     }

@@ -74,7 +74,7 @@ impl Vcpu {
         if attention & bits::CODE != 0 {
             self.link.attention.clear(bits::CODE);
             for write in self.link.mmu.take_code_writes() {
-                self.link.counters.dropped += self.link.cache.invalidate(&write);
+                self.link.counters.dropped += self.link.cache.invalidate(&write, self.link.mode);
             }
         }
         if attention & bits::INIT != 0 {

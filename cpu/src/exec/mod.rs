@@ -14,7 +14,7 @@ mod events;
 mod memory;
 mod muldiv;
 mod select;
-mod shift;
+pub(crate) mod shift;
 mod stack;
 mod vector;
 

@@ -9,6 +9,7 @@ use crate::cache::{Leave, Step};
 use crate::memory::Int;
 use crate::state::flags::{self, LazyOp};
 use crate::state::slots::RCX;
+use crate::uop::Width;
 use crate::vcpu::Vcpu;
 
 /// Where the count is.
@@ -138,6 +139,17 @@ impl Shift for Rcr {
         let carry = rotated >> T::BITS & 1 != 0;
         let (first, second) = (top::<T>(value.widen()), top::<T>(value.widen() << 1));
         Outcome { value, flags: carry_overflow(carry, first != second), mask: flags::CF | flags::OF }
+    }
+}
+
+/// The status flags after a shift of the low part of `a` by a masked count that is not zero.
+#[cfg(all(target_arch = "x86_64", not(portable)))]
+pub fn status<O: Shift>(width: Width, a: u64, count: u32) -> u64 {
+    match width {
+        Width::B1 => O::apply(a as u8, count, false).flags,
+        Width::B2 => O::apply(a as u16, count, false).flags,
+        Width::B4 => O::apply(a as u32, count, false).flags,
+        Width::B8 => O::apply(a, count, false).flags,
     }
 }
 
