@@ -8,9 +8,10 @@ use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_SIZE};
+use umbra_mmu::attention::bits;
 use umbra_mmu::fault::{Access, View};
 use umbra_mmu::ram::Word;
-use umbra_mmu::{Place, PlaceKind};
+use umbra_mmu::{Place, PlaceKind, WriteNote};
 
 /// An unsigned integer of operand width.
 pub trait Int: Word + Default {
@@ -248,10 +249,18 @@ impl Vcpu {
         }
     }
 
+    /// After a write: the block is left if its code or its mapping may not be what it was, and the next one is fetched anew.
+    fn heed(&mut self, note: WriteNote) {
+        self.link.leave |= note.code_written || note.dropped;
+        if note.dropped {
+            self.link.attention.set(bits::DRAIN);
+        }
+    }
+
     fn write_piece(&mut self, place: &Place, from: &[u8]) {
         let PlaceKind::Mmio { region, offset } = place.kind() else {
             let note = self.link.mmu.write_place(place, from);
-            self.link.leave |= note.code_written;
+            self.heed(note);
             return;
         };
         for (at, width) in bus_chunks(offset, from.len()) {
@@ -278,7 +287,7 @@ impl Vcpu {
                 None => self.link.mmu.rmw_place(&first.0, len, update),
                 Some(second) => self.link.mmu.rmw_places([&first.0, second], len, update),
             };
-            self.link.leave |= note.code_written;
+            self.heed(note);
             self.note_data_breakpoints(linear, len as u64, Access::Write);
             return Ok(old);
         }

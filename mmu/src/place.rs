@@ -65,4 +65,6 @@ impl Place {
 pub struct WriteNote {
     /// Bytes of translated code were among those written: the running block may be stale.
     pub code_written: bool,
+    /// Mappings were dropped, as by a store into a live page table: what runs may not be mapped any more.
+    pub dropped: bool,
 }

@@ -375,11 +375,12 @@ impl VcpuMmu {
     }
     /// After a write under the lock: this vCPU sees its own drops at once.
     fn noted(&mut self, code_written: bool) -> WriteNote {
+        let dropped = self.set().seen != self.shared.log.head() || self.stale_root;
         self.catch_up();
         if code_written {
             self.share.tally.event(Event::CodeWrite);
         }
-        WriteNote { code_written }
+        WriteNote { code_written, dropped }
     }
     /// Reads within a guest-physical page: RAM and ROM, without translation (instruction bytes of a fetched page).
     pub fn read_phys(&mut self, page: PhysPage, offset: u16, into: &mut [u8]) {

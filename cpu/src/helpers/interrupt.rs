@@ -122,6 +122,9 @@ fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
             (Severity::DoubleFault, _) => {
                 cpu.link.fault_chain.push((cpu.state.rip, next));
                 cpu.state.activity = Activity::Shutdown;
+                // Nothing is held back or goes on any more.
+                cpu.state.shadow = InterruptShadow::None;
+                cpu.state.compare = None;
                 cpu.link.leave = true;
                 return;
             }

@@ -395,3 +395,30 @@ fn a_gather_starts_again_where_it_was() {
         }
     }
 }
+
+/// A store that unmaps the page that it runs in: the next instruction is not fetched, inside a block or at its end.
+#[test]
+fn code_that_unmaps_itself_ends_there() {
+    // MOV [entry], 0; NOP – and NOP; CALL next, whose return address, which is even, becomes the entry.
+    let own_entry = 0x2_1000 + 4 * (CODE >> 12);
+    let store: &[u8] = &[0xc7, 0x05, 0x20, 0x10, 0x02, 0, 0, 0, 0, 0, 0x90, 0x90];
+    let call: &[u8] = &[0x90, 0xe8, 0, 0, 0, 0, 0x90, 0x90];
+    assert_eq!(own_entry, 0x2_1020);
+    for engine in engines() {
+        for (code, retired, next) in [(store, 1, CODE + 10), (call, 2, CODE + 6)] {
+            let mut guest = Mode::TwoLevel.guest(engine);
+            guest.write(CODE, code);
+            // Once around, so that there is emitted code.
+            for _ in 0..3 {
+                guest.put(0x2_1020, CODE as u32 | FLAGS as u32);
+                guest.edit(|state| {
+                    state.rip = CODE;
+                    state.set_gpr(slots::RSP, own_entry + 4);
+                });
+                let before = guest.cpu.state.retired;
+                let (rip, fault) = guest.cpu.run_until_fault(100).expect_err("the page is gone");
+                assert_eq!((rip, fault.vector, guest.cpu.state.retired - before), (next, 14, retired), "{engine}");
+            }
+        }
+    }
+}
