@@ -73,3 +73,8 @@ fn loaders() {
 fn engines() {
     seeded("engines", 1500, 600);
 }
+
+#[test]
+fn machines() {
+    seeded("machines", 60, 600);
+}
