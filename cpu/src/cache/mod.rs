@@ -261,8 +261,9 @@ impl BlockCache {
         self.slab.get(block.id as usize).and_then(Option::as_ref).is_some_and(|b| b.generation == block.generation)
     }
 
-    /// Drops the blocks that hold bytes which were written, by code in `mode`. They stay allocated until [`Self::sweep`].
-    pub fn invalidate(&mut self, write: &CodeWrite, mode: ModeBits) -> u64 {
+    /// Drops the blocks that hold bytes which were written. They stay allocated until [`Self::sweep`]. `current` says
+    /// whether a block is code that the writer itself could run.
+    pub fn invalidate(&mut self, write: &CodeWrite, current: impl Fn(&BlockKey) -> bool) -> u64 {
         let Some(ids) = self.by_page.get(&write.page) else { return 0 };
         let (first, last) = (u64::from(write.offset), u64::from(write.offset) + u64::from(write.len));
         let hit: Vec<u32> = ids
@@ -282,8 +283,8 @@ impl BlockCache {
             })
             .collect();
         for &id in &hit {
-            // A kernel that gives a process another page does not make code that writes itself.
-            let itself = |block: &&Block| block.code.get() != 0 && block.key.mode == mode;
+            // A page that is another process's by now is not code that writes itself.
+            let itself = |block: &&Block| block.code.get() != 0 && current(&block.key);
             if let Some(block) = self.slab[id as usize].as_deref().filter(itself) {
                 let count = &mut self.rewritten[rewritten_index(&block.key)];
                 *count = (*count + 1).min(MOST_REWRITTEN);

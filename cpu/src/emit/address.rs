@@ -179,7 +179,7 @@ impl Emitter<'_> {
     /// An access to the linear address in the first scratch register; the host's flags hold nothing.
     pub(super) fn access_at(&mut self, uop: &Uop, access: Access) {
         let reach = Reach::of(access.bytes);
-        let number = self.memo(reach);
+        let number = self.memo(reach, access.way);
         let memo = number.map(|number| (number, reach));
         let site = Site { bytes: access.bytes, sp: access.sp, memo: number, ..self.site(uop) };
         let [slow, found, done] = [(); 3].map(|()| self.asm.label());

@@ -29,7 +29,7 @@ use umbra_mmu::tlb::{DataEntry, MEMOS, Memo};
 /// Fewer instructions than this between two fills of a memo are too few: a hit saves about a tenth of what a fill costs.
 const SOON: i32 = 128;
 
-/// The bytes that a memo's accesses reach over: each kind has numbers of its own.
+/// The bytes that a memo's accesses reach over.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Up to 8 bytes.
@@ -53,17 +53,21 @@ impl Reach {
             Reach::Vector => 32,
         }
     }
-    /// The first number and how many there are.
-    fn numbers(self) -> (u32, u32) {
-        match self {
-            Reach::Word => (0, 192),
-            Reach::Vector => (192, MEMOS as u32 - 192),
-        }
+}
+
+/// The first number and how many there are for a reach, of reads or of writes. Each kind has its own: a page that may be read
+/// must not be written, and a limit is that of one reach.
+fn numbers(reach: Reach, writes: bool) -> (u32, u32) {
+    match (reach, writes) {
+        (Reach::Word, false) => (0, 112),
+        (Reach::Word, true) => (112, 80),
+        (Reach::Vector, false) => (192, 32),
+        (Reach::Vector, true) => (224, MEMOS as u32 - 224),
     }
 }
 
-/// How many memos of each reach were given out.
-pub type Given = [u32; Reach::ALL.len()];
+/// How many memos of each reach were given out, for reads and for writes.
+pub type Given = [[u32; 2]; Reach::ALL.len()];
 
 /// Offset of a memo in the vCPU.
 const fn offset(number: u8) -> usize {
@@ -72,15 +76,16 @@ const fn offset(number: u8) -> usize {
 
 impl Emitter<'_> {
     /// A memo for the current access, if it is to have one.
-    pub(super) fn memo(&mut self, reach: Reach) -> Option<u8> {
+    pub(super) fn memo(&mut self, reach: Reach, way: address::Way) -> Option<u8> {
         // NOTE(why not a supervisor's too): kernels touch many pages, each briefly, and drop entries all the time; their memos
         // made a boot a third slower.
         let user = self.context.key.mode.has(ModeBits::USER);
         if self.context.disable.has(Disable::MEMOS) || self.is_far() || !user {
             return None;
         }
-        let given = &mut self.context.memos[reach as usize];
-        let (first, count) = reach.numbers();
+        let writes = way != address::Way::Load;
+        let given = &mut self.context.memos[reach as usize][usize::from(writes)];
+        let (first, count) = numbers(reach, writes);
         let number = first + *given % count;
         *given = given.wrapping_add(1);
         Some(number as u8)
@@ -154,4 +159,18 @@ pub fn fill(asm: &mut Asm, reach: Reach, way: address::Way) {
         ; test r15, r15
         ; ret
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MEMOS, Reach, numbers};
+
+    /// A page that was found for reading must not be written through the same memo, nor over its end.
+    #[test]
+    fn each_kind_of_access_has_numbers_of_its_own() {
+        let kinds = Reach::ALL.into_iter().flat_map(|reach| [numbers(reach, false), numbers(reach, true)]);
+        let mut all: Vec<u32> = kinds.flat_map(|(first, count)| first..first + count).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..MEMOS as u32).collect::<Vec<_>>());
+    }
 }

@@ -1,6 +1,7 @@
 //! What happens between instructions (SDM vol. 3, 6.9 and table 6-2): debug traps, INIT, SIPI, NMI, interrupts, HLT.
 
 use super::dispatch::RawFault;
+use crate::cache::BlockKey;
 use crate::debug::{self, BreakKind};
 use crate::exit::{Activity, Exit};
 use crate::fault::Fault;
@@ -74,7 +75,9 @@ impl Vcpu {
         if attention & bits::CODE != 0 {
             self.link.attention.clear(bits::CODE);
             for write in self.link.mmu.take_code_writes() {
-                self.link.counters.dropped += self.link.cache.invalidate(&write, self.link.mode);
+                let (mode, mmu) = (self.link.mode, &self.link.mmu);
+                let current = |key: &BlockKey| key.mode == mode && mmu.fetch_page(key.linear) == Some(key.page);
+                self.link.counters.dropped += self.link.cache.invalidate(&write, current);
             }
         }
         if attention & bits::INIT != 0 {
