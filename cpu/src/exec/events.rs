@@ -69,17 +69,7 @@ impl Vcpu {
 
     #[cold]
     fn serve_attention(&mut self, attention: u32) -> Option<Exit> {
-        if attention & bits::DRAIN != 0 {
-            self.link.mmu.drain();
-        }
-        if attention & bits::CODE != 0 {
-            self.link.attention.clear(bits::CODE);
-            for write in self.link.mmu.take_code_writes() {
-                let (mode, mmu) = (self.link.mode, &self.link.mmu);
-                let current = |key: &BlockKey| key.mode == mode && mmu.fetch_page(key.linear) == Some(key.page);
-                self.link.counters.dropped += self.link.cache.invalidate(&write, current);
-            }
-        }
+        self.heed_memory();
         if attention & bits::INIT != 0 {
             self.link.attention.clear(bits::INIT);
             interrupt::init_reset(self);
@@ -91,17 +81,53 @@ impl Vcpu {
                 interrupt::startup(self, vector);
             }
         }
-        let waits = matches!(self.state.activity, Activity::WaitForSipi | Activity::Shutdown);
-        if attention & bits::NMI != 0
-            && !waits
-            && !self.state.nmi_blocked
-            && self.state.shadow != InterruptShadow::MovSs
-        {
+        if attention & bits::INTR != 0 && !self.nmi_is_due() {
+            self.serve_interrupt();
+        }
+        // Also one that came with the interrupt: it is taken before the handler's first instruction.
+        if self.nmi_is_due() {
             self.link.attention.clear(bits::NMI);
             self.wake();
             interrupt::deliver_nmi(self);
-        } else if attention & bits::INTR != 0
-            && !waits
+        }
+        // What was pushed may have been code, the handler's among it.
+        self.heed_memory();
+        (attention & bits::STOP != 0).then(|| {
+            self.link.attention.clear(bits::STOP);
+            Exit::Stopped
+        })
+    }
+
+    /// Forgets mappings that were dropped, and translated code that was written.
+    fn heed_memory(&mut self) {
+        let attention = self.link.attention.get();
+        if attention & bits::DRAIN != 0 {
+            self.link.mmu.drain();
+        }
+        if attention & bits::CODE != 0 {
+            self.link.attention.clear(bits::CODE);
+            for write in self.link.mmu.take_code_writes() {
+                let (mode, mmu) = (self.link.mode, &self.link.mmu);
+                let current = |key: &BlockKey| key.mode == mode && mmu.fetch_page(key.linear) == Some(key.page);
+                self.link.counters.dropped += self.link.cache.invalidate(&write, current);
+            }
+        }
+    }
+
+    /// Whether no event but INIT or SIPI is taken.
+    fn waits(&self) -> bool {
+        matches!(self.state.activity, Activity::WaitForSipi | Activity::Shutdown)
+    }
+
+    fn nmi_is_due(&self) -> bool {
+        self.link.attention.get() & bits::NMI != 0
+            && !self.waits()
+            && !self.state.nmi_blocked
+            && self.state.shadow != InterruptShadow::MovSs
+    }
+
+    fn serve_interrupt(&mut self) {
+        if !self.waits()
             && self.state.rflags & flags::IF != 0
             && self.state.shadow == InterruptShadow::None
             && let Some(vector) = self.ask_board(|bus, now| bus.acknowledge_interrupt(now))
@@ -110,10 +136,6 @@ impl Vcpu {
             self.link.counters.interrupts += 1;
             interrupt::deliver_interrupt(self, vector);
         }
-        (attention & bits::STOP != 0).then(|| {
-            self.link.attention.clear(bits::STOP);
-            Exit::Stopped
-        })
     }
 
     fn wake(&mut self) {

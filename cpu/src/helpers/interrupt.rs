@@ -122,7 +122,8 @@ fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
             (Severity::DoubleFault, _) => {
                 cpu.link.fault_chain.push((cpu.state.rip, next));
                 cpu.state.activity = Activity::Shutdown;
-                // Nothing is held back or goes on any more.
+                // Nothing is held back, resumed or goes on any more.
+                cpu.state.rflags &= !flags::RF;
                 cpu.state.shadow = InterruptShadow::None;
                 cpu.state.compare = None;
                 cpu.link.leave = true;

@@ -94,7 +94,8 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
     let budget = cpu.link.end.saturating_sub(cpu.now().0).clamp(1, most);
     let compares = matches!(kind, Kind::Scas | Kind::Cmps);
     let started = if compares { compare_since(cpu, args.imm) } else { None };
-    let mut done = 0;
+    // Elements that are done, and those of them that `retired` has: a device sees each at its own time.
+    let (mut done, mut counted) = (0, 0);
     loop {
         let count = walk.get(cpu, RCX);
         if count == 0 {
@@ -105,11 +106,12 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
             again(cpu, args.imm, started);
             break;
         }
+        cpu.state.retired += done - counted;
+        counted = done;
         let moved = match bulk::<T>(cpu, &args, &walk, kind, count.min(budget - done)) {
             0 => match element::<T>(cpu, &args, &walk, kind) {
                 Ok(()) => 1,
                 Err(fault) => {
-                    cpu.state.retired += done;
                     match started {
                         Some(_) if fault.is_alone() => cpu.state.compare = started,
                         Some(compare) => cpu.set_flags(flags::STATUS, compare.rflags),
@@ -133,7 +135,7 @@ fn run<T: Int>(cpu: &mut Vcpu, args: Args, kind: Kind) -> Result<Flow, Fault> {
             break;
         }
     }
-    cpu.state.retired += done.saturating_sub(1);
+    cpu.state.retired += (done - counted).saturating_sub(1);
     Ok(Flow::Leave)
 }
 

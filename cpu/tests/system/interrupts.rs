@@ -34,6 +34,25 @@ fn a_handler_may_begin_with_a_jump() {
 }
 
 #[test]
+fn a_frame_may_overwrite_its_own_handler() {
+    // The NMI handler: inc bx. The frame, whose first word is 8040h, begins with inc ax.
+    let mut guest = Guest::real(&[0x90]);
+    guest.write(0x8040, &[0x90]);
+    guest.put(8, 0x8100u32);
+    guest.write(0x8100, &[0x43, 0x90]);
+    for (sp, bx, ax) in [(STACK0, 1, 0), (0x8106, 1, 1)] {
+        guest.edit(|state| {
+            state.rip = 0x8040;
+            state.nmi_blocked = false;
+            state.set_gpr(slots::RSP, sp);
+        });
+        guest.cpu.link.attention.set(bits::NMI);
+        guest.step(1);
+        assert_eq!((guest.at(), guest.gpr(slots::RBX), guest.gpr(slots::RAX)), ((0, 0x8101), bx, ax));
+    }
+}
+
+#[test]
 fn an_exception_from_user_mode_switches_stacks_and_pushes_rf() {
     // mov eax, cr0 at CPL 3
     let mut guest = Guest::user(&[0x0f, 0x20, 0xc0]);

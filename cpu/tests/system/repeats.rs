@@ -9,10 +9,10 @@ use umbra_cpu::bus::{Bus, MsrRefused, OpenBus, Retired};
 use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::state::control::cr0;
 use umbra_cpu::state::{Seg, Segment, flags, slots};
-use umbra_mmu::addr::RegionId;
+use umbra_mmu::addr::{GuestPhys, RegionId};
 use umbra_mmu::attention::{Attention, bits};
 
-/// A board that gives one vector whenever INTR is set.
+/// A board that gives one vector whenever INTR is set, and whose device answers with the time.
 struct Interrupter(Arc<Attention>);
 
 const VECTOR: u8 = 0x1e;
@@ -26,8 +26,8 @@ impl Bus for Interrupter {
         OpenBus.port_read(at, port, width)
     }
     fn port_write(&mut self, _: Retired, _: u16, _: u8, _: u32) {}
-    fn mmio_read(&mut self, _: Retired, _: RegionId, _: u64, _: u8) -> u64 {
-        u64::MAX
+    fn mmio_read(&mut self, at: Retired, _: RegionId, _: u64, _: u8) -> u64 {
+        at.0
     }
     fn mmio_write(&mut self, _: Retired, _: RegionId, _: u64, _: u8, _: u64) {}
     fn take_startup_vector(&mut self) -> u8 {
@@ -284,5 +284,22 @@ fn an_interrupt_in_a_repeated_compare_begins_it_anew() {
         let (_, fault) = guest.cpu.run_until_fault(100).expect_err("the eighth element");
         assert_eq!((fault.vector, guest.gpr(slots::RCX)), (13, 13), "{engine}");
         assert_eq!(guest.cpu.flags() & flags::STATUS, flags::ZF | flags::PF, "{engine}: as IRET found them");
+    }
+}
+
+#[test]
+fn a_device_sees_each_element_at_its_own_time() {
+    for engine in engines() {
+        let mut guest = compare_to_the_limit(engine);
+        guest.cpu.link.memory.map_mmio(GuestPhys(0x20_0000), 0x1000, RegionId(1)).expect("a free place");
+        guest.write(CODE, &[0xf3, 0xa4, 0x90]);
+        guest.edit(|state| {
+            state.set_gpr(slots::RSI, 0x20_0000);
+            state.set_gpr(slots::RCX, 5);
+        });
+        let first = guest.cpu.state.retired as u8;
+        guest.step(5);
+        let times: Vec<u8> = (0..5).map(|n| guest.word(0x4000 + n) as u8).collect();
+        assert_eq!(times, (first..first + 5).collect::<Vec<u8>>(), "{engine}");
     }
 }
