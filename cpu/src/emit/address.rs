@@ -26,7 +26,7 @@ use super::registers::{S0, S1, SP, pinned, slot, slot_offset};
 use crate::mode::ModeBits;
 use crate::state::slots::ZERO;
 use crate::state::{Seg, Segment, State};
-use crate::uop::{AddrKind, Mem, Op, Uop, Width};
+use crate::uop::{AddrKind, FlagUse, Mem, Op, Uop, Width};
 use crate::vcpu::Vcpu;
 use std::mem::offset_of;
 use umbra_mmu::tlb::DataEntry;
@@ -194,6 +194,8 @@ impl Emitter<'_> {
         match access.way {
             Way::Load => self.slow_load(cold),
             _ if access.form.lock || uop.op == Op::XchgMem => self.slow_locked(uop, cold, access),
+            // Nobody wants the flags, unless this turns out to be the last instruction: then its handler has made them.
+            Way::Update if uop.op != Op::Not && !self.wanted() => self.slow_locked(uop, cold, access),
             Way::Store | Way::Update => self.slow_store(cold, access),
         }
         if let Some(places) = access.flags {
@@ -258,10 +260,10 @@ impl Emitter<'_> {
         });
     }
 
-    /// A locked access whose page is in the TLB after the gate is made in line; any other is the handler's.
+    /// An access whose page is in the TLB after the gate is made in line; any other is the handler's, with all flags.
     fn slow_locked(&mut self, uop: &Uop, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
         let live = site.live.index();
-        let steps = Some((self.context.step)(uop));
+        let steps = Some((self.context.step)(&Uop { flags: FlagUse::Wanted, ..*uop }));
         let whole = self.add_site(Site { steps, ..site.clone() });
         let site = self.add_site(site);
         let restore = access.flags.is_some_and(|places| places.host);

@@ -422,3 +422,24 @@ fn code_that_unmaps_itself_ends_there() {
         }
     }
 }
+
+/// ADD [next + 1], AL, again and again, until the next instruction is no more what it was, and faults: the flags are those of
+/// the last one, whatever the instruction that was there before would have made of them.
+#[test]
+fn flags_after_a_store_into_the_next_instruction() {
+    for first in (0x9000u64..0x908a).step_by(2) {
+        let ends = engines().iter().map(|engine| {
+            let mut guest = Mode::TwoLevel.guest(engine);
+            guest.write(0x9000, &[0; 0x100]);
+            guest.edit(|state| {
+                state.rip = first;
+                state.set_gpr(slots::RAX, 0x908b);
+                state.set_gpr(slots::RDI, 0x463d_04a7);
+            });
+            let end = guest.cpu.run_until_fault(600);
+            (end, guest.cpu.flags(), guest.cpu.state.retired)
+        });
+        let ends: Vec<_> = ends.collect();
+        assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "from {first:x}: {ends:x?}");
+    }
+}
