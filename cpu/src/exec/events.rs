@@ -14,6 +14,9 @@ use umbra_mmu::attention::bits;
 /// DR6.BS: a single-step trap.
 const DR6_BS: u64 = 1 << 14;
 
+/// The most NMIs and interrupts at one boundary: no guest holds the host here, whatever its devices do.
+const MOST_EVENTS: u32 = 1024;
+
 /// A virtual interrupt that is enabled and pending: #GP(0) at the next instruction.
 const VIRTUAL_PENDING: u64 = flags::VIF | flags::VIP;
 
@@ -81,17 +84,15 @@ impl Vcpu {
                 interrupt::startup(self, vector);
             }
         }
-        if attention & bits::INTR != 0 && !self.nmi_is_due() {
-            self.serve_interrupt();
+        // Also what comes with an event, as by a frame that is pushed to a device: before the handler's first instruction.
+        let mut events = 0;
+        while events < MOST_EVENTS && self.take_event() {
+            events += 1;
         }
-        // Also one that came with the interrupt: it is taken before the handler's first instruction.
-        if self.nmi_is_due() {
-            self.link.attention.clear(bits::NMI);
-            self.wake();
-            interrupt::deliver_nmi(self);
+        if events > 0 {
+            // What was pushed may have been code, the handler's among it.
+            self.heed_memory();
         }
-        // What was pushed may have been code, the handler's among it.
-        self.heed_memory();
         (attention & bits::STOP != 0).then(|| {
             self.link.attention.clear(bits::STOP);
             Exit::Stopped
@@ -126,8 +127,16 @@ impl Vcpu {
             && self.state.shadow != InterruptShadow::MovSs
     }
 
-    fn serve_interrupt(&mut self) {
-        if !self.waits()
+    /// Delivers an NMI or an external interrupt, if one is due.
+    fn take_event(&mut self) -> bool {
+        if self.nmi_is_due() {
+            self.link.attention.clear(bits::NMI);
+            self.wake();
+            interrupt::deliver_nmi(self);
+            return true;
+        }
+        if self.link.attention.get() & bits::INTR != 0
+            && !self.waits()
             && self.state.rflags & flags::IF != 0
             && self.state.shadow == InterruptShadow::None
             && let Some(vector) = self.ask_board(|bus, now| bus.acknowledge_interrupt(now))
@@ -135,7 +144,9 @@ impl Vcpu {
             self.wake();
             self.link.counters.interrupts += 1;
             interrupt::deliver_interrupt(self, vector);
+            return true;
         }
+        false
     }
 
     fn wake(&mut self) {
