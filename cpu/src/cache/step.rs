@@ -56,6 +56,10 @@ impl Step {
     pub fn segment(&self) -> u8 {
         self.seg_width & 15
     }
+    /// The same step with the stack's segment: where it pushes or pops, its operand's may be another.
+    pub fn on_stack(&self) -> Step {
+        Step { seg_width: self.seg_width & 0xf0 | crate::state::Seg::Ss as u8, ..*self }
+    }
     /// log2 of the operand width in bytes.
     pub fn width_log2(&self) -> u8 {
         self.seg_width >> 4

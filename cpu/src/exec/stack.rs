@@ -11,7 +11,11 @@ use crate::vcpu::Vcpu;
 #[inline(always)]
 pub fn push<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step, value: T) -> Option<()> {
     let sp = S::narrow(cpu.state.slots.get(RSP).wrapping_sub(u64::from(T::BITS / 8)));
-    store_at::<T, A>(cpu, s, sp.widen(), value)?;
+    if A::SLOW {
+        store_at::<T, A>(cpu, &s.on_stack(), sp.widen(), value)?;
+    } else {
+        store_at::<T, A>(cpu, s, sp.widen(), value)?;
+    }
     cpu.write_slot(RSP, sp);
     Some(())
 }
@@ -20,7 +24,8 @@ pub fn push<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step, value: T) -> O
 #[inline(always)]
 pub fn pop<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step, extra: u64) -> Option<T> {
     let sp = S::narrow(cpu.state.slots.get(RSP));
-    let value = load_at::<T, A>(cpu, s, sp.widen())?;
+    let value =
+        if A::SLOW { load_at::<T, A>(cpu, &s.on_stack(), sp.widen())? } else { load_at::<T, A>(cpu, s, sp.widen())? };
     let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)).wrapping_add(extra));
     cpu.write_slot(RSP, after);
     Some(value)

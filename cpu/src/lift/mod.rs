@@ -134,8 +134,8 @@ impl Lifter<'_> {
         // The segment decides between #SS and #GP for an address that is not canonical.
         let seg = match uop.op {
             Op::Check | Op::Call | Op::CallEnd => uop.seg,
-            Op::Push | Op::Pop | Op::Leave | Op::CallNear | Op::Ret => Seg::Ss,
             _ if uop.form.has_memory() => self.insn.mem().seg,
+            Op::Push | Op::Pop | Op::Leave | Op::CallNear | Op::CallInd | Op::Ret => Seg::Ss,
             _ => uop.seg,
         };
         self.uops.push(Uop { insn: self.index, next_rip: self.insn.next_ip(), seg, ..uop });

@@ -167,3 +167,35 @@ fn a_64_bit_call_gate_switches_to_rsp0() {
     guest.step(1);
     assert_eq!((guest.at(), guest.cpu.state.cpl, guest.rsp()), ((CODE3, CODE + 7), 3, STACK3));
 }
+
+/// An operand that is not canonical is #GP through DS and #SS through SS, where an instruction has both kinds too.
+#[test]
+fn stack_and_operand_have_their_own_exceptions() {
+    // (code, RSP, RCX, vector): CALL [RCX], CALL RCX, PUSH [RCX], POP [RCX].
+    let (good, bad) = (STACK0, 0x9000_0000_0000);
+    let cases: [(&[u8], u64, u64, u8); 7] = [
+        (&[0xff, 0x11], bad, 0x4000, 12),
+        (&[0xff, 0x11], good, bad, 13),
+        (&[0xff, 0xd1], bad, CODE, 12),
+        (&[0xff, 0x31], bad, 0x4000, 12),
+        (&[0xff, 0x31], good, bad, 13),
+        (&[0x8f, 0x01], bad, 0x4000, 12),
+        (&[0x8f, 0x01], good, bad, 13),
+    ];
+    for hot in [None, Some(1)] {
+        for (code, rsp, rcx, vector) in cases {
+            let mut guest = Guest::long(code);
+            if let (Some(hot), Ok(jit)) = (hot, umbra_cpu::emit::Jit::new(umbra_cpu::emit::DEFAULT_BYTES)) {
+                guest.cpu.use_jit(Some(jit));
+                guest.cpu.link.hot = hot;
+            }
+            guest.edit(|state| {
+                state.set_gpr(slots::RSP, rsp);
+                state.set_gpr(slots::RCX, rcx);
+            });
+            let (rip, fault) = guest.cpu.run_until_fault(10).expect_err("not canonical");
+            assert_eq!((rip, fault.vector, fault.error_code), (CODE, vector, Some(0)), "{code:x?} {hot:?}");
+            assert_eq!(guest.rsp(), rsp, "{code:x?} {hot:?}");
+        }
+    }
+}
