@@ -26,15 +26,14 @@ impl Vcpu {
         if self.link.debugger.take_news() {
             return Ok(Some(Exit::Debug));
         }
-        if self.state.pending_debug != 0 && self.state.shadow != InterruptShadow::MovSs {
-            self.state.dr[6] |= std::mem::take(&mut self.state.pending_debug);
-            return Err((self.state.rip, Fault::db()));
-        }
+        self.debug_trap()?;
         let attention = self.link.attention.get();
-        if attention != 0
-            && let Some(exit) = self.serve_attention(attention)
-        {
-            return Ok(Some(exit));
+        if attention != 0 {
+            if let Some(exit) = self.serve_attention(attention) {
+                return Ok(Some(exit));
+            }
+            // An event's table and frame may be watched.
+            self.debug_trap()?;
         }
         match self.state.activity {
             Activity::Running => {}
@@ -62,6 +61,15 @@ impl Vcpu {
             return Ok(Some(Exit::Debug));
         }
         Ok(None)
+    }
+
+    /// #DB for the traps of the last instruction or event, if they are due.
+    fn debug_trap(&mut self) -> Result<(), RawFault> {
+        if self.state.pending_debug == 0 || self.state.shadow == InterruptShadow::MovSs {
+            return Ok(());
+        }
+        self.state.dr[6] |= std::mem::take(&mut self.state.pending_debug);
+        Err((self.state.rip, Fault::db()))
     }
 
     /// Whether VIF and VIP are in use: with VME in virtual-8086 mode, with PVI in ring 3, below IOPL 3 (SDM vol. 3, 21.3.2, 21.4).

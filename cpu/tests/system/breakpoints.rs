@@ -1,10 +1,11 @@
 //! Breakpoints: the guest's on data and ports (SDM vol. 3, 18.2), a debugger's watchpoints.
 
-use crate::bench::{Guest, HANDLERS};
+use crate::bench::{Guest, HANDLERS, STACK0};
 use umbra_cpu::Exit;
 use umbra_cpu::debug::{WatchFor, Watchpoint};
 use umbra_cpu::state::control::cr4;
 use umbra_cpu::state::slots;
+use umbra_mmu::attention::bits;
 
 const DATA: u64 = 0x4000;
 const HANDLER_DB: u64 = HANDLERS + 16;
@@ -126,4 +127,23 @@ fn an_endless_stream_of_exceptions_comes_to_the_end_of_its_budget() {
     guest.edit(|state| state.seg[2].base = 0x5_0000);
     assert_eq!(guest.cpu.run(100_000), Exit::BudgetSpent);
     assert_eq!((guest.cpu.state.retired, guest.cpu.state.rip), (100_000, 0x9000));
+}
+
+#[test]
+fn a_watched_frame_traps_before_the_handler() {
+    let mut guest = Guest::protected(&[0x90, 0x90]);
+    guest.handlers();
+    // Both handlers: nop; nop.
+    for vector in [1, 2] {
+        guest.write(HANDLERS + 16 * vector, &[0x90, 0x90]);
+    }
+    guest.edit(|state| {
+        state.dr[0] = STACK0 - 4;
+        state.dr[7] = 0x400 | 0xd_0000 | 1;
+    });
+    guest.cpu.link.attention.set(bits::NMI);
+    guest.step(1);
+    assert_eq!(guest.at().1, HANDLERS + 16 + 1);
+    assert_eq!(u64::from(guest.dword(STACK0 - 24)), HANDLERS + 32, "the NMI's handler has not begun");
+    assert_eq!(guest.cpu.state.dr[6] & 15, 1);
 }
