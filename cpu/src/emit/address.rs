@@ -193,9 +193,11 @@ impl Emitter<'_> {
         let cold = ColdAccess { site, memo, slow, found, done };
         match access.way {
             Way::Load => self.slow_load(cold),
-            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_locked(uop, cold, access),
+            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_by_handler(uop, cold, access),
+            // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
+            Way::Store if uop.helper.is_some() => self.slow_by_handler(uop, cold, access),
             // Nobody wants the flags, unless this turns out to be the last instruction: then its handler has made them.
-            Way::Update if uop.op != Op::Not && !self.wanted() => self.slow_locked(uop, cold, access),
+            Way::Update if uop.op != Op::Not && !self.wanted() => self.slow_by_handler(uop, cold, access),
             Way::Store | Way::Update => self.slow_store(cold, access),
         }
         if let Some(places) = access.flags {
@@ -261,7 +263,7 @@ impl Emitter<'_> {
     }
 
     /// An access whose page is in the TLB after the gate is made in line; any other is the handler's, with all flags.
-    fn slow_locked(&mut self, uop: &Uop, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
+    fn slow_by_handler(&mut self, uop: &Uop, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
         let live = site.live.index();
         let steps = Some((self.context.step)(&Uop { flags: FlagUse::Wanted, ..*uop }));
         let whole = self.add_site(Site { steps, ..site.clone() });

@@ -585,6 +585,11 @@ fn go_on(cpu: &mut Vcpu) -> Result<u32, Status> {
     if fuel < 0 || cpu.link.attention.get() != 0 || !cpu.is_plain_boundary() {
         return Err(Status::StepEnd);
     }
+    // A block that the budget does not cover whole leaves before its first instruction: the shadow must still be there.
+    let covers = cpu.link.end.saturating_sub(retired) >= u64::from(cpu.link.longest_block);
+    if !covers && cpu.state.shadow != InterruptShadow::None {
+        return Err(Status::StepEnd);
+    }
     let Some(code) = cpu.known_jump() else { return Err(Status::StepEnd) };
     // A shadow holds back what is not there: it passes with the next instruction.
     cpu.state.shadow = InterruptShadow::None;

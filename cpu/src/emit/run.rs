@@ -222,9 +222,14 @@ impl Vcpu {
                 if self.link.attention.get() != 0 || !self.is_plain_boundary() {
                     return Ok(Next::Leave);
                 }
-                // Nothing is due, so a shadow holds nothing back: it passes with the next instruction.
                 self.link.leave = false;
                 let block = self.find_block(Alone::No)?;
+                let shadowed = self.state.shadow != InterruptShadow::None;
+                if shadowed && self.state.retired + block.get().insns() > self.link.end {
+                    // What is due at the end of the budget may be held back.
+                    return Ok(Next::Leave);
+                }
+                // Nothing is due, so a shadow holds nothing back: it passes with the next instruction.
                 self.state.shadow = InterruptShadow::None;
                 Ok(Next::Block(block))
             }

@@ -443,3 +443,17 @@ fn flags_after_a_store_into_the_next_instruction() {
         assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "from {first:x}: {ends:x?}");
     }
 }
+
+/// FILD; FISTP [entry of its own page]: the last instruction before the page is gone has noted its pointers.
+#[test]
+fn an_x87_store_that_ends_its_block_has_noted_itself() {
+    for engine in engines() {
+        let mut guest = Mode::TwoLevel.guest(engine);
+        guest.write(CODE, &[0xdb, 0x05, 0x00, 0x40, 0, 0, 0xdb, 0x1d, 0x20, 0x10, 0x02, 0, 0x90]);
+        guest.edit(|state| (state.rip, state.fpu.cw) = (CODE, 0x37f));
+        let (rip, fault) = guest.cpu.run_until_fault(100).expect_err("the page is gone");
+        let fpu = &guest.cpu.state.fpu;
+        assert_eq!((rip, fault.vector), (CODE + 12, 14), "{engine}");
+        assert_eq!((fpu.fip, fpu.fop, fpu.fdp), (CODE + 6, 0x31d, 0x2_1020), "{engine}");
+    }
+}
