@@ -12,9 +12,11 @@
 //! op    …, [r14 + r13]
 //! ```
 //!
-//! That is the check of an access that has no memo (`memo`). Behind the block a gate fills the TLB and `op` goes on. Where there is no entry (devices, tracked pages, straddling
-//! accesses), a load is made by Rust into `Frame::buffer`, where `op` finds it, and a store or read-modify-write does its
-//! `op` on the buffer, which Rust then stores. Locked accesses of that kind are the interpreter's handler's, whole.
+//! That is the check of an access that has no memo (`memo`). Behind the block a gate fills the TLB and `op` goes on. Where
+//! there is no entry (devices, tracked pages, straddling accesses), a load is made by Rust into `Frame::buffer`, where `op`
+//! finds it, and a store or read-modify-write does its `op` on the buffer, which Rust then stores. The interpreter's handler
+//! does it whole where `op` alone leaves out what must be there if the block ends here: locked accesses, x87 stores, and
+//! updates whose flags nobody wants.
 
 use super::asm::{Alu, Form, Label, Reg, Rm};
 use super::block::{Emitter, Site};

@@ -11,21 +11,22 @@ use crate::vcpu::Vcpu;
 #[inline(always)]
 pub fn push<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step, value: T) -> Option<()> {
     let sp = S::narrow(cpu.state.slots.get(RSP).wrapping_sub(u64::from(T::BITS / 8)));
-    if A::SLOW {
-        store_at::<T, A>(cpu, &s.on_stack(), sp.widen(), value)?;
-    } else {
-        store_at::<T, A>(cpu, s, sp.widen(), value)?;
-    }
+    store_at::<T, A>(cpu, &slow_on_stack::<A>(s), sp.widen(), value)?;
     cpu.write_slot(RSP, sp);
     Some(())
+}
+
+/// The step whose access is on the stack: on the slow way, which tells #SS from #GP by its segment, a copy.
+#[inline(always)]
+fn slow_on_stack<A: Address>(s: &Step) -> std::borrow::Cow<'_, Step> {
+    if A::SLOW { std::borrow::Cow::Owned(s.on_stack()) } else { std::borrow::Cow::Borrowed(s) }
 }
 
 /// Pops a value; the stack pointer moves by `extra` bytes more.
 #[inline(always)]
 pub fn pop<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step, extra: u64) -> Option<T> {
     let sp = S::narrow(cpu.state.slots.get(RSP));
-    let value =
-        if A::SLOW { load_at::<T, A>(cpu, &s.on_stack(), sp.widen())? } else { load_at::<T, A>(cpu, s, sp.widen())? };
+    let value = load_at::<T, A>(cpu, &slow_on_stack::<A>(s), sp.widen())?;
     let after = S::narrow(sp.widen().wrapping_add(u64::from(T::BITS / 8)).wrapping_add(extra));
     cpu.write_slot(RSP, after);
     Some(value)

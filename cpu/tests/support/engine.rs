@@ -5,12 +5,19 @@ use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 
 /// Gives a fresh vCPU the engine that is asked for.
 pub fn set(cpu: &mut Vcpu) {
-    match std::env::var("UMBRA_TEST_ENGINE").as_deref() {
-        Err(_) | Ok("interp") => {}
-        Ok("jit") => {
+    if let Ok(name) = std::env::var("UMBRA_TEST_ENGINE") {
+        named(cpu, &name);
+    }
+}
+
+/// Gives a fresh vCPU the engine of this name.
+pub fn named(cpu: &mut Vcpu, name: &str) {
+    match name {
+        "interp" => cpu.use_jit(None),
+        "jit" => {
             cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).expect("a host for the JIT")));
             cpu.link.hot = 1;
         }
-        Ok(other) => panic!("UMBRA_TEST_ENGINE={other}: should be interp or jit"),
+        other => panic!("no engine is called {other}: interp or jit"),
     }
 }

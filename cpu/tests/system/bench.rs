@@ -51,6 +51,11 @@ pub const FLAT_DATA0: u16 = 0xc093;
 /// An exception and its error code.
 pub type Coded = (u8, u32);
 
+/// The engines of this host, by name.
+pub fn engines() -> &'static [&'static str] {
+    if cfg!(all(target_arch = "x86_64", not(portable))) { &["interp", "jit"] } else { &["interp"] }
+}
+
 /// A guest.
 pub struct Guest {
     pub cpu: Vcpu,

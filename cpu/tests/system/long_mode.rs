@@ -1,6 +1,7 @@
 //! 64-bit mode: interrupts with and without IST, IRETQ, SYSCALL, compatibility mode.
 
 use super::bench::*;
+use super::engine;
 use umbra_cpu::helpers::interrupt::deliver_interrupt;
 use umbra_cpu::state::{Seg, flags, slots};
 
@@ -182,20 +183,17 @@ fn stack_and_operand_have_their_own_exceptions() {
         (&[0x8f, 0x01], bad, 0x4000, 12),
         (&[0x8f, 0x01], good, bad, 13),
     ];
-    for hot in [None, Some(1)] {
+    for engine in engines() {
         for (code, rsp, rcx, vector) in cases {
             let mut guest = Guest::long(code);
-            if let (Some(hot), Ok(jit)) = (hot, umbra_cpu::emit::Jit::new(umbra_cpu::emit::DEFAULT_BYTES)) {
-                guest.cpu.use_jit(Some(jit));
-                guest.cpu.link.hot = hot;
-            }
+            engine::named(&mut guest.cpu, engine);
             guest.edit(|state| {
                 state.set_gpr(slots::RSP, rsp);
                 state.set_gpr(slots::RCX, rcx);
             });
             let (rip, fault) = guest.cpu.run_until_fault(10).expect_err("not canonical");
-            assert_eq!((rip, fault.vector, fault.error_code), (CODE, vector, Some(0)), "{code:x?} {hot:?}");
-            assert_eq!(guest.rsp(), rsp, "{code:x?} {hot:?}");
+            assert_eq!((rip, fault.vector, fault.error_code), (CODE, vector, Some(0)), "{code:x?} {engine}");
+            assert_eq!(guest.rsp(), rsp, "{code:x?} {engine}");
         }
     }
 }

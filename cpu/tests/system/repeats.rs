@@ -3,10 +3,10 @@
 //! guest's own in the middle restarts where it was.
 
 use super::bench::*;
+use super::engine;
 use std::sync::Arc;
 use umbra_cpu::Exit;
 use umbra_cpu::bus::{Bus, MsrRefused, OpenBus, Retired};
-use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::state::control::cr0;
 use umbra_cpu::state::{Seg, Segment, flags, slots};
 use umbra_mmu::addr::{GuestPhys, RegionId};
@@ -97,12 +97,7 @@ impl Copy {
             _ => &[0xf3, 0xa5, 0x90],
         };
         let mut guest = Guest::protected(code);
-        if engine == "jit" {
-            match Jit::new(DEFAULT_BYTES) {
-                Ok(jit) => guest.cpu.use_jit(Some(jit)),
-                Err(error) => panic!("no JIT: {error}"),
-            }
-        }
+        engine::named(&mut guest.cpu, engine);
         let bus = Interrupter(guest.cpu.link.attention.clone());
         guest.cpu.connect(Box::new(bus));
         guest.handlers();
@@ -169,10 +164,6 @@ fn copies() -> Vec<Copy> {
         }
     }
     all
-}
-
-fn engines() -> &'static [&'static str] {
-    if cfg!(all(target_arch = "x86_64", not(portable))) { &["interp", "jit"] } else { &["interp"] }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! that cross a page whose translation changes, and gathers that start again (S11).
 
 use super::bench::*;
+use super::engine;
 use umbra_cpu::Exit;
-use umbra_cpu::emit::{DEFAULT_BYTES, Jit};
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{State, slots};
 
@@ -69,10 +69,7 @@ impl Mode {
             Mode::Long => Guest::long(&[]),
             _ => Guest::protected(&[]),
         };
-        if engine == "jit" {
-            guest.cpu.use_jit(Some(Jit::new(DEFAULT_BYTES).expect("a JIT")));
-            guest.cpu.link.hot = 1;
-        }
+        engine::named(&mut guest.cpu, engine);
         match self {
             Mode::TwoLevel => {
                 guest.put(0x2_0000, 0x2_1000 | FLAGS as u32);
@@ -181,10 +178,6 @@ const WRITERS: &[Writer] = &[
     ("fxsave",                      &[0x0f, 0xae, 0x07],             false,  0, 512, Operand::SaveArea(16)),
     ("xsave",                       &[0x0f, 0xae, 0x27],             false,  0, 576, Operand::SaveArea(64)),
 ];
-
-fn engines() -> &'static [&'static str] {
-    if cfg!(all(target_arch = "x86_64", not(portable))) { &["interp", "jit"] } else { &["interp"] }
-}
 
 /// Up to 16 little-endian bytes as a number.
 fn number(bytes: &[u8]) -> u128 {
