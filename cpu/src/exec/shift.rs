@@ -9,6 +9,7 @@ use crate::cache::{Leave, Step};
 use crate::memory::Int;
 use crate::state::flags::{self, LazyOp};
 use crate::state::slots::RCX;
+#[cfg(all(target_arch = "x86_64", not(portable)))]
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 
