@@ -4,9 +4,9 @@
 //! vCPU, the exceptions and interrupts delivered, the hash of all device traffic; from time to time also all guest RAM and the
 //! states of the devices. What comes from outside (serial input, keys, resets) is given to both at such a stop and written
 //! down, so that everything can be run again from the start. On a difference that is what happens, in ever smaller steps,
-//! until one block and one instruction are named ([`search`](crate::lock_step_search)).
+//! until one block and one instruction are named (`lock_step_search`).
 //!
-//! Callers of a [`Machine`](crate::Machine) see one machine: the reference. Leaves out snapshots: a search starts at power-on.
+//! Callers of a [`Machine`] see one machine: the reference. Leaves out snapshots: a search starts at power-on.
 
 use crate::builder::{BuildError, MachineBuilder};
 use crate::lock_step_search::Search;
