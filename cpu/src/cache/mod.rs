@@ -20,6 +20,8 @@ use umbra_mmu::addr::{PAGE_SIZE, PhysPage};
 
 /// Entries of the front table.
 const FRONT: usize = 1 << 13;
+/// Calls that are remembered.
+const CALLS: usize = 32;
 /// Steps that the cache may hold before it is emptied (32 bytes each).
 const MAX_STEPS: usize = 600_000;
 
@@ -48,21 +50,26 @@ pub enum Alone {
     Yes,
 }
 
-/// A lifted block.
+/// A lifted block. What the interpreter reads each time is in one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Block {
     /// What it depends on.
     pub key: BlockKey,
+    /// Successors: taken, not taken. Of a call, the second is the block that it returns to.
+    chains: [Cell<Option<BlockRef>>; 2],
+    /// The first of `steps`.
+    entry: NonNull<Step>,
+    /// Number of instructions.
+    insns: u32,
+    /// How often the interpreter has run it.
+    pub heat: Cell<u32>,
     /// The interpreter's form of its uops.
     steps: Box<[Step]>,
     /// Offset of each instruction from the first byte; one more for the end.
     offsets: Box<[u16]>,
     /// The second guest-physical page, if the last instruction runs into it.
     pub second: Option<PhysPage>,
-    /// Successors: taken, not taken.
-    chains: [Cell<Option<BlockRef>>; 2],
-    /// How often the interpreter has run it.
-    pub heat: Cell<u32>,
     /// How often code at its address was written after it had been emitted: as often again is it to run before it is
     /// emitted the next time (a power of two).
     pub rewritten: u8,
@@ -92,7 +99,19 @@ impl Block {
     /// The first step.
     #[inline(always)]
     pub fn entry(&self) -> &Step {
-        &self.steps[0]
+        // SAFETY: points to the first element of `steps`, which is there as long as the block, and never moves.
+        unsafe { self.entry.as_ref() }
+    }
+    /// Asks the host for what its successors read first, while it runs itself: a kernel's path through hundreds of blocks is
+    /// longer than the first-level cache.
+    #[inline(always)]
+    pub fn prefetch_successors(&self) {
+        #[cfg(all(target_arch = "x86_64", not(portable)))]
+        for next in self.chains.iter().filter_map(Cell::get) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which no address can make fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(next.get().entry.as_ptr().cast()) }
+        }
     }
     /// The steps.
     pub fn steps(&self) -> &[Step] {
@@ -101,7 +120,7 @@ impl Block {
     /// Number of instructions.
     #[inline(always)]
     pub fn insns(&self) -> u64 {
-        self.offsets.len() as u64 - 1
+        u64::from(self.insns)
     }
     /// RIP of instruction `n`, or of the byte after the block for `n == insns()`.
     pub fn rip_of(&self, n: u8) -> u64 {
@@ -120,7 +139,11 @@ impl Block {
     pub fn is_empty(&self) -> bool {
         false
     }
-    /// The successor on side 0 (taken) or 1 (not taken).
+    /// Whether `next` lies where the call at the end of this block returns to.
+    pub fn returns_to(&self, next: &Block) -> bool {
+        next.key.rip == self.rip_of(self.insns as u8) && next.key.mode == self.key.mode
+    }
+    /// The successor on side 0 (taken) or 1 (not taken, or where a call returned to).
     #[inline(always)]
     pub fn chain(&self, side: usize) -> Option<BlockRef> {
         self.chains[side & 1].get()
@@ -146,6 +169,9 @@ pub struct BlockCache {
     dropped: Vec<Box<Block>>,
     steps: usize,
     generation: u32,
+    /// Blocks that end with a call, the last one at `calls`: where the guest's next return is likely to go.
+    called: [Option<BlockRef>; CALLS],
+    calls: usize,
     /// How often emitted code was written, by [`rewritten_index`].
     rewritten: Box<[u8; REWRITTEN]>,
     /// Keys of dropped blocks that had emitted code.
@@ -169,6 +195,8 @@ impl Default for BlockCache {
             dropped: Vec::new(),
             steps: 0,
             generation: 0,
+            called: [None; CALLS],
+            calls: 0,
             rewritten: Box::new([0; REWRITTEN]),
             dropped_code: Vec::new(),
             helpers: Vec::new(),
@@ -226,11 +254,13 @@ impl BlockCache {
         });
         let block = Box::new(Block {
             key,
+            chains: [const { Cell::new(None) }; 2],
+            entry: NonNull::from(&steps[0]),
+            insns: offsets.len() as u32 - 1,
+            heat: Cell::new(0),
             steps,
             offsets,
             second,
-            chains: [const { Cell::new(None) }; 2],
-            heat: Cell::new(0),
             rewritten: self.rewritten[rewritten_index(&key)],
             code: Cell::new(0),
             incoming: RefCell::default(),
@@ -255,6 +285,21 @@ impl BlockCache {
             from.chains[side & 1].set(Some(to));
             target.incoming.borrow_mut().push((from.id, from.generation, side as u8 & 1));
         }
+    }
+
+    /// Remembers that `block` ended with a call.
+    #[inline(always)]
+    pub fn call(&mut self, block: BlockRef) {
+        self.calls = (self.calls + 1) % CALLS;
+        self.called[self.calls] = Some(block);
+    }
+
+    /// The block whose call the guest is likely to be returning from.
+    #[inline(always)]
+    pub fn take_call(&mut self) -> Option<BlockRef> {
+        let block = self.called[self.calls].take();
+        self.calls = self.calls.wrapping_sub(1) % CALLS;
+        block
     }
 
     fn alive(&self, block: &Block) -> bool {
@@ -320,6 +365,10 @@ impl BlockCache {
                 source.chains[side as usize & 1].set(None);
             }
         }
+        // It may still be running, or be remembered for its call.
+        for chain in &block.chains {
+            chain.set(None);
+        }
         self.free.push(id);
         self.dropped.push(block);
     }
@@ -332,8 +381,12 @@ impl BlockCache {
     }
 
     /// Frees dropped blocks. Only for the dispatcher, when it holds no [`BlockRef`].
+    #[inline]
     pub fn sweep(&mut self) {
-        self.dropped.clear();
+        if !self.dropped.is_empty() {
+            self.called = [None; CALLS];
+            self.dropped.clear();
+        }
     }
 
     /// The keys of blocks with emitted code that were dropped since the last call.

@@ -15,6 +15,12 @@ pub enum Leave {
     NotTaken,
     /// By an indirect branch; RIP is set.
     Dynamic,
+    /// By a direct call; RIP is set.
+    Called,
+    /// By an indirect call; RIP is set.
+    CalledDynamic,
+    /// By a return; RIP is set.
+    Returned,
     /// By a helper that may have changed anything; RIP is set.
     Helper,
     /// After instruction `link.current`, before the next one in the block: code was written.

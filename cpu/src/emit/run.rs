@@ -6,11 +6,10 @@ use super::gate::{self, Status};
 use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
 use crate::exec;
-use crate::exit::Activity;
 use crate::fault::Fault;
 use crate::lift::block::{lift_bytes, optimise};
 use crate::mode::ModeBits;
-use crate::state::{InterruptShadow, Seg, flags};
+use crate::state::Seg;
 use crate::vcpu::Vcpu;
 use std::sync::Arc;
 use umbra_mmu::addr::{PAGE_OFFSET, PAGE_SIZE};
@@ -219,37 +218,16 @@ impl Vcpu {
             }
             Status::StepEnd => {
                 self.state.retired += u64::from(current) + 1;
-                if self.link.attention.get() != 0 || !self.is_plain_boundary() {
+                if self.link.attention.get() != 0 {
                     return Ok(Next::Leave);
                 }
-                self.link.leave = false;
-                let block = self.find_block(Alone::No)?;
-                let shadowed = self.state.shadow != InterruptShadow::None;
-                if shadowed && self.state.retired + block.get().insns() > self.link.end {
-                    // What is due at the end of the budget may be held back.
-                    return Ok(Next::Leave);
-                }
-                // Nothing is due, so a shadow holds nothing back: it passes with the next instruction.
-                self.state.shadow = InterruptShadow::None;
-                Ok(Next::Block(block))
+                Ok(self.after_helper()?.map_or(Next::Leave, Next::Block))
             }
             Status::Unmasked => {
                 self.state.rip = rip;
                 Ok(Next::Instead(self.find_block(Alone::No)?))
             }
         }
-    }
-
-    /// Whether nothing is due at this boundary but the next block: no trap, breakpoint, virtual interrupt or other activity
-    /// (`Vcpu::serve_events` looks at the same things). Attention is the caller's.
-    pub(super) fn is_plain_boundary(&self) -> bool {
-        let state = &self.state;
-        state.rflags & (flags::TF | flags::RF) == 0
-            && state.rflags & (flags::VIF | flags::VIP) != flags::VIF | flags::VIP
-            && state.pending_debug == 0
-            && state.dr[7] & 0xff == 0
-            && state.activity == Activity::Running
-            && !self.link.debugger.active()
     }
 
     /// The code at RIP, if the table of indirect jumps knows it and its page is still mapped where it was.

@@ -165,7 +165,7 @@ pub fn call<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match push::<T, S, A>(cpu, s, T::narrow(s.disp as u64)) {
         Some(_) => {
             cpu.state.rip = s.imm as u64;
-            Leave::Taken
+            Leave::Called
         }
         None => missed::<A>(cpu, s, call::<T, S, A::Slow>),
     }
@@ -183,7 +183,7 @@ pub fn call_ind<T: Int, S: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, 
     match push::<T, S, A>(cpu, s, T::narrow(s.imm as u64)) {
         Some(_) => {
             cpu.state.rip = target;
-            Leave::Dynamic
+            Leave::CalledDynamic
         }
         None => missed::<A>(cpu, s, call_ind::<T, S, A::Slow, MEMORY>),
     }
@@ -201,7 +201,7 @@ pub fn ret<T: Int, S: Int, A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     match pop::<T, S, A>(cpu, s, s.imm as u64) {
         Some(_) => {
             cpu.state.rip = target;
-            Leave::Dynamic
+            Leave::Returned
         }
         None => missed::<A>(cpu, s, ret::<T, S, A::Slow>),
     }

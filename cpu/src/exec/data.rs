@@ -5,11 +5,13 @@ use super::memory::{Address, Flat64, load, locked, missed, next_after, rmw, stor
 use super::next;
 use crate::cache::{Leave, Step};
 use crate::memory::Int;
+use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::flags::{self, LazyOp};
 use crate::state::slots::RAX;
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
+use umbra_mmu::addr::Linear;
 use umbra_mmu::fault::Access;
 
 pub fn mov_rr<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
@@ -246,8 +248,35 @@ pub fn sahf(cpu: &mut Vcpu, s: &Step) -> Leave {
     next(cpu, s)
 }
 
+/// The linear address of an operand with FS or GS in 64-bit mode; `None`: another case, or an exception.
+#[inline(always)]
+pub fn based(cpu: &Vcpu, s: &Step) -> Option<u64> {
+    let mode = cpu.link.mode;
+    let seg = match s.segment() {
+        fs if fs == Seg::Fs as u8 => Seg::Fs,
+        gs if gs == Seg::Gs as u8 => Seg::Gs,
+        _ => return None,
+    };
+    if !mode.has(ModeBits::L) || mode.has(ModeBits::ALIGN) || s.width_log2() != Width::B8 as u8 {
+        return None;
+    }
+    let linear = Linear(cpu.state.segment(seg).base.wrapping_add(Flat64::linear(cpu, s)));
+    let last = linear.wrapping_add((s.imm as u64).wrapping_sub(1));
+    (linear.is_canonical_48() && last.is_canonical_48()).then_some(linear.0)
+}
+
 /// The linear address of the step's operand after all segment checks.
 pub fn check(cpu: &mut Vcpu, s: &Step) -> Leave {
+    match based(cpu, s) {
+        Some(linear) => cpu.state.slots.set(s.dst, linear),
+        None => return check_slow(cpu, s),
+    }
+    next(cpu, s)
+}
+
+#[cold]
+#[inline(never)]
+fn check_slow(cpu: &mut Vcpu, s: &Step) -> Leave {
     let raw = Flat64::linear(cpu, s);
     let offset = match s.width_log2() {
         x if x == Width::B2 as u8 => raw & 0xffff,

@@ -118,11 +118,22 @@ impl Vcpu {
     /// Runs chained blocks until something other than a branch ends one, an event is due, or the budget does not cover the
     /// next block whole.
     fn run_chained(&mut self, first: BlockRef, end: u64) -> Result<(), Fault> {
+        // Neither begins nor ends while blocks run.
+        if self.link.jit.is_some() || self.link.debugger.active() {
+            self.run_blocks::<false>(first, end)
+        } else {
+            self.run_blocks::<true>(first, end)
+        }
+    }
+
+    /// `run_chained`; with `PLAIN` there is neither a JIT nor a debugger.
+    #[inline(always)]
+    fn run_blocks<const PLAIN: bool>(&mut self, first: BlockRef, end: u64) -> Result<(), Fault> {
         let mut block = first;
         let mut at_first = true;
         loop {
             let mut b = block.get();
-            if self.link.jit.is_some() && b.code.get() != 0 && !self.link.debugger.active() {
+            if !PLAIN && self.link.jit.is_some() && b.code.get() != 0 && !self.link.debugger.active() {
                 match self.run_emitted(b, end)? {
                     Next::Leave => return Ok(()),
                     Next::Block(next) => {
@@ -136,55 +147,122 @@ impl Vcpu {
                     }
                 }
             }
-            // The first block's breakpoint was looked at by `serve_events`.
-            if self.link.debugger.active() && !std::mem::take(&mut at_first) && self.link.debugger.covers(b.key.linear)
-            {
-                return Ok(());
-            }
-            if self.link.jit.is_some() && !self.link.debugger.active() && self.warm(block) {
+            if !PLAIN && self.link.debugger.active() {
+                // The first block's breakpoint was looked at by `serve_events`.
+                if !std::mem::take(&mut at_first) && self.link.debugger.covers(b.key.linear) {
+                    return Ok(());
+                }
+            } else if !PLAIN && self.link.jit.is_some() && self.warm(block) {
                 continue;
             }
             if self.state.retired + b.insns() > end {
-                // The block does not fit: instruction by instruction to the end.
-                // At least one each time: an interrupt that waits for IF keeps the attention word set.
-                while self.state.retired < end {
-                    let one = self.find_block(Alone::Yes)?;
-                    let leave = self.run_one(one)?;
-                    let stop = self.link.debugger.active() && self.link.debugger.covers(self.linear_rip());
-                    if stop || leave == Leave::Helper || leave == Leave::Early || self.link.attention.get() != 0 {
-                        break;
-                    }
-                }
-                return Ok(());
+                return self.run_singly(end);
             }
             let leave = self.run_one(block)?;
-            let side = match leave {
-                Leave::Taken => 0,
-                Leave::NotTaken => 1,
-                Leave::Dynamic => {
-                    if self.link.attention.get() != 0 {
-                        return Ok(());
-                    }
-                    block = self.find_block(Alone::No)?;
-                    continue;
-                }
-                Leave::Helper | Leave::Early | Leave::Fault => return Ok(()),
-            };
-            if self.link.attention.get() != 0 {
+            if matches!(leave, Leave::Early | Leave::Fault) || self.link.attention.get() != 0 {
                 return Ok(());
             }
-            block = match b.chain(side) {
-                Some(next) if self.chain_valid(b.key.linear, next) => next,
-                Some(_) => self.find_block(Alone::No)?,
-                None => {
-                    let next = self.find_block(Alone::No)?;
-                    if next.get().second.is_none() {
-                        self.link.cache.link(block, side, next);
-                    }
-                    next
+            block = match leave {
+                Leave::Taken => self.successor(block, 0)?,
+                Leave::NotTaken => self.successor(block, 1)?,
+                Leave::Called => {
+                    self.link.cache.call(block);
+                    self.successor(block, 0)?
                 }
+                Leave::CalledDynamic => {
+                    self.link.cache.call(block);
+                    self.find_block(Alone::No)?
+                }
+                Leave::Returned => self.returned()?,
+                Leave::Dynamic => self.find_block(Alone::No)?,
+                Leave::Helper => match self.after_helper()? {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
+                Leave::Early | Leave::Fault => return Ok(()),
             };
         }
+    }
+
+    /// Instruction by instruction to the end of the budget, which the next block does not fit into. At least one each time:
+    /// an interrupt that waits for IF keeps the attention word set.
+    #[cold]
+    fn run_singly(&mut self, end: u64) -> Result<(), Fault> {
+        while self.state.retired < end {
+            let one = self.find_block(Alone::Yes)?;
+            let leave = self.run_one(one)?;
+            let stop = self.link.debugger.active() && self.link.debugger.covers(self.linear_rip());
+            if stop || leave == Leave::Helper || leave == Leave::Early || self.link.attention.get() != 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The block after `block`, left by its direct branch on one side.
+    #[inline(always)]
+    fn successor(&mut self, block: BlockRef, side: usize) -> Result<BlockRef, Fault> {
+        match block.get().chain(side) {
+            Some(next) if self.chain_valid(block.get().key.linear, next) => Ok(next),
+            Some(_) => self.find_block(Alone::No),
+            None => {
+                let next = self.find_block(Alone::No)?;
+                if next.get().second.is_none() {
+                    self.link.cache.link(block, side, next);
+                }
+                Ok(next)
+            }
+        }
+    }
+
+    /// The block that a return led to: most likely the one after the last call.
+    #[inline(always)]
+    fn returned(&mut self) -> Result<BlockRef, Fault> {
+        let Some(caller) = self.link.cache.take_call() else { return self.find_block(Alone::No) };
+        let Some(next) = caller.get().chain(1) else {
+            let next = self.find_block(Alone::No)?;
+            if next.get().second.is_none() && caller.get().returns_to(next.get()) {
+                self.link.cache.link(caller, 1, next);
+            }
+            return Ok(next);
+        };
+        let key = &next.get().key;
+        let linear = self.linear_rip();
+        let same = key.rip == self.state.rip && key.linear == linear && key.mode == self.link.mode;
+        if same && self.link.mmu.fetch_page(linear) == Some(key.page) && self.fetchable(next)? {
+            return Ok(next);
+        }
+        self.find_block(Alone::No)
+    }
+
+    /// After a block that a helper ended, when nothing waits for attention: the next block, or nothing if something is due
+    /// before it.
+    pub(crate) fn after_helper(&mut self) -> Result<Option<BlockRef>, Fault> {
+        if !self.is_plain_boundary() {
+            return Ok(None);
+        }
+        self.link.leave = false;
+        let block = self.find_block(Alone::No)?;
+        let shadowed = self.state.shadow != InterruptShadow::None;
+        if shadowed && self.state.retired + block.get().insns() > self.link.end {
+            // What is due at the end of the budget may be held back.
+            return Ok(None);
+        }
+        // Nothing is due, so a shadow holds nothing back: it passes with the next instruction.
+        self.state.shadow = InterruptShadow::None;
+        Ok(Some(block))
+    }
+
+    /// Whether nothing is due at this boundary but the next block: no trap, breakpoint, virtual interrupt or other activity
+    /// (`serve_events` looks at the same things). Attention is the caller's.
+    pub(crate) fn is_plain_boundary(&self) -> bool {
+        let state = &self.state;
+        state.rflags & (flags::TF | flags::RF) == 0
+            && state.rflags & (flags::VIF | flags::VIP) != flags::VIF | flags::VIP
+            && state.pending_debug == 0
+            && state.dr[7] & 0xff == 0
+            && state.activity == Activity::Running
+            && !self.link.debugger.active()
     }
 
     /// Within a linear page a chain is valid as long as no attention was served; across pages the fetch TLB must still map
@@ -201,6 +279,7 @@ impl Vcpu {
     fn run_one(&mut self, block: BlockRef) -> Result<Leave, Fault> {
         let b = block.get();
         let entry = b.entry();
+        b.prefetch_successors();
         self.link.trail.note(b.key.rip);
         let leave = (entry.run)(self, entry);
         match leave {
