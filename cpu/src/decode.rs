@@ -5,6 +5,7 @@
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::ZERO;
+use crate::undefined;
 use crate::uop::Width;
 pub use iced_x86::{Code, CodeSize, CpuidFeature, Mnemonic};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter, OpKind, Register};
@@ -323,9 +324,13 @@ impl Insn {
     pub fn flags_read(&self) -> u64 {
         rflags(self.raw.rflags_read())
     }
-    /// Status flags that it overwrites, with defined or undefined values, on every path.
+    /// Status flags that it overwrites, with defined or undefined values, on every path; not those that it only may.
     pub fn flags_written(&self) -> u64 {
-        rflags(self.raw.rflags_modified())
+        let modified = rflags(self.raw.rflags_modified());
+        match self.raw.rflags_undefined() {
+            0 => modified,
+            _ => modified & !undefined::kept(self.mnemonic()),
+        }
     }
     /// The disassembly in NASM's syntax.
     pub fn text(&self) -> String {

@@ -83,6 +83,12 @@ pub fn value(mnemonic: M, flag: u64) -> Option<Value> {
     TABLE.iter().find(|row| row.flags & flag != 0 && row.mnemonics.contains(&mnemonic)).map(|row| row.value)
 }
 
+/// The undefined flags that an instruction leaves as they were.
+pub fn kept(mnemonic: M) -> u64 {
+    let rows = TABLE.iter().filter(|row| row.value == Value::Kept && row.mnemonics.contains(&mnemonic));
+    rows.fold(0, |flags, row| flags | row.flags)
+}
+
 /// The tables as Markdown.
 pub fn describe() -> String {
     const NAMES: [(u64, &str); 6] = [(OF, "OF"), (SF, "SF"), (ZF, "ZF"), (AF, "AF"), (PF, "PF"), (CF, "CF")];

@@ -53,6 +53,18 @@ fn a_budget_ends_at_the_exact_instruction() {
 }
 
 #[test]
+fn flags_that_a_bit_scan_keeps_are_those_of_the_instruction_before_it() {
+    use umbra_cpu::state::flags::{AF, CF, PF, SF, STATUS};
+    for scan in [0xbc, 0xbd] {
+        // mov edx, 8; xor eax, eax; sub eax, 1; bsf or bsr ecx, edx; ud2
+        let mut cpu = flat32(&[0xba, 8, 0, 0, 0, 0x31, 0xc0, 0x83, 0xe8, 1, 0x0f, scan, 0xca, 0x0f, 0x0b]);
+        cpu.run_until_fault(100).expect_err("ud2");
+        assert_eq!(cpu.state.gpr(slots::RCX), 3);
+        assert_eq!(cpu.flags() & STATUS, CF | SF | AF | PF);
+    }
+}
+
+#[test]
 fn code_that_overwrites_itself_is_seen_at_once() {
     // mov byte [1007h+1], 42h (the immediate of the next instruction); mov al, 0; ud2
     let mut cpu = flat32(&[0xc6, 0x05, 0x08, 0x10, 0, 0, 0x42, 0xb0, 0x00, 0x0f, 0x0b]);
