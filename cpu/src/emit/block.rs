@@ -436,6 +436,7 @@ fn effect(uop: &Uop) -> (u64, u64) {
     let counted = |mask| if uop.imm > 0 && uop.imm & 31 != 0 { mask } else { 0 };
     match uop.op {
         Op::Add | Op::Sub | Op::And | Op::Or | Op::Xor | Op::Cmp | Op::Test | Op::Neg => (0, STATUS),
+        Op::CmpJcc | Op::TestJcc => (0, STATUS),
         Op::Imul | Op::Imul3 | Op::MulWide | Op::ImulWide | Op::Popcnt | Op::Xadd | Op::Cmpxchg => (0, STATUS),
         Op::Adc | Op::Sbb => (CF, STATUS),
         Op::Inc | Op::Dec => (0, STATUS & !CF),
