@@ -18,7 +18,7 @@
 //! does it whole where `op` alone leaves out what must be there if the block ends here: locked accesses, x87 stores, and
 //! updates whose flags nobody wants.
 
-use super::asm::{Alu, Form, Label, Reg, Rm};
+use super::asm::{Alu, Asm, Form, Label, Reg, Rm};
 use super::block::{Emitter, Site};
 use super::flags::{self, FlagPlaces};
 use super::frame::{self, frame};
@@ -95,6 +95,8 @@ pub struct Access {
     pub sp_width: Width,
     /// Where the flags are afterwards, if it changes them.
     pub flags: Option<FlagPlaces>,
+    /// The address, if it is a register and a displacement, and not yet in the first scratch register.
+    pub at: Option<(Reg, i32)>,
 }
 
 /// What the cold path of an access has to know.
@@ -112,17 +114,22 @@ struct ColdAccess {
 impl Access {
     /// Neither CF, nor the stack pointer, nor flags have to do with it.
     pub fn plain(form: Form, value: Value, bytes: u8, way: Way) -> Access {
-        Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None }
+        Access { form, value, bytes, way, carry: false, sp: 0, sp_width: Width::B8, flags: None, at: None }
     }
 }
 
 impl Emitter<'_> {
     /// The address of a memory operand, in the first scratch register.
     pub(super) fn address(&mut self, mem: &Mem) {
+        self.address_to(S0, mem);
+    }
+
+    /// The address of a memory operand. Changes both scratch registers.
+    pub(super) fn address_to(&mut self, to: Reg, mem: &Mem) {
         let asm = &mut *self.asm;
         let width = if mem.kind == AddrKind::Flat32 { Width::B4 } else { Width::B8 };
         if mem.kind == AddrKind::Checked {
-            return asm.load(Width::B8, S0, slot(mem.base));
+            return asm.load(Width::B8, to, slot(mem.base));
         }
         let (base, index) = (mem.base, mem.index);
         let Ok(disp) = i32::try_from(mem.disp) else {
@@ -134,6 +141,9 @@ impl Emitter<'_> {
                     asm.load(Width::B8, S1, slot(n));
                     asm.lea(width, S0, Rm::Full { base: Some(S0), index: S1, scale, disp: 0 });
                 }
+            }
+            if to != S0 {
+                asm.mov(to, S0);
             }
             return;
         };
@@ -150,12 +160,25 @@ impl Emitter<'_> {
             })
         });
         match (base, index) {
-            (base, Some(index)) => asm.lea(width, S0, Rm::Full { base, index, scale: mem.scale, disp }),
-            (Some(base), None) if disp == 0 && width == Width::B8 => asm.mov(S0, base),
-            (Some(base), None) => asm.lea(width, S0, Rm::Base(base, disp)),
-            (None, None) if width == Width::B4 => asm.mov_imm(S0, u64::from(disp as u32)),
-            (None, None) => asm.mov_imm(S0, i64::from(disp) as u64),
+            (base, Some(index)) => asm.lea(width, to, Rm::Full { base, index, scale: mem.scale, disp }),
+            (Some(base), None) if disp == 0 && width == Width::B8 => asm.mov(to, base),
+            (Some(base), None) => asm.lea(width, to, Rm::Base(base, disp)),
+            (None, None) if width == Width::B4 => asm.mov_imm(to, u64::from(disp as u32)),
+            (None, None) => asm.mov_imm(to, i64::from(disp) as u64),
         }
+    }
+
+    /// Like [`Self::address`] for an access that comes next; what it can address by itself is left to it.
+    pub(super) fn address_of(&mut self, mem: &Mem, access: Access) -> Access {
+        let disp = i32::try_from(mem.disp);
+        let at = match (mem.kind, pinned(mem.base), mem.index, disp) {
+            (AddrKind::Flat64, Some(base), ZERO, Ok(disp)) => Some((base, disp)),
+            _ => None,
+        };
+        if at.is_none() {
+            self.address(mem);
+        }
+        Access { at, ..access }
     }
 
     /// The TLB check of the address in the first scratch register. Afterwards [S1 + S0] is the operand; on a miss `slow` is
@@ -174,27 +197,32 @@ impl Emitter<'_> {
     /// An access to a uop's memory operand.
     pub(super) fn access(&mut self, uop: &Uop, access: Access) {
         self.clobber();
-        self.address(&uop.mem);
+        let access = self.address_of(&uop.mem, access);
         self.access_at(uop, access);
     }
 
-    /// An access to the linear address in the first scratch register; the host's flags hold nothing.
-    pub(super) fn access_at(&mut self, uop: &Uop, access: Access) {
+    /// An access to the linear address in the first scratch register, or to [`Access::at`]; the host's flags hold nothing.
+    pub(super) fn access_at(&mut self, uop: &Uop, mut access: Access) {
         let reach = Reach::of(access.bytes);
         let number = self.memo(reach, access.way);
         let memo = number.map(|number| (number, reach));
         let site = Site { bytes: access.bytes, sp: access.sp, memo: number, ..self.site(uop) };
         let [slow, found, done] = [(); 3].map(|()| self.asm.label());
         match memo {
-            Some((number, _)) => self.check_memo(number, slow),
-            None => self.check_tlb(access.bytes, access.way, slow),
+            Some((number, _)) => self.check_memo(number, access.at, slow),
+            None => {
+                if let Some(at) = access.at.take() {
+                    lea(self.asm, S0, at);
+                }
+                self.check_tlb(access.bytes, access.way, slow);
+            }
         }
         self.asm.bind(found);
         touch(self.asm, &access);
         self.asm.bind(done);
         let cold = ColdAccess { site, memo, slow, found, done };
         match access.way {
-            Way::Load => self.slow_load(cold),
+            Way::Load => self.slow_load(cold, access),
             _ if access.form.lock || uop.op == Op::XchgMem => self.slow_by_handler(uop, cold, access),
             // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
             Way::Store if uop.helper.is_some() => self.slow_by_handler(uop, cold, access),
@@ -208,11 +236,14 @@ impl Emitter<'_> {
     }
 
     /// Begins the cold path of an access: the address is in the first scratch register, and no memo helps.
-    fn missed(&mut self, memo: Option<(u8, Reach)>, way: Way, slow: Label, found: Label) {
-        let asm = &mut *self.asm;
+    fn missed(&mut self, memo: Option<(u8, Reach)>, access: &Access, slow: Label, found: Label) {
+        let (asm, way) = (&mut *self.asm, access.way);
         asm.bind(slow);
         match memo {
             Some((number, reach)) => {
+                if let Some(at) = access.at {
+                    lea(asm, S0, at);
+                }
                 asm.mov_imm(S1, u64::from(number));
                 asm.call(self.context.gates.fill_memo[reach as usize][usize::from(way != Way::Load)].0);
                 asm.jcc(4, found);
@@ -221,14 +252,34 @@ impl Emitter<'_> {
         }
     }
 
-    fn slow_load(&mut self, ColdAccess { site, memo, slow, found, .. }: ColdAccess) {
+    /// The access to [S1 + S0], where a gate has found the operand.
+    fn touch_found(&mut self, access: Access, found: Label, done: Label) {
+        if access.at.is_none() {
+            return self.asm.jmp(found);
+        }
+        touch(self.asm, &Access { at: None, ..access });
+        self.asm.jmp(done);
+    }
+
+    /// After a gate that says by ZF clear that the operand is in the TLB: the access is made, and the way goes on from it.
+    fn unless_found(&mut self, access: &Access, found: Label, done: Label) {
+        if access.at.is_none() {
+            return self.asm.jcc(5, found);
+        }
+        let other = self.asm.label();
+        self.asm.jcc(4, other);
+        self.touch_found(*access, found, done);
+        self.asm.bind(other);
+    }
+
+    fn slow_load(&mut self, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
         let live = site.live.index();
         let site = self.add_site(site);
         self.later(move |e| {
-            e.missed(memo, Way::Load, slow, found);
+            e.missed(memo, &access, slow, found);
             e.asm.mov_imm(S1, u64::from(site));
             e.asm.call(e.context.gates.load[live].0);
-            e.asm.jmp(found);
+            e.touch_found(access, found, done);
         });
     }
 
@@ -244,14 +295,14 @@ impl Emitter<'_> {
         let start = self.add_site(site);
         let commit = self.add_site(commit);
         self.later(move |e| {
-            e.missed(memo, access.way, slow, found);
-            let asm = &mut *e.asm;
+            e.missed(memo, &access, slow, found);
             let gates = e.context.gates;
-            asm.mov_imm(S1, u64::from(start));
+            e.asm.mov_imm(S1, u64::from(start));
             let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
-            asm.call(first[live].0);
-            asm.jcc(5, found);
-            touch(asm, &access);
+            e.asm.call(first[live].0);
+            e.unless_found(&access, found, done);
+            let asm = &mut *e.asm;
+            touch(asm, &Access { at: None, ..access });
             if restore {
                 flags::save(asm);
             }
@@ -272,12 +323,12 @@ impl Emitter<'_> {
         let site = self.add_site(site);
         let restore = access.flags.is_some_and(|places| places.host);
         self.later(move |e| {
-            e.missed(memo, access.way, slow, found);
-            let asm = &mut *e.asm;
+            e.missed(memo, &access, slow, found);
             let gates = e.context.gates;
-            asm.mov_imm(S1, u64::from(site));
-            asm.call(gates.reserve[live].0);
-            asm.jcc(5, found);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(gates.reserve[live].0);
+            e.unless_found(&access, found, done);
+            let asm = &mut *e.asm;
             asm.mov_imm(S1, u64::from(whole));
             asm.call(gates.step[live].0);
             if restore {
@@ -394,24 +445,40 @@ pub(super) fn tag(way: Way) -> i32 {
     }
 }
 
-/// The access itself, to [S1 + S0], and what goes with it.
-fn touch(asm: &mut super::asm::Asm, access: &Access) {
+/// `to` = a register and a displacement.
+pub(super) fn lea(asm: &mut Asm, to: Reg, (base, disp): (Reg, i32)) {
+    match disp {
+        0 => asm.mov(to, base),
+        _ => asm.lea(Width::B8, to, Rm::Base(base, disp)),
+    }
+}
+
+/// The operand on the host: what the second scratch register adds, and the address.
+fn place_of(access: &Access) -> Rm {
+    match access.at {
+        Some((index, disp)) => Rm::Full { base: Some(S1), index, scale: 0, disp },
+        None => Rm::Pair(S1, S0),
+    }
+}
+
+/// The access itself, to `place_of`, and what goes with it.
+fn touch(asm: &mut Asm, access: &Access) {
     operate(asm, access);
     if access.sp != 0 {
         asm.lea(access.sp_width, SP, Rm::Base(SP, i32::from(access.sp)));
     }
 }
 
-fn operate(asm: &mut super::asm::Asm, access: &Access) {
+fn operate(asm: &mut Asm, access: &Access) {
     if let Value::Reg(reg) = access.value {
         if access.carry {
             flags::load_carry(asm);
         }
-        return asm.op(access.form, reg, Rm::Pair(S1, S0));
+        return asm.op(access.form, reg, place_of(access));
     }
     let (Value::In(n) | Value::Out(n) | Value::InOut(n) | Value::Reg(n)) = access.value;
     let place = Rm::cpu(slot_offset(n));
-    asm.lea(Width::B8, S0, Rm::Pair(S1, S0));
+    asm.lea(Width::B8, S0, place_of(access));
     if !matches!(access.value, Value::Out(_)) {
         asm.load(Width::B8, S1, place);
     }

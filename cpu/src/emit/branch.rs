@@ -1,7 +1,7 @@
 //! The stack, and the ends of blocks: jumps, calls, returns (`exec::stack`, `exec::branch`).
 
 use super::address::{Access, Value, Way};
-use super::asm::{Alu, Form, Map, Rm};
+use super::asm::{Alu, Form, Map, Reg, Rm};
 use super::block::{Edge, Emitter, Site};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::{JumpEntry, frame};
@@ -34,10 +34,10 @@ impl Emitter<'_> {
                 self.protect(uop.dst);
                 self.protect(RSP);
                 self.clobber();
-                self.asm.load(sp, S0, Rm::R(SP));
+                let at = self.stack_address(SP, 0, sp);
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
                 // The stack pointer moves before the destination is written: POP RSP keeps what was popped.
-                let access = Access::plain(form, Value::Reg(S1), bytes, Way::Load);
+                let access = Access { at, ..Access::plain(form, Value::Reg(S1), bytes, Way::Load) };
                 self.access_at(uop, access);
                 self.asm.lea(sp, SP, Rm::Base(SP, i32::from(bytes)));
                 match pinned(uop.dst) {
@@ -50,9 +50,9 @@ impl Emitter<'_> {
                 self.protect(RBP);
                 self.protect(RSP);
                 self.clobber();
-                self.asm.load(sp, S0, Rm::R(BP));
+                let at = self.stack_address(BP, 0, sp);
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
-                let access = Access::plain(form, Value::Reg(S1), bytes, Way::Load);
+                let access = Access { at, ..Access::plain(form, Value::Reg(S1), bytes, Way::Load) };
                 self.access_at(uop, access);
                 self.asm.lea(sp, SP, Rm::Base(BP, i32::from(bytes)));
                 self.asm.load(width, BP, Rm::R(S1));
@@ -64,6 +64,15 @@ impl Emitter<'_> {
             }
         }
         true
+    }
+
+    /// An address on the stack, for [`Access::at`] or in the first scratch register.
+    fn stack_address(&mut self, base: Reg, disp: i32, sp: Width) -> Option<(Reg, i32)> {
+        if sp == Width::B8 {
+            return Some((base, disp));
+        }
+        self.asm.lea(sp, S0, Rm::Base(base, disp));
+        None
     }
 
     fn push(&mut self, uop: &Uop, sp: Width) -> bool {
@@ -94,8 +103,8 @@ impl Emitter<'_> {
     fn push_value(&mut self, uop: &Uop, sp: Width, form: Form, value: Value) {
         let bytes = uop.width.bytes() as u8;
         self.clobber();
-        self.asm.lea(sp, S0, Rm::Base(SP, -i32::from(bytes)));
-        let access = Access { sp: -(bytes as i8), sp_width: sp, ..Access::plain(form, value, bytes, Way::Store) };
+        let at = self.stack_address(SP, -i32::from(bytes), sp);
+        let access = Access { sp: -(bytes as i8), sp_width: sp, at, ..Access::plain(form, value, bytes, Way::Store) };
         // The operand of the push itself is on the stack, whatever its source was.
         let uop = Uop { seg: Seg::Ss, ..*uop };
         self.access_at(&uop, access);
@@ -262,9 +271,9 @@ impl Emitter<'_> {
             Op::Ret => {
                 self.protect(RSP);
                 self.clobber();
-                self.asm.load(sp, S0, Rm::R(SP));
+                let at = self.stack_address(SP, 0, sp);
                 let form = Form::sized(Map::One, 0x8b, width);
-                let access = Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load);
+                let access = Access { at, ..Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load) };
                 self.access_at(uop, access);
                 let change = width.bytes() as i32 + uop.imm as i32;
                 self.known_target(uop, (change, sp));

@@ -31,6 +31,12 @@ impl SavedFlags {
     }
 }
 
+/// Where the first operand of a recipe is held after its register has changed. (The lower ones are those of shifts and
+/// products, and of [`Late`].)
+const HELD_A: u8 = 3;
+/// The second one.
+const HELD_B: u8 = 4;
+
 /// An operand of a recipe.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
@@ -184,7 +190,7 @@ impl Recipe {
             mask & match operand {
                 Operand::Slot(n) => cpu.state.slots.get(n),
                 Operand::Imm(imm) => i64::from(imm) as u64,
-                Operand::Held(n) => cpu.link.frame.held[usize::from(n) & 1],
+                Operand::Held(n) => cpu.link.frame.held.get(usize::from(n)).copied().unwrap_or(0),
             }
         };
         if let Some(status) = self.shifted(value(self.a), value(self.b)) {
@@ -497,9 +503,10 @@ impl Emitter<'_> {
     pub fn keep_others(&mut self, dst: u8) {
         let places = &mut self.places;
         places.late = None;
-        if !places.saved && places.recipe.is_none_or(|recipe| recipe.uses(dst)) {
+        if !places.saved && places.recipe.is_none() {
             self.save_flags();
         }
+        self.hold_operands(dst);
         self.clobber();
         if self.places.saved {
             self.places.recipe = None;
@@ -521,13 +528,31 @@ impl Emitter<'_> {
         if !uses {
             return;
         }
-        if !self.places.saved && !self.places.host && (self.needed_here() || self.needed_after()) {
-            self.save_flags();
+        if !self.places.saved && (self.needed_here() || self.needed_after()) {
+            return self.hold_operands(dst);
         }
         self.places.recipe = None;
         if !self.places.saved {
             // Nobody needs them.
             self.places.late = None;
+        }
+    }
+
+    /// Keeps what slot `dst` holds for the recipe, unless the flags are saved. The host's flags stay.
+    fn hold_operands(&mut self, dst: u8) {
+        let FlagPlaces { recipe: Some(recipe), saved: false, .. } = &mut self.places else { return };
+        let mut kept = None;
+        for (operand, place) in [(&mut recipe.a, HELD_A), (&mut recipe.b, HELD_B)] {
+            if *operand == Operand::Slot(dst) {
+                *operand = *kept.get_or_insert(Operand::Held(place));
+            }
+        }
+        if let Some(Operand::Held(place)) = kept {
+            let reg = super::registers::pinned(dst).unwrap_or_else(|| {
+                self.asm.load(Width::B8, S0, slot(dst));
+                S0
+            });
+            self.asm.store(Width::B8, Rm::cpu(frame!(held) + 8 * usize::from(place)), reg);
         }
     }
 

@@ -47,8 +47,9 @@ pub const PATIENCE: i32 = 64;
 pub struct Frame {
     /// The status flags in the form that LAHF and SETO give.
     pub image: SavedFlags,
-    /// Operands of recipes that are in no register.
-    pub held: [u64; 3],
+    /// Operands of recipes that are in no register: of shifts and products, of [`Late`](super::flags::Late) flags, and what
+    /// registers held that have changed since.
+    pub held: [u64; 5],
     /// Fuel when emitted code was left, or at a gate.
     pub fuel: i64,
     /// Fuel + instructions retired at the start of the current block: constant while emitted code runs.
@@ -96,7 +97,7 @@ impl Default for Frame {
     fn default() -> Frame {
         Frame {
             image: SavedFlags(0),
-            held: [0; 3],
+            held: [0; 5],
             fuel: 0,
             base: 0,
             site: 0,

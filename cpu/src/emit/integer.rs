@@ -187,6 +187,10 @@ impl Emitter<'_> {
             self.asm.lea(if kind == AddrKind::Flat32 { Width::B4 } else { Width::B8 }, reg, rm);
             return true;
         }
+        if let (false, Some(reg)) = (narrow, pinned(uop.dst)) {
+            self.address_to(reg, &mem);
+            return true;
+        }
         self.address(&mem);
         if uop.cond == 1 {
             self.narrow_put(uop.dst, Width::B2, S0);
@@ -508,9 +512,9 @@ impl Emitter<'_> {
                 self.load_flags_for(cond);
                 self.asm.setcc(cond, slot(T3));
                 self.clobber();
-                self.address(&uop.mem);
                 let form = Form::sized(Map::One, 0x89, Width::B1);
                 let access = self.plain(form, Value::In(T3), Width::B1, Way::Store);
+                let access = self.address_of(&uop.mem, access);
                 self.access_at(uop, access);
                 return true;
             }

@@ -15,7 +15,7 @@
 // The macro's expansion converts in its own way.
 #![allow(clippy::useless_conversion, reason = "code that dynasm! makes")]
 
-use super::asm::{Alu, Asm, Label, Rm};
+use super::asm::{Alu, Asm, Label, Reg, Rm};
 use super::block::Emitter;
 use super::frame::{self, PATIENCE, frame};
 use super::registers::{FUEL, S0, S1};
@@ -91,11 +91,12 @@ impl Emitter<'_> {
         Some(number as u8)
     }
 
-    /// The check of the address in the first scratch register. Afterwards the second one is the memo's addend.
-    pub(super) fn check_memo(&mut self, number: u8, slow: Label) {
+    /// The check of an address: a register and a displacement, or in the first scratch register. Afterwards the second one is
+    /// the memo's addend.
+    pub(super) fn check_memo(&mut self, number: u8, address: Option<(Reg, i32)>, slow: Label) {
         let at = offset(number);
         let asm = &mut *self.asm;
-        asm.mov(S1, S0);
+        address::lea(asm, S1, address.unwrap_or((S0, 0)));
         asm.alu(Alu::Sub, Width::B8, S1, Rm::cpu(at + offset_of!(Memo, page)));
         asm.alu(Alu::Cmp, Width::B8, S1, Rm::cpu(at + offset_of!(Memo, limit)));
         asm.jcc(3, slow);

@@ -76,8 +76,9 @@ impl Emitter<'_> {
         if native.general == General::RegOut {
             self.protect(native.reg);
         }
-        self.address(&uop.mem);
-        if uop.cond & 1 != 0 {
+        let aligned = uop.cond & 1 != 0;
+        if aligned {
+            self.address(&uop.mem);
             let fault = self.fault_label(uop, Status::NotCanonical);
             self.asm.op(Form::sized(Map::One, 0xf7, Width::B4).with(i64::from(bytes) - 1, 4), 0, Rm::R(S0));
             self.asm.jcc(5, fault);
@@ -90,7 +91,10 @@ impl Emitter<'_> {
             _ => Value::Reg(native.reg),
         };
         let way = if store { Way::Store } else { Way::Load };
-        let access = Access::plain(form, value, bytes, way);
+        let mut access = Access::plain(form, value, bytes, way);
+        if !aligned {
+            access = self.address_of(&uop.mem, access);
+        }
         self.access_at(uop, access);
     }
 
