@@ -358,6 +358,7 @@ impl<'a> Emitter<'a> {
         let done = match uop.op {
             Op::Call if self.x87_call(uop) || self.bmi_call(uop) || self.system_call(uop) => true,
             Op::VCall if self.zero_upper(uop) => true,
+            Op::CallEnd if self.repeat(uop) => true,
             Op::Nop => true,
             Op::Mov | Op::Movzx8 | Op::Movzx16 | Op::Movsx8 | Op::Movsx16 | Op::Movsx32 => self.transfer(uop),
             Op::Clc | Op::Stc | Op::Cmc => self.carry(uop),

@@ -205,7 +205,7 @@ impl Emitter<'_> {
 
     /// The end of the block towards `target`: fuel, attention where the way leads back or into a call, then a jump that is
     /// linked when the target is known.
-    fn edge(&mut self, uop: &Uop, target: u64) {
+    pub(super) fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
         (self.places.host, self.places.most) = (false, false);

@@ -18,6 +18,7 @@ use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, frame};
 use super::memo::{self, Reach};
 use super::registers::{PINNED, slot_offset};
+use super::string::{self, Repeat, Repeats};
 use super::x87;
 use crate::cache::Leave;
 use crate::fault::Fault;
@@ -95,6 +96,8 @@ pub struct Gates {
     pub fetch: [CodePtr; Live::ALL],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
+    /// Repeated string instructions; ZF: done.
+    pub repeats: Repeats,
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
     pub load_vectors: [CodePtr; Live::ALL],
     /// Loads the x87 unit; leaves as the other does.
@@ -292,7 +295,16 @@ impl Gates {
                 *code = piece(&mut |asm| memo::fill(asm, reach, way))?;
             }
         }
+        let mut repeats = [[[leave; 2]; 4]; Repeat::ALL.len()];
+        for (codes, kind) in repeats.iter_mut().zip(Repeat::ALL) {
+            for (codes, width) in codes.iter_mut().zip([Width::B1, Width::B2, Width::B4, Width::B8]) {
+                for (code, long) in codes.iter_mut().zip([false, true]) {
+                    *code = piece(&mut |asm| string::gate(asm, kind, width, long))?;
+                }
+            }
+        }
         Some(Gates {
+            repeats,
             fill_memo,
             enter,
             exit: exits,

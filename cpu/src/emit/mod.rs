@@ -33,6 +33,7 @@ mod memo;
 mod registers;
 mod run;
 mod shift;
+mod string;
 mod system;
 mod vector;
 mod x87;
@@ -82,8 +83,10 @@ impl Disable {
     pub const MEMOS: u32 = 1 << 6;
     /// The table of indirect jumps looked at in line.
     pub const INLINE_JUMPS: u32 = 1 << 7;
+    /// Native repeated string instructions.
+    pub const STRINGS: u32 = 1 << 8;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 8] = [
+    pub const NAMES: [(&'static str, u32); 9] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -92,6 +95,7 @@ impl Disable {
         ("x87", Self::X87),
         ("memos", Self::MEMOS),
         ("inline-jumps", Self::INLINE_JUMPS),
+        ("strings", Self::STRINGS),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
