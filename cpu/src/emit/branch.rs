@@ -4,7 +4,7 @@ use super::address::{Access, Value, Way};
 use super::asm::{Alu, Form, Map, Reg, Rm};
 use super::block::{Edge, Emitter, Site};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
-use super::frame::{JumpEntry, frame};
+use super::frame::frame;
 use super::gate::{self, Status};
 use super::registers::{BP, FUEL, S0, S1, SP, pinned, slot};
 use super::{CodePtr, Disable};
@@ -203,19 +203,19 @@ impl Emitter<'_> {
         self.context.offsets.len() as i64 - 1
     }
 
-    /// The end of the block towards `target`: fuel, attention where the way leads back or into a call, then a jump that is
-    /// linked when the target is known.
+    /// The end of the block towards `target`: fuel, attention after a call (its push may have written code), then a jump that
+    /// is linked when the target is known.
     pub(super) fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
         (self.places.host, self.places.most) = (false, false);
         let site = self.site(uop);
         let site = self.add_site(site);
-        let stop = self.exit_label(Status::Stop, site);
         let insns = self.insns();
         self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
-        self.asm.jcc(8, stop);
-        if target <= self.context.key.rip || uop.op == Op::CallNear {
+        self.refuel_or_exit(Status::Stop, site);
+        if uop.op == Op::CallNear {
+            let stop = self.exit_label(Status::Stop, site);
             self.asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
             self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S0, 0), 0);
             self.asm.jcc(5, stop);
@@ -232,6 +232,31 @@ impl Emitter<'_> {
             e.sites[index].edge = Some(Box::new(Edge { target, at, cold: here, same_page }));
             e.exit(Status::Chain, site);
         });
+    }
+
+    /// After fuel was taken: where it has run out, the vCPU's attention is looked at, and emitted code goes on with more of
+    /// it, or is left. Keeps the first scratch register.
+    fn refuel_or_exit(&mut self, status: Status, site: u32) {
+        let [short, on] = [(); 2].map(|()| self.asm.label());
+        self.asm.jcc(8, short);
+        self.asm.bind(on);
+        self.later(move |e| {
+            e.asm.bind(short);
+            e.asm.call(e.context.gates.refuel.0);
+            e.asm.jcc(9, on);
+            if status == Status::Dynamic {
+                e.leave_with_target(site);
+            } else {
+                e.exit(status, site);
+            }
+        });
+    }
+
+    /// Leaves with RIP in the first scratch register.
+    fn leave_with_target(&mut self, site: u32) {
+        let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);
+        self.asm.store(Width::B8, Rm::cpu(rip), S0);
+        self.exit(Status::Dynamic, site);
     }
 
     fn call(&mut self, uop: &Uop) -> bool {
@@ -332,25 +357,17 @@ impl Emitter<'_> {
         if self.context.disable.has(Disable::INLINE_JUMPS) {
             self.asm.jmp(unknown);
         } else {
-            let (stop, insns, mode) = (self.asm.label(), self.insns(), self.context.key.mode);
+            let (insns, mode) = (self.insns(), self.context.key.mode);
             gate::find_jump(self.asm, live, unknown);
             let asm = &mut *self.asm;
-            // A stop is found once more where the change of fuel is taken back.
+            // What runs out is found once more where the target is not known.
             asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(FUEL), insns);
             asm.jcc(12, unknown);
-            asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
-            asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S0, 0), 0);
-            asm.jcc(5, stop);
             gate::take_jump(asm, mode, unknown, |asm| {
                 asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
                 if change != 0 {
                     asm.lea(sp, SP, Rm::Base(SP, change));
                 }
-            });
-            self.later(move |e| {
-                e.asm.bind(stop);
-                e.asm.load(Width::B8, S0, Rm::Base(S1, std::mem::offset_of!(JumpEntry, rip) as i32));
-                e.asm.jmp(unknown);
             });
         }
         let (uop, places) = (*uop, self.places);
@@ -374,19 +391,19 @@ impl Emitter<'_> {
         let insns = self.insns();
         let live = self.live.index();
         self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
-        // Fuel and attention are looked at here: a stop leaves as an unknown target does, with RIP in the state.
-        let out = self.asm.label();
-        self.asm.jcc(8, out);
-        self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
-        self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
-        self.asm.jcc(5, out);
+        // A stop leaves as an unknown target does, with RIP in the state.
+        self.refuel_or_exit(Status::Dynamic, site);
+        if uop.op == Op::CallInd {
+            let out = self.asm.label();
+            self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
+            self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
+            self.asm.jcc(5, out);
+            self.later(move |e| {
+                e.asm.bind(out);
+                e.leave_with_target(site);
+            });
+        }
         self.asm.mov_imm(S1, u64::from(site));
         self.asm.jmp_to(self.context.gates.dynamic[live].0);
-        self.later(move |e| {
-            e.asm.bind(out);
-            let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);
-            e.asm.store(Width::B8, Rm::cpu(rip), S0);
-            e.exit(Status::Dynamic, site);
-        });
     }
 }

@@ -38,6 +38,9 @@ pub const fn jump_index(rip: u64) -> usize {
     ((rip ^ rip >> JUMP_SHIFT) & (JUMPS as u64 - 1)) as usize
 }
 
+/// Instructions between two looks at attention, a few microseconds. What the vCPU itself causes is looked at by gates.
+pub const TANK: u64 = 8192;
+
 /// What [`Frame::patience`] starts with.
 pub const PATIENCE: i32 = 64;
 
@@ -52,7 +55,9 @@ pub struct Frame {
     pub held: [u64; 5],
     /// Fuel when emitted code was left, or at a gate.
     pub fuel: i64,
-    /// Fuel + instructions retired at the start of the current block: constant while emitted code runs.
+    /// What is left of the budget beside `fuel`: emitted code takes [`TANK`] of it at a time, and looks at attention then.
+    pub reserve: u64,
+    /// Fuel + instructions retired at the start of the current block: constant but for more fuel.
     pub base: u64,
     /// The site at which emitted code was left.
     pub site: u32,
@@ -99,6 +104,7 @@ impl Default for Frame {
             image: SavedFlags(0),
             held: [0; 5],
             fuel: 0,
+            reserve: 0,
             base: 0,
             site: 0,
             host_mxcsr: 0x1f80,

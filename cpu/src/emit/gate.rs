@@ -15,9 +15,9 @@ use super::arena::{Arena, CodePtr};
 use super::asm::{Asm, Form, Label, Map, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
-use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, frame};
+use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, TANK, frame};
 use super::memo::{self, Reach};
-use super::registers::{PINNED, slot_offset};
+use super::registers::{FUEL, PINNED, slot_offset};
 use super::string::{self, Repeat, Repeats};
 use super::x87;
 use crate::cache::Leave;
@@ -96,6 +96,8 @@ pub struct Gates {
     pub fetch: [CodePtr; Live::ALL],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
+    /// More fuel where it has run out, unless there is none or the vCPU's attention is wanted; SF: there is still not enough.
+    pub refuel: CodePtr,
     /// Repeated string instructions; ZF: done.
     pub repeats: Repeats,
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
@@ -303,7 +305,9 @@ impl Gates {
                 }
             }
         }
+        let refuel = piece(&mut refuel)?;
         Some(Gates {
+            refuel,
             repeats,
             fill_memo,
             enter,
@@ -331,6 +335,28 @@ pub fn run(enter: CodePtr, cpu: &mut Vcpu, code: CodePtr) -> Status {
         enter(cpu, code.0)
     };
     Status::of(number)
+}
+
+/// More fuel: changes R14 only.
+fn refuel(asm: &mut Asm) {
+    let (no, some) = (asm.label(), asm.label());
+    dynasm!(asm ; .arch x64
+        ; mov r14, [r15 + frame!(attention) as i32]
+        ; cmp DWORD [r14], 0
+    );
+    asm.jcc(5, no);
+    dynasm!(asm ; .arch x64 ; mov r14, [r15 + frame!(reserve) as i32] ; cmp r14, TANK as i32);
+    asm.jcc(6, some);
+    dynasm!(asm ; .arch x64 ; mov r14d, TANK as i32);
+    asm.bind(some);
+    dynasm!(asm ; .arch x64
+        ; sub [r15 + frame!(reserve) as i32], r14
+        ; add [r15 + frame!(base) as i32], r14
+        ; add Rq(FUEL), r14
+        ; ret
+    );
+    asm.bind(no);
+    dynasm!(asm ; .arch x64 ; test Rq(FUEL), Rq(FUEL) ; ret);
 }
 
 /// Goes to RIP = R13, if its code is known and the fetch TLB leads to the page that it was made from.
@@ -593,7 +619,11 @@ unsafe extern "sysv64" fn step_end_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u3
 /// code is not known.
 fn go_on(cpu: &mut Vcpu) -> Result<u32, Status> {
     let retired = cpu.state.retired + u64::from(cpu.link.current) + 1;
-    let fuel = cpu.link.frame.base.wrapping_sub(retired) as i64;
+    let frame = &mut cpu.link.frame;
+    // What a string instruction has used beyond the tank comes out of the reserve.
+    let more = retired.saturating_sub(frame.base).min(frame.reserve);
+    (frame.base, frame.reserve) = (frame.base + more, frame.reserve - more);
+    let fuel = frame.base.wrapping_sub(retired) as i64;
     if fuel < 0 || cpu.link.attention.get() != 0 || !cpu.is_plain_boundary() {
         return Err(Status::StepEnd);
     }

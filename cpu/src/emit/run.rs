@@ -1,7 +1,7 @@
 //! The dispatcher's part of the JIT: when a block becomes code, how code is entered, what happens when it is left.
 #![allow(unsafe_code, reason = "reads the table that emitted code reads, through the pointer that it has")]
 
-use super::frame::jump_index;
+use super::frame::{TANK, jump_index};
 use super::gate::{self, Status};
 use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
@@ -149,8 +149,9 @@ impl Vcpu {
         let frame = &mut self.link.frame;
         frame.image = SavedFlags::of(self.state.rflags);
         let before = self.state.retired;
-        frame.fuel = fuel;
-        frame.base = self.state.retired.wrapping_add(fuel as u64);
+        let tank = (fuel as u64).min(TANK);
+        (frame.fuel, frame.reserve) = (tank as i64, fuel as u64 - tank);
+        frame.base = self.state.retired.wrapping_add(tank);
         self.link.fault = None;
         let status = gate::run(enter, self, entry);
         if let Some(panic) = self.link.panic.take() {

@@ -15,6 +15,7 @@ pub mod display;
 pub mod drives;
 pub mod entry;
 pub mod gate;
+mod host_clock;
 pub mod images;
 pub mod load;
 pub mod lock_step;

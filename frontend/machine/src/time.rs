@@ -6,6 +6,7 @@
 //!
 //! Called by the vCPUs' buses and by `run`.
 
+use crate::host_clock::HostClock;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,13 +28,13 @@ struct RealClock {
     /// Guest time when it last stood still.
     base: Tick,
     /// When it last began to run; `None` while paused.
-    since: Option<Instant>,
+    since: Option<HostClock>,
 }
 
 impl RealClock {
-    fn now(&self) -> Tick {
-        let running = self.since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.base.after(u64::try_from(running.as_nanos()).unwrap_or(u64::MAX))
+    fn now(&mut self) -> Tick {
+        let running = self.since.as_mut().map_or(0, HostClock::now);
+        self.base.after(running)
     }
 }
 
@@ -81,7 +82,7 @@ impl GuestClock {
             Kind::Real(clock) => {
                 let clock = clock.lock();
                 let ahead = tick.0.saturating_sub(clock.base.0);
-                clock.since?.checked_add(Duration::from_nanos(ahead))
+                clock.since.as_ref()?.origin().checked_add(Duration::from_nanos(ahead))
             }
             Kind::Virtual(_) => None,
         }
@@ -89,7 +90,7 @@ impl GuestClock {
     /// Real: time runs from here on.
     pub fn resume(&self) {
         if let Kind::Real(clock) = &self.0 {
-            clock.lock().since.get_or_insert_with(Instant::now);
+            clock.lock().since.get_or_insert_with(HostClock::new);
         }
     }
     /// Real: time stands still.
