@@ -183,7 +183,7 @@ impl Emitter<'_> {
 
     /// The TLB check of the address in the first scratch register. Afterwards [S1 + S0] is the operand; on a miss `slow` is
     /// jumped to, with S0 = address XOR tag and S1 = the entry.
-    fn check_tlb(&mut self, bytes: u8, way: Way, slow: Label) {
+    pub(super) fn check_tlb(&mut self, bytes: u8, way: Way, slow: Label) {
         let asm = &mut *self.asm;
         asm.rorx(Width::B8, S1, Rm::R(S0), 7);
         asm.alu(Alu::And, Width::B4, S1, Rm::cpu(frame::DATA_MASK));

@@ -184,10 +184,13 @@ impl<'a> Emitter<'a> {
                     emitter.native(&native, group);
                     at += len;
                 }
-                _ => {
-                    emitter.uop(uop);
-                    at += 1;
-                }
+                _ => match emitter.stack_run(&uops[at..]) {
+                    Some(run) => at += emitter.run_of_stack(at, run),
+                    None => {
+                        emitter.uop(uop);
+                        at += 1;
+                    }
+                },
             }
         }
         while !emitter.cold.is_empty() {
@@ -302,6 +305,11 @@ impl<'a> Emitter<'a> {
         self.at
     }
 
+    /// Goes on with another uop.
+    pub(super) fn set_at(&mut self, at: usize) {
+        self.at = at;
+    }
+
     /// Goes on, in a cold path, where the current uop was this one and the flags were there; gives what was before.
     pub(super) fn resume(&mut self, at: usize, places: FlagPlaces) -> (usize, FlagPlaces) {
         (std::mem::replace(&mut self.at, at), std::mem::replace(&mut self.places, places))
@@ -339,7 +347,8 @@ impl<'a> Emitter<'a> {
         self.places = FlagPlaces::SAVED;
     }
 
-    fn uop(&mut self, uop: &Uop) {
+    /// A uop; those that only need what its predecessors left destroyed are kept first.
+    pub(super) fn uop(&mut self, uop: &Uop) {
         if leaves_flags(uop) && self.needed_after() {
             // The host's form destroys what somebody still needs.
             self.save_flags();

@@ -300,8 +300,7 @@ impl Emitter<'_> {
                 let form = Form::sized(Map::One, 0x8b, width);
                 let access = Access { at, ..Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load) };
                 self.access_at(uop, access);
-                let change = width.bytes() as i32 + uop.imm as i32;
-                self.known_target(uop, (change, sp));
+                self.return_to(uop);
                 return true;
             }
             Op::JmpInd => {
@@ -322,6 +321,12 @@ impl Emitter<'_> {
         }
         self.dynamic(uop);
         true
+    }
+
+    /// RET to the address in the first scratch register.
+    pub(super) fn return_to(&mut self, uop: &Uop) {
+        let change = uop.width.bytes() as i32 + uop.imm as i32;
+        self.known_target(uop, (change, sp_width(uop).unwrap_or(Width::B8)));
     }
 
     /// The target of an indirect branch, zero-extended, in the first scratch register.

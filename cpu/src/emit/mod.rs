@@ -33,6 +33,7 @@ mod memo;
 mod registers;
 mod run;
 mod shift;
+mod stack_run;
 mod string;
 mod system;
 mod vector;
@@ -85,8 +86,10 @@ impl Disable {
     pub const INLINE_JUMPS: u32 = 1 << 7;
     /// Native repeated string instructions.
     pub const STRINGS: u32 = 1 << 8;
+    /// One check for several pushes, or pops.
+    pub const STACK_RUNS: u32 = 1 << 9;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 9] = [
+    pub const NAMES: [(&'static str, u32); 10] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -96,6 +99,7 @@ impl Disable {
         ("memos", Self::MEMOS),
         ("inline-jumps", Self::INLINE_JUMPS),
         ("strings", Self::STRINGS),
+        ("stack-runs", Self::STACK_RUNS),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
