@@ -244,7 +244,7 @@ impl Emitter<'_> {
                 if let Some(at) = access.at {
                     lea(asm, S0, at);
                 }
-                asm.mov_imm(S1, u64::from(number));
+                asm.mov_imm(S1, super::memo::request(number, access.bytes));
                 asm.call(self.context.gates.fill_memo[reach as usize][usize::from(way != Way::Load)].0);
                 asm.jcc(4, found);
             }

@@ -104,14 +104,21 @@ impl Emitter<'_> {
     }
 }
 
-/// Fills memo R14 for the address R13 from the TLB; afterwards R14 is its addend. ZF clear: the TLB has no such entry.
+/// What [`fill`] is told in R14.
+pub fn request(number: u8, bytes: u8) -> u64 {
+    u64::from(number) | u64::from(bytes) << 8
+}
+
+/// Fills memo R14 for the address R13 from the TLB; afterwards R14 is its addend ([`request`]). ZF clear: the TLB has no such
+/// entry. An access too near the end of its page for the memo gets its addend, and the memo stays.
 pub fn fill(asm: &mut Asm, reach: Reach, way: address::Way) {
-    let (soon, go_on, miss) = (asm.label(), asm.label(), asm.label());
+    let [soon, go_on, edge, miss] = [(); 4].map(|()| asm.label());
     let tag = address::tag(way);
     let at = |field: usize| (frame::MEMOS + field) as i32;
     dynasm!(asm ; .arch x64
         ; push rax
-        ; mov eax, r14d
+        ; push r14
+        ; movzx eax, r14b
         ; shl eax, size_of::<Memo>().trailing_zeros() as i8
         ; add rax, r15
         ; mov r14, [rax + at(offset_of!(Memo, time))]
@@ -130,7 +137,7 @@ pub fn fill(asm: &mut Asm, reach: Reach, way: address::Way) {
         ; xor r13, [r14 + tag]
         ; cmp r13, 4096 - reach.bytes()
     );
-    asm.jcc(7, miss);
+    asm.jcc(7, edge);
     dynasm!(asm ; .arch x64
         ; mov r13, [r14 + tag]
         ; mov r14, [r14 + offset_of!(DataEntry, host) as i32]
@@ -144,18 +151,40 @@ pub fn fill(asm: &mut Asm, reach: Reach, way: address::Way) {
         ; bts r13, rax
         ; mov [r15 + frame::MEMOS_USED as i32], r13
         ; pop r13
+        ; add rsp, 8
+        ; pop rax
+        ; cmp r15, r15
+        ; ret
+    );
+    asm.bind(edge);
+    dynasm!(asm ; .arch x64
+        ; mov QWORD [rax + at(offset_of!(Memo, time))], 0
+        ; cmp r13, 4095
+    );
+    asm.jcc(7, miss);
+    // The bytes of the access, above the number.
+    dynasm!(asm ; .arch x64 ; movzx eax, BYTE [rsp + 9] ; add eax, r13d ; cmp eax, 4096);
+    asm.jcc(7, miss);
+    dynasm!(asm ; .arch x64
+        ; mov r13, [r14 + tag]
+        ; mov r14, [r14 + offset_of!(DataEntry, host) as i32]
+        ; sub r14, r13
+        ; pop r13
+        ; add rsp, 8
         ; pop rax
         ; cmp r15, r15
         ; ret
     );
     asm.bind(miss);
-    dynasm!(asm ; .arch x64 ; pop r13 ; pop rax ; test r15, r15 ; ret);
+    // The gate that now fills the TLB leaves the memo as it is: the next access fills it, however soon.
+    dynasm!(asm ; .arch x64 ; pop r13 ; add rsp, 8 ; pop rax ; test r15, r15 ; ret);
     asm.bind(soon);
     dynasm!(asm ; .arch x64 ; dec DWORD [r15 + frame!(patience) as i32]);
     asm.jcc(9, go_on);
     dynasm!(asm ; .arch x64
         ; mov DWORD [r15 + frame!(patience) as i32], PATIENCE
         ; mov DWORD [r15 + frame!(impatient) as i32], 1
+        ; add rsp, 8
         ; pop rax
         ; test r15, r15
         ; ret

@@ -180,7 +180,7 @@ impl Emitter<'_> {
     /// The run behind the block: a memo may only have to be filled, else each access is its handler's.
     fn slow_run(&mut self, at: usize, run: Run, memo: Option<(u8, Reach)>, found: Label) {
         if let Some((number, reach)) = memo {
-            self.asm.mov_imm(S1, u64::from(number));
+            self.asm.mov_imm(S1, super::memo::request(number, 8 * run.accesses as u8));
             self.asm.call(self.context.gates.fill_memo[reach as usize][usize::from(run.way != Way::Load)].0);
             self.asm.jcc(4, found);
         }
