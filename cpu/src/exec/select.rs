@@ -375,7 +375,9 @@ fn call_register(uop: &Uop) -> Handler {
 /// The steps of a block's uops; `start` is the block's RIP.
 pub fn steps_of(uops: &[Uop], start: u64, cache: &mut BlockCache) -> Box<[Step]> {
     // What does nothing needs no step: its instruction is counted with the block, whose last uop is another.
-    uops.iter().filter(|uop| uop.op != Op::Nop).map(|uop| step(uop, start, cache)).collect()
+    let mut steps = Vec::with_capacity(uops.len());
+    steps.extend(uops.iter().filter(|uop| uop.op != Op::Nop).map(|uop| step(uop, start, cache)));
+    steps.into_boxed_slice()
 }
 
 /// The step of one uop of a block at `start`.

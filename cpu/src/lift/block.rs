@@ -14,6 +14,9 @@ use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE, PhysPage};
 use umbra_mmu::fault::{Access, View};
 
+/// The bytes that a block is lifted from: it ends before an instruction that reaches beyond them.
+const WINDOW: usize = 512;
+
 /// What lifting a block gave.
 #[derive(Debug, Default)]
 pub struct Lifted {
@@ -26,8 +29,8 @@ pub struct Lifted {
 /// Lifts the block that `key` names, whose first page has just been fetched from, and caches it.
 pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     let offset = key.linear & PAGE_OFFSET;
-    let room = (PAGE_SIZE - offset) as usize;
-    let mut bytes = vec![0; room + MAX_LENGTH];
+    let room = ((PAGE_SIZE - offset) as usize).min(WINDOW);
+    let mut bytes = [0; WINDOW + MAX_LENGTH];
     let mut lifted = lift_tracked(cpu, &key, &mut bytes[..room]);
     let mut second = None;
     if lifted.offsets.len() < 2 {
@@ -52,7 +55,7 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     Ok(cpu.link.cache.insert(key, steps, lifted.offsets.into_boxed_slice(), second))
 }
 
-/// Lifts from the rest of a page, whose bytes used are tracked when this returns, and as they were after that: a write by
+/// Lifts from what follows in a page, whose bytes used are tracked when this returns, and as they were after that: a write by
 /// another vCPU is either in them or posted.
 fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8]) -> Lifted {
     let offset = (key.linear & PAGE_OFFSET) as u16;
@@ -70,11 +73,12 @@ fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8]) -> Lifted {
         }
         cpu.link.mmu.track_code(key.page, offset, used as u16);
         tracked = used;
-        let before: Vec<u8> = bytes[..used].to_vec();
-        cpu.link.mmu.read_phys(key.page, offset, bytes);
-        if bytes[..used] == before {
+        let mut after = [0; WINDOW];
+        cpu.link.mmu.read_phys(key.page, offset, &mut after[..bytes.len()]);
+        if bytes[..used] == after[..used] {
             return lifted;
         }
+        bytes.copy_from_slice(&after[..bytes.len()]);
     }
 }
 
@@ -94,13 +98,14 @@ fn fetch_second(cpu: &mut Vcpu, linear: u64, bytes: &mut [u8], room: usize) -> R
 
 /// Decodes and lifts from `bytes`. No instruction at all means that the first one needs more bytes than there are.
 pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
-    let mut out = Lifted { uops: Vec::with_capacity(32), offsets: vec![0] };
+    let mut out = Lifted { uops: Vec::with_capacity(48), offsets: Vec::with_capacity(32) };
+    out.offsets.push(0);
     let limit = match key.mode.has(ModeBits::L) {
         true => u64::MAX,
         false => u64::from(cpu.state.segment(Seg::Cs).limit),
     };
     let most = if key.alone == Alone::Yes { 1 } else { usize::from(cpu.link.longest_block) };
-    let mut live: Vec<Insn> = Vec::with_capacity(16);
+    let mut live: Vec<Insn> = Vec::with_capacity(32);
     let mut at = 0;
     let mut ended = false;
     let debugger = &cpu.link.debugger;
