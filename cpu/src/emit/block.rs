@@ -232,6 +232,11 @@ impl<'a> Emitter<'a> {
         self.context.far.contains(&(self.at as u16))
     }
 
+    /// Whether the run of stack accesses at the current uop is known to fail its check.
+    pub(super) fn is_broken(&self) -> bool {
+        self.context.far.contains(&(self.at as u16 | super::stack_run::BROKEN))
+    }
+
     /// Whether any flags before the current uop are needed: it may leave the block by a fault, or read them.
     pub(super) fn needed_here(&self) -> bool {
         self.needed.get(self.at) != Some(&0)

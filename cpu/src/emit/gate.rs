@@ -18,6 +18,7 @@ use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, TANK, frame};
 use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
+use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::x87;
 use crate::cache::Leave;
@@ -92,6 +93,8 @@ pub struct Gates {
     pub step_end: [CodePtr; Live::ALL],
     /// Goes to the block at RIP = R13, site in R14 (jumped to).
     pub dynamic: [CodePtr; Live::ALL],
+    /// Puts the page of R13 into the TLB for reads or for writes, if the site's bytes lie in it and may be accessed.
+    pub warm: [[CodePtr; Live::ALL]; 2],
     /// Puts the page of R13 into the fetch TLB, if it can be fetched from: site in R14.
     pub fetch: [CodePtr; Live::ALL],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
@@ -270,6 +273,7 @@ impl Gates {
         let commit = all(commit_gate)?;
         let step = all(step_gate)?;
         let fetch = all(fetch_gate)?;
+        let warm = [all(warm_read_gate)?, all(warm_write_gate)?];
         let mut dynamic = [leave; Live::ALL];
         for (live, code) in dynamic.iter_mut().enumerate() {
             *code = piece(&mut |asm| dynamic_jump(asm, live, exits[live], fetch[live]))?;
@@ -307,6 +311,7 @@ impl Gates {
         }
         let refuel = piece(&mut refuel)?;
         Some(Gates {
+            warm,
             refuel,
             repeats,
             fill_memo,
@@ -443,10 +448,11 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result
     let cpu = unsafe { &mut *cpu };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut jit = cpu.link.jit.take();
-        if std::mem::take(&mut cpu.link.frame.impatient) != 0
+        let impatient = std::mem::take(&mut cpu.link.frame.impatient);
+        if impatient != 0
             && let Some(jit) = &mut jit
         {
-            jit.is_far(site);
+            jit.is_far(site, impatient == BROKEN_RUN);
         }
         let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(site)?))) {
             Some((jit, site)) => {
@@ -567,6 +573,24 @@ unsafe extern "sysv64" fn fetch_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> 
         }
         Ok(DIRECT)
     })
+}
+
+unsafe extern "sysv64" fn warm_read_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
+    gate(cpu, site, |cpu, site| warm(cpu, site, linear, Access::Read))
+}
+
+unsafe extern "sysv64" fn warm_write_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
+    gate(cpu, site, |cpu, site| warm(cpu, site, linear, Access::Write))
+}
+
+/// A fault is found again by the access itself.
+fn warm(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u32, Status> {
+    let room = 4096 - (linear & 0xfff);
+    if u64::from(site.bytes) <= room && canonical(cpu, site, linear).is_ok() {
+        let view = cpu.view();
+        let _ = cpu.link.mmu.resolve(Linear(linear), access, view);
+    }
+    Ok(DIRECT)
 }
 
 unsafe extern "sysv64" fn reserve_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {

@@ -315,13 +315,14 @@ impl Jit {
     }
 
     /// The access at a site goes from page to page: its block is to be made again.
-    pub fn is_far(&mut self, site: u32) {
+    pub fn is_far(&mut self, site: u32, run: bool) {
         let Some(site) = self.sites.get(site as usize) else { return };
         let Some(unit) = self.units.get(site.unit as usize).filter(|unit| unit.alive) else { return };
         if self.far.len() >= MOST_FAR {
             self.far.clear();
         }
-        self.far.entry(unit.key).or_default().push(site.uop);
+        let place = if run { site.uop | stack_run::BROKEN } else { site.uop };
+        self.far.entry(unit.key).or_default().push(place);
         self.stale.push(unit.key);
     }
 

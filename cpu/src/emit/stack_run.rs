@@ -1,17 +1,26 @@
-//! Runs of pushes, and of pops with the return after them, in 64-bit code: one check for all, where they lie in one page.
+//! Runs of pushes, and of pops with the return after them, of the stack's own width: one check for all, where they lie in one
+//! page.
 //!
 //! What goes between them without using memory (a prologue moves its arguments) is part of the run. Where the check fails, behind
-//! the block, each access is made by its handler in turn; then the way goes on as if it had not.
+//! the block, and the page cannot be put into the TLB, each access is made by its handler in turn; then the way goes on as if it
+//! had not.
 
 use super::Disable;
 use super::address::{Access, Value, Way};
 use super::asm::{Alu, Form, Label, Map, Rm};
 use super::block::{Emitter, Site};
+use super::frame::{PATIENCE, frame};
 use super::memo::Reach;
 use super::registers::{S0, S1, SP, pinned, slot};
 use crate::mode::ModeBits;
+use crate::state::Seg;
 use crate::state::slots::RSP;
 use crate::uop::{Form as Shape, Op, Uop, Width};
+
+/// `Frame::impatient` for a run whose check fails too often (its stack goes over the end of a page, or is watched).
+pub const BROKEN_RUN: u32 = 2;
+/// Such a run, in the list of what is not to be made again (a uop's index beside).
+pub const BROKEN: u16 = 1 << 15;
 
 /// The most accesses of a run.
 const MOST: usize = 12;
@@ -24,6 +33,15 @@ pub struct Run {
     /// Number of accesses.
     accesses: usize,
     way: Way,
+    /// Of the stack and of what is on it.
+    width: Width,
+}
+
+impl Run {
+    /// Bytes of an access.
+    fn step(self) -> i32 {
+        self.width.bytes() as i32
+    }
 }
 
 /// What a uop is to a run.
@@ -34,8 +52,8 @@ enum Part {
     Other,
 }
 
-fn part(uop: &Uop) -> Part {
-    let whole = uop.width == Width::B8 && uop.cond == 3;
+fn part(uop: &Uop, width: Width) -> Part {
+    let whole = uop.width == width && uop.cond == width as u8;
     let small = i32::try_from(uop.imm).is_ok();
     let registers = match uop.form {
         Shape::RR | Shape::R => true,
@@ -55,12 +73,12 @@ fn part(uop: &Uop) -> Part {
     }
 }
 
-/// The run that begins with the first of these uops.
-pub fn find(uops: &[Uop]) -> Option<Run> {
-    let Part::Access(way) = part(uops.first()?) else { return None };
-    let mut run = Run { len: 0, accesses: 0, way };
+/// The run that begins with the first of these uops, on a stack of this width.
+pub fn find(uops: &[Uop], width: Width) -> Option<Run> {
+    let Part::Access(way) = part(uops.first()?, width) else { return None };
+    let mut run = Run { len: 0, accesses: 0, way, width };
     for (at, uop) in uops.iter().enumerate() {
-        let taken = match part(uop) {
+        let taken = match part(uop, width) {
             Part::Access(other) => other == way,
             Part::Between => continue,
             Part::Return if way == Way::Load => true,
@@ -77,13 +95,17 @@ pub fn find(uops: &[Uop]) -> Option<Run> {
 impl Emitter<'_> {
     /// The run at a place in the block, if there is one.
     pub(super) fn stack_run(&self, uops: &[Uop]) -> Option<Run> {
+        let mode = self.context.key.mode;
+        let width = if mode.has(ModeBits::L) { Width::B8 } else { Width::B4 };
+        let usual = width == Width::B8 || mode.flat(Seg::Cs);
         let off = self.context.disable.has(Disable::STACK_RUNS | Disable::NATIVE);
-        if off || !self.context.key.mode.has(ModeBits::L) { None } else { find(uops) }
+        if off || !usual || self.is_broken() { None } else { find(uops, width) }
     }
 
     /// A run, its first uop at `at`; gives how many uops it has.
     pub(super) fn run_of_stack(&mut self, at: usize, run: Run) -> usize {
-        let bytes = 8 * run.accesses as u8;
+        let step = run.step();
+        let bytes = (step * run.accesses as i32) as u8;
         self.protect(RSP);
         self.clobber();
         let (before, live, x87) = (self.places, self.live, self.x87);
@@ -92,7 +114,7 @@ impl Emitter<'_> {
         let reach = Reach::Vector;
         let short = i32::from(bytes) <= reach.bytes();
         let memo = if short { self.memo(reach, run.way) } else { None };
-        super::address::lea(self.asm, S0, (SP, lowest));
+        self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
         match memo {
             Some(number) => self.check_memo(number, None, slow),
             None => self.check_tlb(bytes, run.way, slow),
@@ -103,16 +125,17 @@ impl Emitter<'_> {
         let mut number = 0;
         for (n, uop) in uops.iter().enumerate().skip(at).take(run.len) {
             self.set_at(n);
-            let offset = i32::from(bytes) - 8 - 8 * number;
-            match part(uop) {
+            let up = step * number;
+            match part(uop, run.width) {
                 Part::Between => self.uop(uop),
                 Part::Return => {
                     self.before_return();
-                    self.asm.load(Width::B8, S0, Rm::Base(S1, 8 * number));
+                    self.asm.load(run.width, S0, Rm::Base(S1, up));
                 }
                 _ => {
                     self.before_access(uop);
-                    self.touch_stack(uop, run.way, if run.way == Way::Store { offset } else { 8 * number });
+                    let offset = if run.way == Way::Store { i32::from(bytes) - step - up } else { up };
+                    self.touch_stack(uop, run, offset);
                     number += 1;
                 }
             }
@@ -127,7 +150,7 @@ impl Emitter<'_> {
             let after =
                 (e.resume(at, before), std::mem::replace(&mut e.live, live), std::mem::replace(&mut e.x87, x87));
             e.asm.bind(slow);
-            e.slow_run(at, run, memo.map(|number| (number, reach)), found);
+            e.slow_run(at, run, lowest, memo.map(|number| (number, reach)), found);
             e.asm.jmp(done);
             ((e.live, e.x87), _) = ((after.1, after.2), e.resume(after.0.0, after.0.1));
         });
@@ -155,45 +178,64 @@ impl Emitter<'_> {
     }
 
     /// A push or pop at the host address in the second scratch register.
-    fn touch_stack(&mut self, uop: &Uop, way: Way, offset: i32) {
-        let place = Rm::Base(S1, offset);
+    fn touch_stack(&mut self, uop: &Uop, run: Run, offset: i32) {
+        let (place, width) = (Rm::Base(S1, offset), run.width);
         let asm = &mut *self.asm;
-        if way == Way::Load {
+        if run.way == Way::Load {
             let reg = pinned(uop.dst).unwrap_or(S0);
-            asm.load(Width::B8, reg, place);
+            asm.load(width, reg, place);
             if reg == S0 {
                 asm.store(Width::B8, slot(uop.dst), S0);
             }
-            return asm.lea(Width::B8, SP, Rm::Base(SP, 8));
+            return asm.lea(width, SP, Rm::Base(SP, run.step()));
         }
         match (uop.form, pinned(uop.src)) {
-            (Shape::RI, _) => asm.store_imm(Width::B8, place, uop.imm as i32),
-            (_, Some(reg)) => asm.store(Width::B8, place, reg),
+            (Shape::RI, _) => asm.store_imm(width, place, uop.imm as i32),
+            (_, Some(reg)) => asm.store(width, place, reg),
             (_, None) => {
                 asm.load(Width::B8, S0, slot(uop.src));
-                asm.store(Width::B8, place, S0);
+                asm.store(width, place, S0);
             }
         }
-        asm.lea(Width::B8, SP, Rm::Base(SP, -8));
+        asm.lea(width, SP, Rm::Base(SP, -run.step()));
     }
 
-    /// The run behind the block: a memo may only have to be filled, else each access is its handler's.
-    fn slow_run(&mut self, at: usize, run: Run, memo: Option<(u8, Reach)>, found: Label) {
+    /// The run behind the block: a memo may only have to be filled, or the TLB; else each access is its handler's.
+    fn slow_run(&mut self, at: usize, run: Run, lowest: i32, memo: Option<(u8, Reach)>, found: Label) {
+        let bytes = (run.step() * run.accesses as i32) as u8;
         if let Some((number, reach)) = memo {
-            self.asm.mov_imm(S1, super::memo::request(number, 8 * run.accesses as u8));
+            self.asm.mov_imm(S1, super::memo::request(number, bytes));
             self.asm.call(self.context.gates.fill_memo[reach as usize][usize::from(run.way != Way::Load)].0);
             self.asm.jcc(4, found);
         }
         let uops = self.context.uops;
+        let site = Site { bytes, memo: None, ..self.site(&uops[at]) };
+        let site = self.add_site(site);
+        self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
+        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.call(self.context.gates.warm[usize::from(run.way != Way::Load)][self.live.index()].0);
+        self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
+        let broken = self.asm.label();
+        self.check_tlb(bytes, run.way, broken);
+        self.asm.jmp(found);
+        self.asm.bind(broken);
+        let (patience, impatient) = (Rm::cpu(frame!(patience)), Rm::cpu(frame!(impatient)));
+        let go_on = self.asm.label();
+        self.asm.alu_imm(Alu::Sub, Width::B4, patience, 1);
+        self.asm.jcc(9, go_on);
+        self.asm.store_imm(Width::B4, patience, PATIENCE);
+        self.asm.store_imm(Width::B4, impatient, BROKEN_RUN as i32);
+        self.asm.bind(go_on);
         for (n, uop) in uops.iter().enumerate().skip(at).take(run.len) {
             self.set_at(n);
-            match part(uop) {
+            match part(uop, run.width) {
                 Part::Between => self.uop(uop),
                 Part::Return => {
                     self.before_return();
-                    let form = Form::sized(Map::One, 0x8b, Width::B8);
-                    let access = Access::plain(form, Value::Reg(S0), 8, Way::Load);
-                    self.access_at(uop, Access { at: Some((SP, 0)), ..access });
+                    let form = Form::sized(Map::One, 0x8b, run.width);
+                    let access = Access::plain(form, Value::Reg(S0), run.step() as u8, Way::Load);
+                    self.asm.load(run.width, S0, Rm::R(SP));
+                    self.access_at(uop, access);
                 }
                 _ => {
                     self.before_access(uop);
@@ -221,8 +263,10 @@ mod tests {
         let push = uop(Op::Push, Shape::R);
         let between = uop(Op::Mov, Shape::RR);
         let load = uop(Op::Mov, Shape::RM);
+        let find = |uops: &[Uop]| super::find(uops, Width::B8);
         let run = find(&[push, between, push, between, load, push]);
-        assert_eq!(run, Some(Run { len: 3, accesses: 2, way: Way::Store }));
+        assert_eq!(run, Some(Run { len: 3, accesses: 2, way: Way::Store, width: Width::B8 }));
+        assert_eq!(super::find(&[push, push], Width::B4), None);
         assert_eq!(find(&[push, load, push]), None);
         assert_eq!(find(&[between, push, push]), None);
         assert_eq!(find(&vec![push; 40]).map(|run| run.accesses), Some(MOST));
@@ -231,6 +275,7 @@ mod tests {
     #[test]
     fn a_return_belongs_to_the_pops_before_it() {
         let (pop, push, ret) = (uop(Op::Pop, Shape::R), uop(Op::Push, Shape::R), uop(Op::Ret, Shape::R));
+        let find = |uops: &[Uop]| super::find(uops, Width::B8);
         assert_eq!(find(&[pop, ret]).map(|run| run.accesses), Some(2));
         assert_eq!(find(&[push, push, ret]).map(|run| run.len), Some(2));
         let to_sp = Uop { dst: RSP, ..pop };
