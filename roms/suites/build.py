@@ -9,10 +9,12 @@ import importlib
 from collections import Counter
 from pathlib import Path
 
+import chips
 import layout
 from machine import Machine
 
 SUITES = ("gates", "segments", "taskswitch", "paging", "decoding", "debugging", "virtual86", "longmode", "selfmod", "strings", "control", "xstate")
+CHIPS = ("pic",)
 
 
 def main():
@@ -21,16 +23,28 @@ def main():
     parser.add_argument("--out", type=Path, default=layout.HERE)
     parser.add_argument("--log", type=Path, help="explain each case that a run's output names")
     args = parser.parse_args()
-    for name in args.names or SUITES:
+    for name in args.names or SUITES + CHIPS:
         suite = importlib.import_module(name)
         cases = list(suite.cases())
+        if name in CHIPS:
+            if args.log:
+                chips.explain(cases, args.log)
+                continue
+            (args.out / f"{name}.bin").write_bytes(chips.image(suite.prologue(), suite.SETUP, cases))
+            count(name, cases)
+            continue
         records = [getattr(suite, "Machine", Machine)(case).run() for case in cases]
         if args.log:
             explain(cases, records, args.log, getattr(suite, "NAMES", NAMES))
             continue
         (args.out / f"{name}.bin").write_bytes(layout.image(suite.FRAME_IMAGE, cases, records))
-        families = Counter(case.name for case in cases)
-        print(f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items()))
+        count(name, cases)
+
+
+def count(name, cases):
+    """Says how many cases each family has."""
+    families = Counter(case.name for case in cases)
+    print(f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items()))
 
 
 NAMES = "id eax ecx edx ebx esp ebp esi edi flags ds:ss fs:es ldt:gs dr7:tr cr0 cr2 dr6".split()

@@ -85,4 +85,5 @@ suites! {
     longmode "max"
     control "max"
     xstate "max"
+    pic "max"
 }
