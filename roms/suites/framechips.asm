@@ -28,8 +28,9 @@ HANDLER         equ VARIABLES + 0x58    ; what the handler does: HANDLER_*
 REFERENCE       equ VARIABLES + 0x60    ; the counter that tells the pulses
 LAST            equ VARIABLES + 0x68    ; its low byte at the last pulse that was waited for
 RETURN_TO       equ VARIABLES + 0x70    ; the program that the prologue leads to
+SPINS           equ VARIABLES + 0x78    ; turns of the shortest loop in a pulse
 SLOTS           equ VARIABLES + 0x80    ; eight dwords
-TRIES_MOST      equ 20000
+TRIES_MOST      equ 1000
 TAKEN_MOST      equ 12
 HANDLER_EOI     equ 1                   ; writes the local APIC's EOI
 HANDLER_ONCE    equ 2                   ; returns with interrupts off
@@ -189,6 +190,8 @@ op_line:                                ; an interrupt request, its level
     out     0x60, al
     mov     ecx, 1 << 20
 .full:
+    mov     eax, [SPINS]
+    call    spin
     in      al, 0x64
     test    al, 1
     jnz     next_operation
@@ -284,7 +287,19 @@ op_ticks:                               ; so many pulses, less than 128
     call    pulse
     cmp     al, [LAST]
     jne     start_again                 ; too late for what this program has done since
+    movzx   eax, bl                     ; most of the time nobody needs to look
+    dec     eax
+    mul     dword [SPINS]
+    mov     ecx, eax
+    shr     ecx, 4
+    sub     eax, ecx
+    inc     eax
+    call    spin
 .wait:
+    mov     eax, [SPINS]
+    shr     eax, 3
+    inc     eax
+    call    spin
     call    pulse
     mov     bh, [LAST]
     sub     bh, al                      ; pulses since
@@ -293,6 +308,11 @@ op_ticks:                               ; so many pulses, less than 128
     ja      start_again
     mov     [LAST], al
     jmp     next_operation
+
+spin:                                   ; EAX turns
+    dec     eax
+    jnz     spin
+    ret
 
 start_again:
     inc     dword [TRIES]
@@ -615,6 +635,18 @@ set_up:                                 ; what all cases need of the board
     mov     al, 0x07
     out     0x60, al
     in      al, 0x60
+    call    pm_timer
+    mov     ecx, eax
+    mov     eax, 0x10000
+    call    spin
+    call    pm_timer
+    sub     eax, ecx
+    and     eax, 0xFFFFFF
+    lea     ecx, [eax + 1]
+    mov     eax, 0x30000
+    xor     edx, edx
+    div     ecx
+    mov     [SPINS], eax
     mov     ebx, [CASES_AT]
     test    byte [ebx + 8], SETUP_PERIODIC
     jz      .end

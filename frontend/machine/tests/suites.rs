@@ -86,4 +86,5 @@ suites! {
     control "max"
     xstate "max"
     pic "max"
+    pit "max"
 }
