@@ -90,7 +90,7 @@ align 4
 operations:
     dd op_end, op_out, op_in, op_store, op_load, op_poll, op_line, op_take, op_sleep, op_ticks, op_clock, op_counter
     dd op_mark, op_span, op_until, op_until32, op_pause, op_measure, op_ratio, op_wrmsr, op_rdmsr, op_deadline, op_keep
-    dd op_cmos_write, op_cmos_read, op_look
+    dd op_cmos_write, op_cmos_read, op_look, op_sets
 OPERATIONS      equ ($ - operations) / 4
 
 op_end:
@@ -532,6 +532,29 @@ look_at:
     mov     [edi], eax
     add     edi, 4
     ret
+
+op_sets:                                ; the local APIC's PPR; of ISR and IRR, offset and value of each register that is not 0
+    mov     eax, [LAPIC + 0xA0]
+    and     eax, 0xFF
+    mov     [edi], eax
+    add     edi, 4
+    mov     ebx, 0x100
+.next:
+    mov     eax, [LAPIC + ebx]
+    test    eax, eax
+    jz      .zero
+    mov     [edi], ebx
+    mov     [edi + 4], eax
+    add     edi, 8
+.zero:
+    add     ebx, 0x10
+    cmp     ebx, 0x180
+    jne     .more
+    mov     ebx, 0x200
+.more:
+    cmp     ebx, 0x280
+    jb      .next
+    jmp     next_operation
 
 %include "asm/console.inc"
 

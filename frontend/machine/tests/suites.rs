@@ -87,4 +87,6 @@ suites! {
     xstate "max"
     pic "max"
     pit "max"
+    rtc "max"
+    lapic "max"
 }
