@@ -14,7 +14,7 @@ import layout
 from machine import Machine
 
 SUITES = ("gates", "segments", "taskswitch", "paging", "decoding", "debugging", "virtual86", "longmode", "selfmod", "strings", "control", "xstate")
-CHIPS = ("pic", "pit", "rtc", "lapic")
+CHIPS = ("pic", "pit", "rtc", "lapic", "ioapic", "hpet")
 
 
 def main():

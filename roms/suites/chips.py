@@ -13,8 +13,9 @@ PERIODIC = 1
 EOI, ONCE, PIC_EOI = 1, 2, 4
 (
     END, OUT, IN, STORE, LOAD, POLL, LINE, TAKE, SLEEP, TICKS, CLOCK, COUNTER, MARK, SPAN, UNTIL, UNTIL32, PAUSE, MEASURE,
-    RATIO, WRMSR, RDMSR, DEADLINE, KEEP, CMOS_WRITE, CMOS_READ, LOOK, SETS,
-) = range(27)  # fmt: skip
+    RATIO, WRMSR, RDMSR, DEADLINE, KEEP, CMOS_WRITE, CMOS_READ, LOOK, SETS, SUBTRACT,
+    ENTRY, ENTRY_READ,
+) = range(30)  # fmt: skip
 
 
 class Case:
@@ -104,6 +105,10 @@ class Case:
         """Slots: a / b is n / d, within a tolerance of a * d."""
         self.add(RATIO, "BBIII", a, b, n, d, tolerance)
         self.expect(0, label)
+
+    def subtract(self, a, b):
+        """A slot less another."""
+        self.add(SUBTRACT, "BB", a, b)
 
     def cmos(self, register, value):
         """A byte to the real-time clock."""

@@ -40,6 +40,7 @@ GAVE_UP         equ 0xBAD
 PIT             equ 0x40
 PIT_CONTROL     equ 0x43
 LAPIC           equ 0xFEE00000
+IOAPIC          equ 0xFEC00000
 PM_TIMER        equ PM_BASE + 8
 
     org ROM
@@ -90,7 +91,8 @@ align 4
 operations:
     dd op_end, op_out, op_in, op_store, op_load, op_poll, op_line, op_take, op_sleep, op_ticks, op_clock, op_counter
     dd op_mark, op_span, op_until, op_until32, op_pause, op_measure, op_ratio, op_wrmsr, op_rdmsr, op_deadline, op_keep
-    dd op_cmos_write, op_cmos_read, op_look, op_sets
+    dd op_cmos_write, op_cmos_read, op_look, op_sets, op_subtract
+    dd op_entry, op_entry_read
 OPERATIONS      equ ($ - operations) / 4
 
 op_end:
@@ -491,6 +493,44 @@ op_keep:                                ; slot, address: slot = what is there
     mov     eax, [edx]
     mov     [SLOTS + ebx * 4], eax
     add     esi, 5
+    jmp     next_operation
+
+op_subtract:                            ; slots a and b: a -= b
+    movzx   ebx, byte [esi + 1]
+    mov     eax, [SLOTS + ebx * 4]
+    movzx   ebx, byte [esi]
+    sub     [SLOTS + ebx * 4], eax
+    add     esi, 2
+    jmp     next_operation
+
+op_entry:                               ; the I/O APIC's input, low half of its entry, destination: the upper half is written first
+    movzx   eax, byte [esi]
+    lea     eax, [eax * 2 + 0x11]
+    mov     [IOAPIC], eax
+    movzx   ebx, byte [esi + 5]
+    shl     ebx, 24
+    mov     [IOAPIC + 0x10], ebx
+    dec     eax
+    mov     [IOAPIC], eax
+    mov     ebx, [esi + 1]
+    mov     [IOAPIC + 0x10], ebx
+    add     esi, 6
+    jmp     next_operation
+
+op_entry_read:                          ; input: both halves of its entry, without the delivery status
+    movzx   eax, byte [esi]
+    inc     esi
+    lea     eax, [eax * 2 + 0x10]
+    mov     [IOAPIC], eax
+    mov     ebx, [IOAPIC + 0x10]
+    and     ebx, 0x1EFFF
+    mov     [edi], ebx
+    inc     eax
+    mov     [IOAPIC], eax
+    mov     eax, [IOAPIC + 0x10]
+    and     eax, 0xFF000000
+    mov     [edi + 4], eax
+    add     edi, 8
     jmp     next_operation
 
 op_cmos_write:                          ; register, value
