@@ -227,6 +227,7 @@ def periodic(name):
                         case = Hpet(name)
                         vector = VECTORS[n] if route is None else 0x30 + route - 20
                         first = 0x3000
+                        case.timer(n, 0, 0)  # the upper half, which two writes cannot set with the lower one
                         case.timer(n, INTERRUPT | PERIODIC | SET_VALUE | wide | (route or 20) << 9)
                         case.write(0x108 + 0x20 * n, first)
                         case.write(0x108 + 0x20 * n, period)
