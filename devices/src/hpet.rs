@@ -3,7 +3,8 @@
 //!
 //! MMIO window 0, 400h bytes, accesses of 4 and 8 bytes. While [`Hpet::legacy_replacement`] holds, timers 0 and 1 drive the
 //! legacy wires and the board disconnects the 8254 and the RTC from theirs. A match happens when the counter arrives at
-//! the comparator, or stands there as the comparator is written. An edge stays high until the next one begins, so that an
+//! the comparator, or stands there as the comparator is written; a one-shot timer of 32 bits interrupts once more when the low
+//! half of the counter wraps around (2.3.9.2.1). An edge stays high until the next one begins, so that an
 //! 8259 finds it at the acknowledge. Left out: FSB (message) delivery, which the capability bits deny.
 
 use crate::clock::{Rate, Tick};
@@ -87,14 +88,25 @@ impl Timer {
     /// The cycle of the next match, with the counter at `offset` + cycle.
     fn next_match(&self, offset: u64) -> Option<u64> {
         let count = offset.wrapping_add(self.from);
-        self.from.checked_add(self.comparator.wrapping_sub(count) & self.mask())
+        let to_comparator = self.comparator.wrapping_sub(count) & self.mask();
+        let one_shot_32 = self.config & (PERIODIC | MODE_32) == MODE_32;
+        // A counter that stands at 0 has not wrapped around; nor is a wrap right behind a match told apart from that.
+        let to_wrap = (1 << 32) - (count & u64::from(u32::MAX));
+        self.from.checked_add(if one_shot_32 { to_comparator.min(to_wrap) } else { to_comparator })
     }
 
     /// Moves on beyond `cycle`; says whether there was a match.
     fn advance(&mut self, offset: u64, cycle: u64) -> bool {
-        let Some(first) = self.next_match(offset).filter(|&first| first <= cycle) else {
-            return false;
-        };
+        let mut matched = false;
+        while let Some(first) = self.next_match(offset).filter(|&first| first <= cycle) {
+            self.pass(first, cycle);
+            matched = true;
+        }
+        matched
+    }
+
+    /// Leaves the match of cycle `first` behind, and those up to `cycle` that follow it a period or a round apart.
+    fn pass(&mut self, first: u64, cycle: u64) {
         let periodic = self.config & PERIODIC != 0 && self.period & self.mask() != 0;
         let step = match (periodic, self.config & MODE_32 != 0) {
             (true, _) => Some(self.period & self.mask()),
@@ -107,7 +119,6 @@ impl Timer {
             self.comparator = self.comparator.wrapping_add(matches) & self.mask();
         }
         self.from = first + further * step.unwrap_or(0) + 1;
-        true
     }
 }
 

@@ -101,7 +101,12 @@ fn thirty_two_bits_go_round() {
     assert_eq!(get(&mut hpet, 0, timer(0, 8), Width::B8), 0x10);
     put(&mut hpet, 0, 0x10, Width::B4, 1);
     let round = 10u64 << 32;
-    assert_eq!(rises(&mut hpet, &ioapic, 20, 2 * round + 160), [160, round + 160, 2 * round + 160]);
+    // At the comparator, and at each wrap.
+    let want = [160, round, round + 160, 2 * round, 2 * round + 160];
+    assert_eq!(rises(&mut hpet, &ioapic, 20, 2 * round + 160), want);
+    // Late by a round and more: nothing is left behind.
+    at(Tick(4 * round + 10), |cx| hpet.run_until(cx));
+    assert_eq!(hpet.next_event(), Some(Tick(4 * round + 160)));
 }
 
 #[test]
