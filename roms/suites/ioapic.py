@@ -6,13 +6,13 @@ board's lines are wired as asserted or not), SMI and INIT, what switching the tr
 
 import chips
 from dice import Dice
-from lapic import ASSERT, BASE, DFR, DIVIDE, EOI, ESR, ICR_HIGH, INITIAL, LDR, LINT0, LINT1, LVT_ERROR, LVT_THERMAL, LVT_TIMER, MASK, SVR, TPR
-from lapic import LVT_PERFORMANCE, Apic
+from lapic import BASE, DFR, DIVIDE, ICR_HIGH, INITIAL, LDR, LINT0, LINT1, LVT_ERROR, LVT_PERFORMANCE, LVT_THERMAL, LVT_TIMER
+from lapic import MASK, SVR, TPR, Apic
 
 SETUP = chips.PERIODIC
 SELECT, WINDOW, EOI_REGISTER = 0xFEC00000, 0xFEC00010, 0xFEC00040
 PINS = {0: 2, 1: 1, 3: 3, 4: 4, 8: 8, 12: 12}
-LOGICAL, POLARITY, REMOTE, LEVEL = 1 << 11, 1 << 13, 1 << 14, 1 << 15
+LOGICAL, REMOTE, LEVEL = 1 << 11, 1 << 14, 1 << 15
 FIXED, LOWEST, NMI, EXTINT = 0, 1 << 8, 4 << 8, 7 << 8
 PIC_BASE = 0x20
 

@@ -89,4 +89,6 @@ suites! {
     pit "max"
     rtc "max"
     lapic "max"
+    ioapic "max"
+    hpet "max"
 }
