@@ -14,8 +14,8 @@ EOI, ONCE, PIC_EOI = 1, 2, 4
 (
     END, OUT, IN, STORE, LOAD, POLL, LINE, TAKE, SLEEP, TICKS, CLOCK, COUNTER, MARK, SPAN, UNTIL, UNTIL32, PAUSE, MEASURE,
     RATIO, WRMSR, RDMSR, DEADLINE, KEEP, CMOS_WRITE, CMOS_READ, LOOK, SETS, SUBTRACT,
-    ENTRY, ENTRY_READ,
-) = range(30)  # fmt: skip
+    ENTRY, ENTRY_READ, AHEAD,
+) = range(31)  # fmt: skip
 
 
 class Case:
@@ -105,6 +105,10 @@ class Case:
         """Slots: a / b is n / d, within a tolerance of a * d."""
         self.add(RATIO, "BBIII", a, b, n, d, tolerance)
         self.expect(0, label)
+
+    def ahead(self, to, of, counts):
+        """A dword in memory becomes another and so much."""
+        self.add(AHEAD, "III", to, of, counts & 0xFFFFFFFF)
 
     def subtract(self, a, b):
         """A slot less another."""

@@ -92,7 +92,7 @@ operations:
     dd op_end, op_out, op_in, op_store, op_load, op_poll, op_line, op_take, op_sleep, op_ticks, op_clock, op_counter
     dd op_mark, op_span, op_until, op_until32, op_pause, op_measure, op_ratio, op_wrmsr, op_rdmsr, op_deadline, op_keep
     dd op_cmos_write, op_cmos_read, op_look, op_sets, op_subtract
-    dd op_entry, op_entry_read
+    dd op_entry, op_entry_read, op_ahead
 OPERATIONS      equ ($ - operations) / 4
 
 op_end:
@@ -531,6 +531,15 @@ op_entry_read:                          ; input: both halves of its entry, witho
     and     eax, 0xFF000000
     mov     [edi + 4], eax
     add     edi, 8
+    jmp     next_operation
+
+op_ahead:                               ; two addresses, a number: the first becomes the second and so much
+    mov     ebx, [esi + 4]
+    mov     eax, [ebx]
+    add     eax, [esi + 8]
+    mov     ebx, [esi]
+    mov     [ebx], eax
+    add     esi, 12
     jmp     next_operation
 
 op_cmos_write:                          ; register, value

@@ -228,6 +228,36 @@ def one_shot(name):
                         yield case
 
 
+DISTANCES = ((0x2000,), (0x2000, 0x3000), (0x20000, 0x1800), (0x1800, 0x20000), (0x4000, -0x100), (0x3000, 0x3000, 0x3000))
+
+
+def rearmed(name):
+    """A comparator written while the counter runs: nearer, farther, again after its match, or behind the counter."""
+    for n in range(3):
+        for wide in (0, BITS_32):
+            for route in (None, 20, 23):
+                if route is None and n == 2:
+                    continue
+                vector = VECTORS[n] if route is None else 0x30 + route - 20
+                comparator = BASE + 0x108 + 0x20 * n
+                for distances in DISTANCES:
+                    for together in (0, 1):
+                        case = Hpet(name)
+                        case.timer(n, INTERRUPT | wide | (route or 20) << 9, 1 << 31)
+                        case.write(CONFIG, ENABLE | (LEGACY if route is None else 0))
+                        for turn, distance in enumerate(distances):
+                            case.mark(0)
+                            case.ahead(comparator, BASE + COUNTER, distance)
+                            if distance > 0 and not (together and turn < len(distances) - 1):
+                                case.wait(vector)
+                                case.span(0, scaled(distance) - 4, scaled(distance) + 8)
+                        case.pause(100)
+                        case.taken([])
+                        case.write(CONFIG, 0)
+                        case.timer(n, 0)
+                        yield case
+
+
 def periodic(name):
     """A period again and again; the accumulator moves on by it; value-set and the second comparator write."""
     for n in range(3):
@@ -326,7 +356,7 @@ def legacy(name):
                     yield case
 
 
-FAMILIES = (registers, counting, matches, one_shot, periodic, level_triggered, legacy)
+FAMILIES = (registers, counting, matches, one_shot, rearmed, periodic, level_triggered, legacy)
 
 
 def cases():
