@@ -10,7 +10,7 @@
 //! Ranges: 0 = 60h, 1 = 64h. Wires: IRQ 1, IRQ 12, A20, RESET (a pulse). Called by the board; people's input comes through
 //! [`I8042::key`] and [`I8042::mouse_move`].
 
-use super::keyboard::Keyboard;
+use super::keyboard::{Keyboard, Stroke};
 use super::keys::KeyCode;
 use super::mouse::{Mouse, MouseButtons};
 use super::translate::to_set_1;
@@ -163,9 +163,9 @@ impl I8042 {
         controller
     }
 
-    /// A key goes down or up.
-    pub fn key(&mut self, now: Tick, key: KeyCode, down: bool) {
-        self.state.keyboard.key(now, key, down);
+    /// A key does something.
+    pub fn key(&mut self, now: Tick, key: KeyCode, stroke: Stroke) {
+        self.state.keyboard.key(now, key, stroke);
         self.advance(now);
     }
 

@@ -69,11 +69,18 @@ enum Expect {
     Keys(KeyType),
 }
 
-/// A key that goes down or up.
+/// What a key does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stroke {
-    key: KeyCode,
-    down: bool,
+pub enum Stroke {
+    /// It goes down, and repeats if it is still down after the typematic delay.
+    Down,
+    /// It goes down, and repeats only from [`Stroke::Again`] on. For a host that sees the key itself: should the host be late
+    /// with the key's way up, the guest sees no second press.
+    DownAlone,
+    /// It is still down: it repeats from now on, at the typematic rate.
+    Again,
+    /// It comes up.
+    Up,
 }
 
 /// A keyboard: volatile state only.
@@ -89,7 +96,7 @@ pub(super) struct Keyboard {
     expect: Expect,
     replies: VecDeque<u8>,
     codes: VecDeque<u8>,
-    strokes: VecDeque<Stroke>,
+    strokes: VecDeque<(KeyCode, Stroke)>,
     last_sent: u8,
     bat_done: Option<Tick>,
     /// Keys that are down, by HID usage.
@@ -127,10 +134,10 @@ impl Keyboard {
         self.strokes.len() + usize::from(!self.codes.is_empty())
     }
 
-    /// A key goes down or up. A key that is down already repeats by itself; the host's own repeats are ignored.
-    pub(super) fn key(&mut self, now: Tick, key: KeyCode, down: bool) {
+    /// A key does something. That it goes down when it is down already is ignored.
+    pub(super) fn key(&mut self, now: Tick, key: KeyCode, stroke: Stroke) {
         if self.strokes.len() < KEYS_WAITING {
-            self.strokes.push_back(Stroke { key, down });
+            self.strokes.push_back((key, stroke));
         }
         self.run(now);
     }
@@ -162,8 +169,8 @@ impl Keyboard {
             self.replies.push_back(BAT_PASSED);
         }
         while self.codes.is_empty() && self.bat_done.is_none() {
-            let Some(stroke) = self.strokes.pop_front() else { break };
-            self.strike(now, stroke);
+            let Some((key, stroke)) = self.strokes.pop_front() else { break };
+            self.strike(now, key, stroke);
         }
         if let Some((key, at)) = self.repeat
             && at <= now
@@ -257,8 +264,14 @@ impl Keyboard {
         self.down[usize::from(key as u8 >> 6)] >> (key as u8 & 63) & 1 != 0
     }
 
-    fn strike(&mut self, now: Tick, stroke: Stroke) {
-        let Stroke { key, down } = stroke;
+    fn strike(&mut self, now: Tick, key: KeyCode, stroke: Stroke) {
+        if stroke == Stroke::Again {
+            if self.is_down(key) && self.scanning && self.repeat.is_none_or(|(repeating, _)| repeating != key) {
+                self.repeat = self.may_repeat(key).then_some((key, now));
+            }
+            return;
+        }
+        let down = stroke != Stroke::Up;
         if self.is_down(key) == down {
             return;
         }
@@ -266,14 +279,16 @@ impl Keyboard {
         if !self.scanning {
             return;
         }
-        if down {
-            self.send(key, true);
-            let repeats = key != KeyCode::Pause && (self.set != 3 || self.key_type(key).repeats());
-            self.repeat = repeats.then(|| (key, now.after(self.delay_ns())));
-        } else {
-            self.send(key, false);
-            self.repeat = self.repeat.filter(|&(repeating, _)| repeating != key);
-        }
+        self.send(key, down);
+        self.repeat = match stroke {
+            Stroke::Down => self.may_repeat(key).then(|| (key, now.after(self.delay_ns()))),
+            Stroke::DownAlone => None,
+            Stroke::Again | Stroke::Up => self.repeat.filter(|&(repeating, _)| repeating != key),
+        };
+    }
+
+    fn may_repeat(&self, key: KeyCode) -> bool {
+        key != KeyCode::Pause && (self.set != 3 || self.key_type(key).repeats())
     }
 
     fn key_type(&self, key: KeyCode) -> KeyType {
@@ -421,7 +436,7 @@ mod tests {
             keyboard.write(Tick(0), *set);
             drain(&mut keyboard, Tick(0));
             for &(key, down) in *strokes {
-                keyboard.key(Tick(0), key, down);
+                keyboard.key(Tick(0), key, if down { Stroke::Down } else { Stroke::Up });
             }
             assert_eq!(&drain(&mut keyboard, Tick(0)), expected, "set {set} {strokes:?}");
         }
@@ -446,29 +461,46 @@ mod tests {
         keyboard.write(Tick(0), 0xf3);
         keyboard.write(Tick(0), 0x00); // 250 ms, 30 a second
         drain(&mut keyboard, Tick(0));
-        keyboard.key(Tick(0), KeyCode::Up, true);
+        keyboard.key(Tick(0), KeyCode::Up, Stroke::Down);
         assert_eq!(drain(&mut keyboard, Tick(0)), [0xe0, 0x75]);
         assert_eq!(keyboard.next_event(), Some(Tick(250 * MS)));
         keyboard.run(Tick(250 * MS));
         assert_eq!(keyboard.next_event(), None, "no second repeat before the first is read");
         assert_eq!(drain(&mut keyboard, Tick(251 * MS)), [0xe0, 0x75]);
         assert_eq!(keyboard.next_event(), Some(Tick(250 * MS + 1_000_000_000 / 30)));
-        keyboard.key(Tick(260 * MS), KeyCode::Up, false);
+        keyboard.key(Tick(260 * MS), KeyCode::Up, Stroke::Up);
         assert_eq!(keyboard.next_event(), None);
+    }
+
+    #[test]
+    fn a_host_says_when_a_key_repeats() {
+        const MS: u64 = 1_000_000;
+        let mut keyboard = Keyboard::new();
+        keyboard.key(Tick(0), KeyCode::A, Stroke::Again);
+        assert_eq!(drain(&mut keyboard, Tick(0)), [], "it is not down");
+        keyboard.key(Tick(0), KeyCode::A, Stroke::DownAlone);
+        assert_eq!((drain(&mut keyboard, Tick(0)), keyboard.next_event()), (vec![0x1c], None));
+        for again in [600, 605] {
+            keyboard.key(Tick(again * MS), KeyCode::A, Stroke::Again);
+        }
+        assert_eq!(drain(&mut keyboard, Tick(610 * MS)), [0x1c], "once");
+        assert!(keyboard.next_event().is_some_and(|at| at > Tick(650 * MS)), "then at the typematic rate");
+        keyboard.key(Tick(611 * MS), KeyCode::A, Stroke::Up);
+        assert_eq!((drain(&mut keyboard, Tick(2000 * MS)), keyboard.next_event()), (vec![0xf0, 0x1c], None));
     }
 
     #[test]
     fn typed_ahead_keys_wait() {
         let mut keyboard = Keyboard::new();
         for _ in 0..100 {
-            keyboard.key(Tick(0), KeyCode::A, true);
-            keyboard.key(Tick(0), KeyCode::A, false);
+            keyboard.key(Tick(0), KeyCode::A, Stroke::Down);
+            keyboard.key(Tick(0), KeyCode::A, Stroke::Up);
         }
         assert_eq!(keyboard.waiting(), 200);
         assert_eq!(drain(&mut keyboard, Tick(0)).len(), 300);
         keyboard.write(Tick(0), 0xf5);
         drain(&mut keyboard, Tick(0));
-        keyboard.key(Tick(0), KeyCode::A, true);
+        keyboard.key(Tick(0), KeyCode::A, Stroke::Down);
         assert!(!keyboard.has_byte(), "not scanning");
     }
 }

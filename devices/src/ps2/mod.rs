@@ -10,5 +10,6 @@ mod mouse;
 mod translate;
 
 pub use controller::{I8042, I8042Config, I8042Wires};
+pub use keyboard::Stroke;
 pub use keys::KeyCode;
 pub use mouse::MouseButtons;

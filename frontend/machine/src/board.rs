@@ -28,7 +28,7 @@ use umbra_devices::device::{Ctx, Device, IoError, StateError, Width};
 use umbra_devices::fdc82077::DmaPiece;
 use umbra_devices::lapic::LocalApic;
 use umbra_devices::pci::PciAddress;
-use umbra_devices::ps2::{KeyCode, MouseButtons};
+use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::{PAGE_OFFSET, RegionId};
 use umbra_mmu::attention::{Attention, bits};
@@ -47,15 +47,6 @@ pub enum Request {
     Reset,
     /// The exit device was written; the exit status that it makes.
     Exit(u8),
-}
-
-/// What a key does.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Stroke {
-    /// It goes down.
-    Down,
-    /// It comes up.
-    Up,
 }
 
 /// A drive whose medium a person can change.
@@ -267,10 +258,10 @@ impl Board {
         Slot::SERIAL.get(port).and_then(|&slot| self.chips.uart(slot)).map_or(0, |uart| uart.unread())
     }
 
-    /// A key goes down or up.
+    /// A key does something.
     pub fn key(&mut self, key: KeyCode, stroke: Stroke) {
         let now = self.now;
-        self.chips.keyboard().key(now, key, stroke == Stroke::Down);
+        self.chips.keyboard().key(now, key, stroke);
         self.touch(Slot::Keyboard);
     }
     /// Keys that the guest has not read yet.

@@ -29,7 +29,7 @@ pub mod typing;
 pub mod vcpu_bus;
 pub mod wiring;
 
-pub use board::{Sink, Stroke};
+pub use board::Sink;
 pub use builder::{BuildError, FlatStart, MachineBuilder};
 pub use config::{ConfigError, MachineConfig};
 pub use display::DisplayHandle;
@@ -38,7 +38,7 @@ pub use machine::{InputHandle, Machine};
 pub use run::{RunEnd, RunLimits, StopHandle, WhenAsleep};
 
 /// What a person presses.
-pub use umbra_devices::ps2::{KeyCode, MouseButtons};
+pub use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 
 /// The crates that a machine is made of, for those who look into one.
 pub use {umbra_cpu as cpu, umbra_mmu as mmu, umbra_roms as roms};

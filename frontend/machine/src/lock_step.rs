@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use umbra_devices::clock::Tick;
-use umbra_devices::ps2::{KeyCode, MouseButtons};
+use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 
 /// Guest time between comparisons: large, since emitted code is left some instructions before each; a prime.
 const SPAN: u64 = 100_003;
@@ -34,7 +34,7 @@ pub enum Input {
     /// The power button.
     PowerButton,
     /// A key goes down (or up).
-    Key(KeyCode, crate::board::Stroke),
+    Key(KeyCode, Stroke),
     /// The mouse moves by (x, y, wheel), with these buttons down.
     Mouse([i32; 3], MouseButtons),
 }

@@ -2,7 +2,7 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, Removable, SharedBoard, Sink, Stroke};
+use crate::board::{Board, Removable, SharedBoard, Sink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
 use crate::display::DisplayHandle;
@@ -24,7 +24,7 @@ use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
-use umbra_devices::ps2::{KeyCode, MouseButtons};
+use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_mmu::GuestMemory;
 
 /// A machine.
@@ -259,7 +259,7 @@ impl InputHandle {
         self.with(|board| waiting += board.keys_waiting());
         waiting
     }
-    /// A key goes down or up.
+    /// A key does something.
     pub fn key(&self, key: KeyCode, stroke: Stroke) {
         self.give(Input::Key(key, stroke));
     }

@@ -120,7 +120,7 @@ fn interrupts_one_byte_at_a_time() {
     let mut bench = Bench::new();
     bench.command(0x60);
     bench.data(0x43);
-    bench.chip.key(Tick(0), KeyCode::Up, true);
+    bench.chip.key(Tick(0), KeyCode::Up, Stroke::Down);
     run_events(&mut bench.chip, 100_000_000);
     let high = |pin| PinChange { pin, high: true };
     let low = |pin| PinChange { pin, high: false };
@@ -134,7 +134,7 @@ fn interrupts_one_byte_at_a_time() {
     assert_eq!(read(&mut bench.chip, 100_200_000, 0, 0), 0x48, "the buffer keeps its last byte");
     bench.wires.take_changes();
     bench.ns = 101_000_000;
-    bench.chip.key(Tick(bench.ns), KeyCode::Up, false);
+    bench.chip.key(Tick(bench.ns), KeyCode::Up, Stroke::Up);
     bench.drain();
     bench.command(0xd4);
     bench.data(0xf4);
@@ -149,16 +149,16 @@ fn interrupts_one_byte_at_a_time() {
 fn translation_and_held_ports() {
     let mut bench = Bench::new();
     bench.command(0xad);
-    for down in [true, false] {
-        bench.chip.key(Tick(bench.ns), KeyCode::A, down);
+    for stroke in [Stroke::Down, Stroke::Up] {
+        bench.chip.key(Tick(bench.ns), KeyCode::A, stroke);
     }
     assert_eq!(bench.bytes(), []);
     bench.command(0xae);
     assert_eq!(bench.bytes(), [0x1e, 0x9e]);
     bench.command(0x60);
     bench.data(0x01);
-    for down in [true, false] {
-        bench.chip.key(Tick(bench.ns), KeyCode::A, down);
+    for stroke in [Stroke::Down, Stroke::Up] {
+        bench.chip.key(Tick(bench.ns), KeyCode::A, stroke);
     }
     assert_eq!(bench.bytes(), [0x1c, 0xf0, 0x1c]);
     for byte in [0xed, 0x02] {
@@ -195,7 +195,7 @@ fn any_traffic() {
     let make = || {
         let (mut chip, _) = controller();
         for key in [KeyCode::A, KeyCode::Pause, KeyCode::PrintScreen] {
-            chip.key(Tick(0), key, true);
+            chip.key(Tick(0), key, Stroke::Down);
         }
         for byte in [0xd4, 0xf4] {
             write(&mut chip, 0, u8::from(byte == 0xd4), 0, byte);
