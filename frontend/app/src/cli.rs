@@ -128,6 +128,14 @@ mod choices {
     pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
     pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
+    #[cfg(feature = "window")]
+    pub const BACKENDS: &[(&str, crate::window::Backend)] = {
+        use crate::window::Backend;
+        &[("auto", Backend::Auto), ("gpu", Backend::Gpu), ("software", Backend::Software)]
+    };
+    #[cfg(feature = "window")]
+    pub const SCALINGS: &[(&str, crate::window::Scaling)] =
+        &[("sharp", crate::window::Scaling::Integer), ("smooth", crate::window::Scaling::Smooth)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const CRASHES: &[(&str, OnCrash)] = &[("exit", OnCrash::Exit), ("reboot", OnCrash::Reboot)];
     pub const POLICIES: &[(&str, MemoryPolicy)] =
@@ -212,6 +220,18 @@ pub struct RunArgs {
     /// No exit device: port F4h does nothing
     #[arg(long)]
     pub no_exit_port: bool,
+    /// What draws in the window [default: auto]
+    #[cfg(feature = "window")]
+    #[arg(long, value_parser = choice(choices::BACKENDS))]
+    pub window_backend: Option<crate::window::Backend>,
+    /// How the picture fills the window: sharp, or smoothed to the proportions of a monitor [default: sharp]
+    #[cfg(feature = "window")]
+    #[arg(long, value_parser = choice(choices::SCALINGS))]
+    pub scaling: Option<crate::window::Scaling>,
+    /// The window begins as full screen
+    #[cfg(feature = "window")]
+    #[arg(long)]
+    pub full_screen: bool,
     /// Save each new picture of the screen in this folder, as 000000.png and so on
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,

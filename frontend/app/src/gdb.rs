@@ -9,7 +9,7 @@ mod registers;
 mod target;
 
 use crate::exit_status::Failure;
-use crate::session::{Event, Pause, Session};
+use crate::session::{Event, LOOK_AROUND, Pause, Session};
 use crate::summary::End;
 use gdbstub::common::Signal;
 use gdbstub::stub::state_machine::GdbStubStateMachine as Protocol;
@@ -79,7 +79,7 @@ pub fn serve(session: &mut Session, address: &str) -> Result<End, Failure> {
     loop {
         let stream = match debuggee.session.gdb.came.take() {
             Some(stream) => stream,
-            None if first => match debuggee.session.take_events(true) {
+            None if first => match debuggee.session.take_events(Some(LOOK_AROUND)) {
                 Some(end) => return Ok(end),
                 None => continue,
             },
@@ -118,7 +118,7 @@ fn converse<'s>(debuggee: &mut Debuggee<'s>, stream: TcpStream) -> Option<End> {
                 },
                 None if debuggee.session.gdb.gone => return None,
                 None => {
-                    if let Some(end) = debuggee.session.take_events(true) {
+                    if let Some(end) = debuggee.session.take_events(Some(LOOK_AROUND)) {
                         return Some(end);
                     }
                     Protocol::Idle(idle)

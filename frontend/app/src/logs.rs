@@ -17,6 +17,7 @@ pub const CATEGORIES: &[(&str, &str)] = &[
     ("gdb",    "what the debugger asks"),
     ("io",     "accesses to ports and memory that nobody answers"),
     ("mmu",    "roots, hidden faults, tracked writes"),
+    ("window", "what draws, keys as they come from the host"),
     ("cpu",    "exceptions, instructions and MSRs that are not there"),
 ];
 

@@ -11,6 +11,7 @@ mod gdb;
 mod host;
 mod input;
 mod inspect;
+mod link;
 mod logs;
 mod options;
 mod output;
@@ -21,9 +22,12 @@ mod script;
 mod session;
 mod suites;
 mod summary;
+mod terminal_display;
 mod test_run;
 mod try_linux;
 mod until;
+#[cfg(feature = "window")]
+mod window;
 
 use cli::{Asked, Cli, TryGuest, Verb};
 use exit_status::{ExitStatus, Failure};

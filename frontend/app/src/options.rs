@@ -27,7 +27,8 @@ pub enum Guess {
 }
 
 impl Guess {
-    fn text(self) -> &'static str {
+    /// In words.
+    pub fn text(self) -> &'static str {
         match self {
             Guess::Machine => "a machine file",
             Guess::Kernel(Format::BzImage) => "a Linux kernel (bzImage)",
@@ -87,11 +88,20 @@ pub fn embedded_rom(path: &Path) -> Result<Option<&'static Rom>, Failure> {
     Rom::named(name).map(Some).ok_or_else(unknown)
 }
 
+fn is_named_as_machine(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Whether a machine file says where the screen is shown.
+pub fn is_machine_file(args: &RunArgs) -> bool {
+    args.file.as_deref().is_some_and(is_named_as_machine)
+}
+
 /// Looks at a file.
 pub fn guess(path: &Path) -> Result<Guess, Failure> {
     let shown = path.display();
     let (bytes, length) = head(path)?;
-    if path.extension().is_some_and(|extension| extension == "toml") {
+    if is_named_as_machine(path) {
         return Ok(Guess::Machine);
     }
     if bytes.is_empty() {

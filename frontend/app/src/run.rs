@@ -13,6 +13,10 @@ use umbra_machine::config::{Display, MachineConfig, ScriptAt, SerialTarget};
 use umbra_machine::load::Screen;
 use umbra_machine::{Machine, MachineBuilder};
 
+/// How long the demo's last picture is shown if nobody presses a key.
+#[cfg(feature = "window")]
+const DEMO_LINGERS: Duration = Duration::from_secs(20);
+
 /// A machine that has ended, and how.
 pub struct Ended {
     /// The machine as it stands.
@@ -33,12 +37,14 @@ pub struct Ended {
 
 /// `umbra run`.
 pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
-    let config = options::config(args)?;
+    let mut config = options::config(args)?;
     if let Some(path) = &args.save_config {
         options::save(&config, path)?;
         return Ok(ExitStatus::GOOD);
     }
-    let ended = to_the_end(args, &config)?;
+    let says_nothing = args.display.is_none() && !args.headless && !options::is_machine_file(args);
+    let display = if says_nothing { guess_display(&mut config) } else { Chosen::Asked };
+    let ended = on_display(args, &config, display)?;
     Ok(report(args, &config, ended))
 }
 
@@ -46,15 +52,39 @@ pub fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
 pub fn demo() -> Result<ExitStatus, Failure> {
     let started = Instant::now();
     let args = RunArgs::default();
-    let config = MachineConfig::default();
+    let mut config = MachineConfig::default();
+    let display = guess_display(&mut config);
     let rom = &umbra_machine::roms::DEMO;
     let machine = MachineBuilder::from_config(&config).rom(rom.name, rom.image).build()?;
-    let ended = execute(machine, &args, &config, started)?;
+    let ended = execute(machine, &args, &config, (started, display))?;
     Ok(report(&args, &config, ended))
+}
+
+/// Who chose where the screen is shown.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Chosen {
+    /// The user: or nothing runs.
+    Asked,
+    /// Nobody: the machine runs without a display as well.
+    Guessed,
+}
+
+/// A window where there is a display.
+fn guess_display(config: &mut MachineConfig) -> Chosen {
+    #[cfg(feature = "window")]
+    if crate::window::has_display() {
+        config.display = Display::Window;
+    }
+    let _ = config;
+    Chosen::Guessed
 }
 
 /// Runs the machine that the options describe to its end.
 pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failure> {
+    on_display(args, config, Chosen::Asked)
+}
+
+fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result<Ended, Failure> {
     let started = Instant::now();
     logs::start(&config.trace.categories)?;
     let mut builder = MachineBuilder::from_config(config).notices(Arc::new(|text| eprintln!("umbra: {text}")));
@@ -75,19 +105,60 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
         config.cpu,
         config.clock,
     );
-    execute(machine, args, config, started)
+    execute(machine, args, config, (started, display))
 }
 
-fn execute(mut machine: Machine, args: &RunArgs, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
+/// `from`: when the machine was begun.
+fn execute(
+    mut machine: Machine,
+    args: &RunArgs,
+    config: &MachineConfig,
+    (from, display): (Instant, Chosen),
+) -> Result<Ended, Failure> {
     if config.trace.at.is_empty() && config.trace.dump.iter().any(|what| what == "uops") {
         dump_uops(&mut machine);
     }
     let _recorder = args.record.as_ref().map(|folder| Recorder::start(machine.display(), folder)).transpose()?;
-    finish(Session::new(machine, config)?, config, from)
+    match config.display {
+        Display::Window => in_window(machine, args, config, (from, display)),
+        Display::Terminal => crate::terminal_display::execute(machine, config, from),
+        Display::None => finish(Session::new(machine, config)?, config, from),
+    }
+}
+
+#[cfg(feature = "window")]
+fn in_window(
+    machine: Machine,
+    args: &RunArgs,
+    config: &MachineConfig,
+    (from, display): (Instant, Chosen),
+) -> Result<Ended, Failure> {
+    let is_demo = config.boot.kernel.is_none() && config.boot.bios.is_none();
+    let options = umbra_window::Options {
+        backend: args.window_backend.unwrap_or_default(),
+        scaling: args.scaling.unwrap_or_default(),
+        full_screen: args.full_screen,
+        // The demo is over in no time.
+        lingers: if is_demo { DEMO_LINGERS } else { Duration::ZERO },
+    };
+    let without = (display == Chosen::Guessed).then_some(crate::window::Otherwise::Headless);
+    crate::window::execute(machine, config, options, (from, without.unwrap_or(crate::window::Otherwise::Fail)))
+}
+
+#[cfg(not(feature = "window"))]
+fn in_window(
+    _machine: Machine,
+    _args: &RunArgs,
+    _config: &MachineConfig,
+    _from: (Instant, Chosen),
+) -> Result<Ended, Failure> {
+    Err(Failure::input(
+        "this umbra was built without its window (cargo's feature window); try --headless, or --display terminal",
+    ))
 }
 
 /// Runs a session to its end; `from`: when its machine was begun.
-fn finish(mut session: Session, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
+pub fn finish(mut session: Session, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     let power_on = session.started.duration_since(from);
     let end = match &config.trace.gdb {
         Some(address) => gdb::serve(&mut session, address)?,

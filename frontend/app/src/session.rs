@@ -14,12 +14,19 @@ use crate::{host, input};
 use crossbeam::channel::{Receiver, Sender};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use umbra_machine::config::{Display, MachineConfig, OnCrash, OnReset, ScriptAt, SerialTarget};
 use umbra_machine::{Machine, RunEnd, RunLimits, StopHandle, WhenAsleep};
+
+/// The speed at which guest time is the host's, in percent.
+pub const FULL_SPEED: u32 = 100;
+/// How often who waits for events looks whether the time is up.
+pub const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// Guest time that a slowed machine runs before it stands still, in ns.
+const SLOW_SLICE: u64 = 4_000_000;
 
 /// What other threads tell the one that runs the machine.
 pub enum Event {
@@ -27,6 +34,8 @@ pub enum Event {
     End,
     /// A line for the console, and where to say what follows.
     Command(String, Sender<After>),
+    /// Something to do with the session while the machine stands still.
+    Call(Box<dyn FnOnce(&mut Session) + Send>),
     /// The console opens.
     ConsoleOpened,
     /// Standard input is over.
@@ -77,6 +86,8 @@ pub struct Session {
     pub events_to: Sender<Event>,
     /// The console's `pause`.
     pub paused: bool,
+    /// The part of the host's time that passes in the machine, in percent, at most [`FULL_SPEED`].
+    pub speed: u32,
     /// gdb's news.
     pub gdb: GdbInbox,
     /// What the guest's output has shown.
@@ -87,8 +98,12 @@ pub struct Session {
     pub script: Script,
     /// The same at keyboard and screen.
     pub screen_script: Option<ScreenScript>,
-    /// A script at the screen ends the run well when it is done.
+    /// A script at the screen ends the run well when it is done, if nobody sees the screen.
     ends_with_script: bool,
+    /// Somebody sees the screen and may press a key.
+    has_display: bool,
+    /// Something else than a person at the display may give input.
+    input_may_come: bool,
     /// Power-on, by the host's clock.
     pub started: Instant,
     events: Receiver<Event>,
@@ -107,11 +122,11 @@ impl Session {
         let sightings = Sightings::default();
         let mut outputs = Vec::new();
         let mut uses_stdin = false;
-        let mut can_wake = false;
+        let mut input_may_come = false;
         let at_screen = config.run.script_at == ScriptAt::Screen;
         let script = Script::new(if at_screen { &[] } else { &config.run.script });
         let screen_script = if at_screen && !config.run.script.is_empty() {
-            can_wake = true;
+            input_may_come = true;
             let (display, input) = (machine.display(), machine.input());
             Some(ScreenScript::start(&config.run.script, display, input, stop.clone())?)
         } else {
@@ -134,7 +149,7 @@ impl Session {
                         .try_clone()
                         .map_err(|error| Failure::host(format!("{name}: {error}; try --serial stdio")))?;
                     input::from_file(reader, port, machine.input());
-                    can_wake = true;
+                    input_may_come = true;
                     Box::new(file)
                 }
                 SerialTarget::None if port == 0 && !config.run.script.is_empty() => Box::new(std::io::sink()),
@@ -157,29 +172,34 @@ impl Session {
             outputs.push(output);
         }
         let terminal = if uses_stdin { host::terminal::RawTerminal::enter() } else { None };
-        if uses_stdin {
+        let has_display = config.display != Display::None;
+        // A terminal that is not ours (a window started with &) would stop this process if it were read.
+        let is_free = !has_display || terminal.is_some() || !std::io::stdin().is_terminal();
+        if uses_stdin && is_free {
             input::from_terminal(machine.input(), events_to.clone(), stop.clone());
-            can_wake = true;
+            input_may_come = true;
         }
-        can_wake |= config.display != Display::None;
         let started = Instant::now();
         let limits = RunLimits {
             deadline: config.run.timeout.and_then(|span| started.checked_add(span.0)),
             until: None,
             instructions: config.run.instructions,
-            when_asleep: if can_wake { WhenAsleep::Wait } else { WhenAsleep::End },
+            when_asleep: WhenAsleep::End,
         };
         Ok(Session {
             machine,
             stop,
             events_to,
             paused: false,
+            speed: FULL_SPEED,
             gdb: GdbInbox::default(),
             sightings,
             resets: 0,
             script,
             screen_script,
-            ends_with_script: config.run.until.is_none() && config.display == Display::None,
+            ends_with_script: config.run.until.is_none(),
+            has_display,
+            input_may_come,
             started,
             events,
             outputs,
@@ -204,7 +224,7 @@ impl Session {
     /// Runs until something that the caller must know.
     pub fn advance(&mut self) -> Pause {
         loop {
-            if let Some(end) = self.take_events(false) {
+            if let Some(end) = self.take_events(None) {
                 return Pause::Over(end);
             }
             if self.gdb.has_news() {
@@ -214,22 +234,32 @@ impl Session {
                 return Pause::Over(end);
             }
             if self.paused {
-                if let Some(end) = self.take_events(true) {
+                if let Some(end) = self.take_events(Some(LOOK_AROUND)) {
                     return Pause::Over(end);
                 }
                 continue;
             }
-            if self.ends_with_script && self.screen_script.as_ref().is_some_and(ScreenScript::is_done) {
+            let script_is_all = self.ends_with_script && !self.has_display;
+            if script_is_all && self.screen_script.as_ref().is_some_and(ScreenScript::is_done) {
                 return Pause::Over(End::Until);
             }
             let typed = self.script.take_due();
             if !typed.is_empty() {
                 self.machine.input().serial(0, &typed);
             }
-            let end = self.machine.run(self.limits);
+            let slow = self.speed < FULL_SPEED;
+            let until = slow.then(|| self.machine.now().after(SLOW_SLICE));
+            let began = Instant::now();
+            let end = self.machine.run(RunLimits { until, ..self.limits() });
             tracing::debug!(target: "run", "stopped: {end:?} after {} instructions", self.machine.retired());
             if let Some(pause) = self.judge(end) {
                 return pause;
+            }
+            if slow {
+                let rest = began.elapsed() * (FULL_SPEED - self.speed) / self.speed.max(1);
+                if let Some(end) = self.take_events(Some(rest)) {
+                    return Pause::Over(end);
+                }
             }
         }
     }
@@ -242,7 +272,7 @@ impl Session {
     /// Runs for a short guest time, so that a sleeping vCPU may wake. `None`: nothing has ended.
     pub fn nudge(&mut self) -> Option<Pause> {
         let until = self.machine.now().after(1_000_000);
-        let end = self.machine.run(RunLimits { until: Some(until), ..self.limits });
+        let end = self.machine.run(RunLimits { until: Some(until), ..self.limits() });
         self.judge(end)
     }
 
@@ -270,6 +300,11 @@ impl Session {
         Some(Pause::Over(self.seen().unwrap_or(over)))
     }
 
+    fn limits(&self) -> RunLimits {
+        let can_wake = self.has_display || self.input_may_come;
+        RunLimits { when_asleep: if can_wake { WhenAsleep::Wait } else { WhenAsleep::End }, ..self.limits }
+    }
+
     fn starts_again(&self, end: &RunEnd) -> bool {
         match end {
             RunEnd::Crashed(_) => self.on_crash == OnCrash::Reboot,
@@ -286,12 +321,13 @@ impl Session {
         }
     }
 
-    /// Takes what other threads said; waits for something first if `wait`. Gives the end if that is what they said.
-    pub fn take_events(&mut self, wait: bool) -> Option<End> {
-        let mut first = if wait { self.events.recv_timeout(Duration::from_secs(1)).ok() } else { None };
+    /// Takes what other threads said; with `wait` it waits so long for something first. Gives the end if that is what they said.
+    pub fn take_events(&mut self, wait: Option<Duration>) -> Option<End> {
+        let mut first = wait.and_then(|most| self.events.recv_timeout(most).ok());
         while let Some(event) = first.take().or_else(|| self.events.try_recv().ok()) {
             match event {
                 Event::End => return Some(End::Ended),
+                Event::Call(call) => call(self),
                 Event::ConsoleOpened => self.outputs.iter().for_each(Output::hold),
                 Event::Command(line, reply) => {
                     let (text, after) = console::execute(self, &line);
@@ -308,17 +344,22 @@ impl Session {
                 }
                 Event::InputOver => {
                     tracing::debug!(target: "serial", "standard input is over");
-                    self.limits.when_asleep = WhenAsleep::End;
+                    self.input_may_come = false;
                 }
                 Event::GdbCame(stream) => self.gdb.came = Some(stream),
                 Event::GdbSays(bytes) => self.gdb.bytes.extend(bytes),
                 Event::GdbGone => self.gdb.gone = true,
             }
         }
-        if wait && self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if wait.is_some() && self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Some(End::TimedOut);
         }
         None
+    }
+
+    /// No window could be opened after all: nobody sees the screen.
+    pub fn lose_display(&mut self) {
+        self.has_display = false;
     }
 
     /// Writes out everything that the guest has sent, and gives the terminal back.

@@ -461,7 +461,6 @@ impl MachineConfig {
         crate::drives::check(self)?;
         #[rustfmt::skip]
         let not_yet = [
-            (self.display != Display::None,                          "a display",                   "--headless"),
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
             (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy resident"),
             (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
@@ -577,7 +576,6 @@ mod tests {
             ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "with the engine both two machines"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
-            ("display = \"window\"",                    "a display is not there yet"),
             ("[[disk]]\nfile = \"x\"\ninterface = \"virtio\"", "a virtio disk is not there yet"),
             ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),
             ("[host-memory]\nlimit = \"1M\"",           "a memory limit"),

@@ -191,7 +191,7 @@ impl<'s> Debuggee<'s> {
 
     fn step(&mut self, number: usize, resume: Resume) -> Option<Reason> {
         loop {
-            if let Some(end) = self.session.take_events(false) {
+            if let Some(end) = self.session.take_events(None) {
                 return self.reason(Pause::Over(end));
             }
             if !self.session.gdb.bytes.is_empty() || self.session.gdb.gone {
