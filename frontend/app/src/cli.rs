@@ -199,7 +199,7 @@ pub struct RunArgs {
     /// No window and no screen: the serial port is the console
     #[arg(long, conflicts_with = "display")]
     pub headless: bool,
-    /// Where the screen is shown [default: none]
+    /// Where the screen is shown [default: window if there is a display and no machine file says otherwise, else none]
     #[arg(long, value_parser = choice(choices::DISPLAYS))]
     pub display: Option<Display>,
     /// Where a serial port leads: stdio, file:PATH, pty or none; the first is COM1, the second COM2

@@ -11,6 +11,9 @@ use std::time::Instant;
 use umbra_machine::config::MachineConfig;
 use umbra_machine::{InputHandle, StopHandle};
 
+/// The speeds that a person can choose, in percent.
+const SPEEDS: [u32; 5] = [5, 10, 25, 50, FULL_SPEED];
+
 /// From a display to the session.
 #[derive(Clone)]
 pub struct Link {
@@ -84,12 +87,21 @@ impl Link {
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
     }
-    /// Lets this part of the host's time pass in the machine, in percent.
-    pub fn set_speed(&self, speed: u32) {
-        self.speed.store(speed, Ordering::SeqCst);
-        self.call(move |session| session.speed = speed);
+    /// Lets less of the host's time pass in the machine.
+    pub fn slower(&self) {
+        self.set_speed(SPEEDS.iter().rfind(|speed| **speed < self.speed()));
     }
-    /// That part.
+    /// Lets more of it pass there.
+    pub fn faster(&self) {
+        self.set_speed(SPEEDS.iter().find(|speed| **speed > self.speed()));
+    }
+    fn set_speed(&self, speed: Option<&u32>) {
+        if let Some(&speed) = speed {
+            self.speed.store(speed, Ordering::SeqCst);
+            self.call(move |session| session.speed = speed);
+        }
+    }
+    /// The part of the host's time that passes in the machine, in percent.
     pub fn speed(&self) -> u32 {
         self.speed.load(Ordering::SeqCst)
     }
@@ -103,6 +115,7 @@ impl Link {
         self.over.load(Ordering::SeqCst)
     }
     /// Instructions retired so far.
+    #[cfg(feature = "window")]
     pub fn retired(&self) -> u64 {
         let mut retired = 0;
         self.input.with(|board| retired = board.retired());

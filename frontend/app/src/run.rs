@@ -5,6 +5,8 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::picture::{self, Recorder};
 use crate::session::Session;
 use crate::summary::{End, Summary};
+#[cfg(feature = "window")]
+use crate::window::has_display;
 use crate::{crash, gdb, logs, options};
 use std::io::Write;
 use std::sync::Arc;
@@ -62,8 +64,8 @@ pub fn demo() -> Result<ExitStatus, Failure> {
 
 /// Who chose where the screen is shown.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Chosen {
-    /// The user: or nothing runs.
+pub enum Chosen {
+    /// The user: without that nothing runs.
     Asked,
     /// Nobody: the machine runs without a display as well.
     Guessed,
@@ -71,12 +73,15 @@ enum Chosen {
 
 /// A window where there is a display.
 fn guess_display(config: &mut MachineConfig) -> Chosen {
-    #[cfg(feature = "window")]
-    if crate::window::has_display() {
+    if has_display() {
         config.display = Display::Window;
     }
-    let _ = config;
     Chosen::Guessed
+}
+
+#[cfg(not(feature = "window"))]
+fn has_display() -> bool {
+    false
 }
 
 /// Runs the machine that the options describe to its end.
@@ -141,8 +146,7 @@ fn in_window(
         // The demo is over in no time.
         lingers: if is_demo { DEMO_LINGERS } else { Duration::ZERO },
     };
-    let without = (display == Chosen::Guessed).then_some(crate::window::Otherwise::Headless);
-    crate::window::execute(machine, config, options, (from, without.unwrap_or(crate::window::Otherwise::Fail)))
+    crate::window::execute(machine, config, options, (from, display))
 }
 
 #[cfg(not(feature = "window"))]

@@ -358,6 +358,7 @@ impl Session {
     }
 
     /// No window could be opened after all: nobody sees the screen.
+    #[cfg(feature = "window")]
     pub fn lose_display(&mut self) {
         self.has_display = false;
     }

@@ -15,17 +15,20 @@ use ratatui::crossterm::event::{
 use ratatui::crossterm::execute;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use umbra_machine::config::MachineConfig;
 use umbra_machine::display::{Frame, Renderer, TextScreen, unicode};
-use umbra_machine::typing;
+use umbra_machine::typing::{self, Chord};
 use umbra_machine::{DisplayHandle, KeyCode, Machine, MouseButtons};
 
 /// What follows Ctrl-A.
-const HELP: &str = " Ctrl-A: x ends  a sends Ctrl-A  d Ctrl-Alt-Del  r resets  p holds ";
+const HELP: &str = " Ctrl-A: x end  a Ctrl-A  d Ctrl-Alt-Del  r reset  q power  p hold  - + speed ";
 /// How often the screen is looked at.
 const TICK: Duration = Duration::from_millis(33);
+/// Keys that may wait in the guest's keyboard.
+const MOST_WAITING: usize = 64;
 /// Dots that the mouse moves for one cell of the terminal.
 const CELL: (i32, i32) = (8, 16);
 
@@ -74,17 +77,16 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
                 frame.set_cursor_position(at);
             }
         })?;
+        person.type_on(link);
         let mut wait = TICK;
         while event::poll(wait)? {
             wait = Duration::ZERO;
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if person.key(key, link) == Asked::End {
-                        return Ok(());
-                    }
-                }
+                Event::Key(key) if key.kind != KeyEventKind::Release => match person.key(key, link) {
+                    Asked::End => return Ok(()),
+                    Asked::Nothing => {}
+                },
                 Event::Mouse(mouse) => person.mouse(mouse, link),
-                Event::Paste(text) => typing::paste(&text).iter().for_each(|chord| drop_count(link.input.press(chord))),
                 _ => {}
             }
         }
@@ -153,7 +155,7 @@ fn average(frame: &Frame, (x, width): (usize, usize), (y, height): (usize, usize
             count += 1;
         }
     }
-    sums.into_iter().fold(0, |rgb, sum| rgb << 8 | sum / count.max(1))
+    sums.into_iter().fold(0, |rgb, sum| (rgb << 8) | (sum / count.max(1)))
 }
 
 fn rgb(pixel: u32) -> Color {
@@ -175,6 +177,8 @@ struct Person {
     /// Where the mouse was.
     at: Option<(u16, u16)>,
     buttons: u8,
+    /// Keys that the guest does not have yet.
+    to_type: VecDeque<Chord>,
 }
 
 impl Person {
@@ -188,15 +192,26 @@ impl Person {
                     drop_count(link.input.press(&[KeyCode::LeftControl, KeyCode::LeftAlt, KeyCode::Delete]));
                 }
                 Key::Char('r') => link.reset(),
+                Key::Char('q') => link.input.power_button(),
                 Key::Char('p') => link.pause(!link.is_paused()),
+                Key::Char('-') => link.slower(),
+                Key::Char('+' | '=') => link.faster(),
                 _ => {}
             }
         } else if control && event.code == Key::Char('a') {
             self.prefix = true;
-        } else if let Some(chord) = chord(event) {
-            link.input.press(&chord);
+        } else {
+            self.to_type.extend(chord(event));
         }
         Asked::Nothing
+    }
+    /// Gives the guest what was typed, no faster than it reads: a paste is many keys at once.
+    fn type_on(&mut self, link: &Link) {
+        while link.input.keys_waiting() < MOST_WAITING
+            && let Some(chord) = self.to_type.pop_front()
+        {
+            link.input.press(&chord);
+        }
     }
     fn mouse(&mut self, event: MouseEvent, link: &Link) {
         let bit = |button| match button {
@@ -220,7 +235,7 @@ impl Person {
 }
 
 /// The guest's keys for what a terminal reports.
-fn chord(event: KeyEvent) -> Option<Vec<KeyCode>> {
+fn chord(event: KeyEvent) -> Option<Chord> {
     let function = |number: u8| KeyCode::from_hid(0x39 + number);
     let mut keys = match event.code {
         Key::Char(c) => typing::paste(&c.to_string()).pop()?,

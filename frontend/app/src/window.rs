@@ -4,43 +4,41 @@ use crate::exit_status::Failure;
 use crate::link::{self, Link};
 use crate::options::{Guess, guess};
 use crate::picture;
-use crate::run::Ended;
+use crate::run::{Chosen, Ended, finish};
 use crate::session::Session;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use umbra_machine::board::Removable;
-use umbra_machine::config::MachineConfig;
+use umbra_machine::config::{Display, MachineConfig};
 use umbra_machine::{DisplayHandle, Machine};
-use umbra_window::{Command, Control, Guest, Options, Status, WindowError};
+use umbra_window::{Command, Connection, Control, Guest, Options, Status, WindowError};
 
 pub use umbra_window::{Backend, Scaling, has_display};
-
-/// What to do if no window opens.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Otherwise {
-    /// Say why and run nothing.
-    Fail,
-    /// Say why and run without.
-    Headless,
-}
 
 /// Shows the machine in a window and runs it to its end; `from`: when it was begun.
 pub fn execute(
     machine: Machine,
     config: &MachineConfig,
     options: Options,
-    (from, otherwise): (Instant, Otherwise),
+    (from, display_is): (Instant, Chosen),
 ) -> Result<Ended, Failure> {
-    if !has_display() {
-        let error = WindowError::NoDisplay("neither DISPLAY nor WAYLAND_DISPLAY is set".to_owned());
-        return Err(Failure::host(error.to_string()));
-    }
+    let connection = match connect() {
+        Ok(connection) => connection,
+        Err(error) if display_is == Chosen::Guessed => {
+            eprintln!("umbra: {error}; goes on without a window");
+            let config = MachineConfig { display: Display::None, ..config.clone() };
+            return finish(Session::new(machine, &config)?, &config, from);
+        }
+        Err(error) => return Err(Failure::host(error.to_string())),
+    };
     let (display, input) = (machine.display(), machine.input());
     let (link, runner) = link::start(Session::new(machine, config)?, config, from);
     let control = Box::new(InWindow { link: link.clone(), display: display.clone() });
-    let shown = umbra_window::run(Guest { display, input, control }, options);
-    match shown {
-        Err(error) if otherwise == Otherwise::Headless => {
+    // Whatever becomes of the window, the machine ends in order, and the terminal is as before.
+    let shown = catch_unwind(AssertUnwindSafe(|| connection.show(Guest { display, input, control }, options)));
+    match shown.unwrap_or(Err(WindowError::Panicked)) {
+        Err(error) if display_is == Chosen::Guessed => {
             eprintln!("umbra: {error}; goes on without a window");
             link.call(Session::lose_display);
             runner.join()
@@ -52,6 +50,13 @@ pub fn execute(
             ended
         }
     }
+}
+
+fn connect() -> Result<Connection, WindowError> {
+    if !has_display() {
+        return Err(WindowError::NoDisplay("neither DISPLAY nor WAYLAND_DISPLAY is set".to_owned()));
+    }
+    Connection::open()
 }
 
 struct InWindow {
@@ -69,7 +74,8 @@ impl Control for InWindow {
             Command::Reset => self.link.reset(),
             Command::PowerButton => self.link.input.power_button(),
             Command::Pause(pause) => self.link.pause(pause),
-            Command::Speed(percent) => self.link.set_speed(percent),
+            Command::Slower => self.link.slower(),
+            Command::Faster => self.link.faster(),
             Command::Insert(path) => return self.insert(&path).map(Some),
             Command::Eject => return self.eject().map(Some),
             Command::Screenshot => return self.save_picture().map(Some),

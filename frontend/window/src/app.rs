@@ -11,7 +11,6 @@ use crate::presenter::{Backend, Picture, Presenter, open};
 use crate::{Command, Guest, Options, Status, WindowError};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,41 +30,12 @@ const TICK: Duration = Duration::from_nanos(1_000_000_000 / 60);
 const TITLE_TICK: Duration = Duration::from_secs(1);
 /// How long the title shows a message.
 const MESSAGE_TIME: Duration = Duration::from_secs(5);
-/// How fast the guest's time may pass, in percent of the host's.
-const SPEEDS: [u32; 5] = [5, 10, 25, 50, 100];
 
-pub fn run(guest: Guest, options: Options) -> Result<(), WindowError> {
-    let events = event_loop()?;
+/// Shows a guest until it is over, or an error.
+pub fn run(events: EventLoop<()>, guest: Guest, options: Options) -> Result<(), WindowError> {
     let mut app = App::new(guest, options);
     events.run_app(&mut app).map_err(|error| WindowError::NoDisplay(error.to_string()))?;
     app.failed.map_or(Ok(()), Err)
-}
-
-/// The connection to the display server. winit panics where a library of the desktop is missing: that becomes an error too.
-fn event_loop() -> Result<EventLoop<()>, WindowError> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let events = catch_unwind(AssertUnwindSafe(EventLoop::new));
-    std::panic::set_hook(hook);
-    match events {
-        Ok(events) => events.map_err(|error| WindowError::NoDisplay(plain(&error.to_string()))),
-        Err(panic) => {
-            let text = panic.downcast::<String>().map_or_else(|_| "a library is missing".to_owned(), |text| *text);
-            Err(WindowError::NoDisplay(plain(&text)))
-        }
-    }
-}
-
-/// An error's words without the place in the source that winit puts before them.
-fn plain(text: &str) -> String {
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .rsplit("rs:")
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ')
-        .to_owned()
 }
 
 struct App {
@@ -199,7 +169,7 @@ impl App {
         let changed = std::mem::replace(&mut self.changed, 0..0);
         let mut rows = self.canvas.draw(self.renderer.frame(), size, self.options.scaling, changed);
         if self.menu.is_open() {
-            self.menu.draw(self.canvas.to_draw_over(), window.scale_factor().round().max(1.0) as usize);
+            self.menu.draw(self.canvas.overlay(), window.scale_factor().round().max(1.0) as usize);
             rows = 0..size.1;
         }
         window.pre_present_notify();
@@ -292,16 +262,8 @@ impl App {
                 let paused = self.guest.control.status().paused;
                 self.command(Command::Pause(!paused));
             }
-            Action::Slower | Action::Faster => {
-                let now = self.guest.control.status().speed;
-                let next = match action {
-                    Action::Slower => SPEEDS.iter().rfind(|speed| **speed < now),
-                    _ => SPEEDS.iter().find(|speed| **speed > now),
-                };
-                if let Some(&speed) = next {
-                    self.command(Command::Speed(speed));
-                }
-            }
+            Action::Slower => self.command(Command::Slower),
+            Action::Faster => self.command(Command::Faster),
             Action::Reset => self.command(Command::Reset),
             Action::PowerButton => self.command(Command::PowerButton),
             Action::CtrlAltDelete => {
@@ -520,16 +482,5 @@ impl ApplicationHandler for App {
             self.next_title = now + TITLE_TICK;
         }
         events.set_control_flow(ControlFlow::WaitUntil(self.next_look));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_plain() {
-        assert_eq!(plain("os error at /x/winit-0.30.13/src/a.rs:757: neither is set"), "neither is set");
-        assert_eq!(plain("Library x could not be loaded.\nmore"), "Library x could not be loaded.");
     }
 }

@@ -77,7 +77,7 @@ impl Canvas {
         &self.pixels
     }
     /// The same, to draw over the picture; the next [`Canvas::draw`] makes all of them anew.
-    pub fn to_draw_over(&mut self) -> ((usize, usize), &mut [u32]) {
+    pub fn overlay(&mut self) -> ((usize, usize), &mut [u32]) {
         self.made_from = None;
         (self.size, &mut self.pixels)
     }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn drawing_what_changed_is_as_good_as_drawing_all() {
         let mut frame =
-            Frame { width: 40, height: 30, pixels: (0..1200_u32).map(|n| n * 0x12_3457 & 0xFF_FFFF).collect() };
+            Frame { width: 40, height: 30, pixels: (0..1200_u32).map(|n| (n * 0x12_3457) & 0xFF_FFFF).collect() };
         for scaling in [Scaling::Integer, Scaling::Smooth] {
             for window in [(40, 30), (100, 100), (131, 61), (30, 25), (400, 299)] {
                 let mut canvas = Canvas::default();
@@ -229,7 +229,7 @@ mod tests {
                     assert_eq!(canvas.pixels(), whole.pixels(), "{scaling:?} {window:?}");
                     assert_eq!(shown, whole.pixels(), "{scaling:?} {window:?}: {rows:?}");
                 }
-                let (size, pixels) = canvas.to_draw_over();
+                let (size, pixels) = canvas.overlay();
                 assert_eq!(size, window);
                 pixels.fill(1);
                 assert_eq!(canvas.draw(&frame, window, scaling, 0..0), 0..window.1);

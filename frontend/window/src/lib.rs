@@ -10,12 +10,14 @@
 
 mod app;
 mod canvas;
+mod connection;
 mod keyboard;
 mod menu;
 mod mouse;
 mod presenter;
 
 pub use canvas::Scaling;
+pub use connection::Connection;
 pub use presenter::Backend;
 
 use std::path::PathBuf;
@@ -42,8 +44,10 @@ pub enum Command {
     PowerButton,
     /// Hold it, or let it go on.
     Pause(bool),
-    /// Let its time pass at this part of the host's, in percent.
-    Speed(u32),
+    /// Let less of its time pass in the host's.
+    Slower,
+    /// More.
+    Faster,
     /// Put this image into its drive.
     Insert(PathBuf),
     /// Take the media out of the drives.
@@ -97,12 +101,9 @@ pub enum WindowError {
     /// Nothing can draw in the window.
     #[error("nothing can draw in a window here ({0}); try --headless, or --window-backend software")]
     NoAdapter(String),
-}
-
-/// Shows the guest until it is over or the window is closed. Only on the process's first thread, and once. After an error the
-/// machine goes on.
-pub fn run(guest: Guest, options: Options) -> Result<(), WindowError> {
-    app::run(guest, options)
+    /// A library that draws gave up.
+    #[error("the window came to a bad end, please report this; try --headless, or --window-backend software")]
+    Panicked,
 }
 
 /// Whether there seems to be a display server.
