@@ -4,9 +4,11 @@
 #
 #   run.sh UMBRA     needs Xvfb, xdotool, ImageMagick, Mesa's software Vulkan (packages xvfb xdotool imagemagick
 #                    mesa-vulkan-drivers libxkbcommon-x11-0)
+#   UMBRA_WINDOW_PICTURES=frontend/window/docs run.sh UMBRA     also makes the README's pictures
 set -euo pipefail
 umbra=$(realpath "$1")
 pictures=$(realpath "$(dirname "$0")/../../frontend/machine/tests/pictures")
+keep=${UMBRA_WINDOW_PICTURES:+$(realpath "$UMBRA_WINDOW_PICTURES")}
 work=$(mktemp -d)
 cd "$work"
 started=()
@@ -40,6 +42,8 @@ grab() { import -silent -window "$window" shot.png 2> /dev/null; }
 shows() { grab && same shot.png "$1"; } # PICTURE
 differs() { grab && ! same shot.png "$1"; }
 titled() { [[ $(xdotool getwindowname "$window") == $1 ]]; } # PATTERN
+# Keeps what was grabbed, for the README.
+keep() { [ -z "$keep" ] || convert shot.png -strip -define png:compression-level=9 "$keep/$1.png"; }
 gone() { ! kill -0 "$1" 2> /dev/null; } # PID
 find_window() {
     window=$(xdotool search --pid "$guest" --name '^Umbra' 2> /dev/null | tail -1)
@@ -108,6 +112,7 @@ menu() {
     until_true 10 shows "$pictures/02.png" || fail "$1: the menu stays"
     hot_key h
     until_true 10 differs "$pictures/02.png" || fail "$1: no menu by its hot key"
+    keep menu
     xdotool key p
     until_true 10 titled 'Umbra: paused*' || fail "$1: the guest is not held: $(xdotool getwindowname "$window")"
     hot_key p
@@ -205,6 +210,9 @@ says 0 "Good-bye" env -u DISPLAY "$umbra"
 start demo --
 until_true 20 titled 'Umbra: off*' || fail "the demo does not end"
 grep -q "Good-bye" log || fail "the demo does not come to its end: $(cat log)"
+sleep 0.2
+grab
+keep demo
 xdotool key Return
 until_true 10 gone "$guest" || fail "a key does not close the demo's window"
 wait "$guest" || fail "the demo ends with status $?"
