@@ -2,9 +2,9 @@
 //!
 //! Each image is assembled by `build.sh` from the source beside it and committed, so that a build needs no assembler; a
 //! test assembles again, where NASM is installed, and compares. An image starts at its reset vector F000:FFF0 in real mode
-//! and needs nothing else: no boot protocol, no services of a firmware.
+//! and needs nothing else: no boot protocol, no services of a firmware. [`BIOS`] and [`VGA_BIOS`] are such a firmware.
 //!
-//! Leaves out: firmware for other systems (`--bios` takes any). Called by the machine's loader, the command line and tests.
+//! Leaves out: UEFI (`--bios` takes any firmware). Called by the machine's loader, the command line and tests.
 
 /// A ROM image and what it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Rom {
 impl Rom {
     /// The image of this name, be it the demo or a test.
     pub fn named(name: &str) -> Option<&'static Rom> {
-        [&DEMO, &VGA].into_iter().chain(TESTS).find(|rom| rom.name == name)
+        [&DEMO, &VGA, &BIOS].into_iter().chain(TESTS).find(|rom| rom.name == name)
     }
 }
 
@@ -41,6 +41,12 @@ pub static DEMO: Rom =
 /// The display's test guest: 25 pictures, each told to the exit device by its number, a key between them.
 pub static VGA: Rom =
     rom!("vga", "vga/vga.bin", "a walk through the display's modes, planes, write modes, fonts and palettes");
+
+/// The system BIOS: starts systems from floppies, CDs and disks.
+pub static BIOS: Rom = rom!("bios", "bios/bios.bin", "the firmware that starts systems from floppies, CDs and disks");
+
+/// The display adapter's option ROM: INT 10h with the VESA extension, as a PC's system BIOS copies and starts it.
+pub static VGA_BIOS: &[u8] = include_bytes!("../vgabios/vgabios.bin");
 
 /// The fonts of code page 437: 256 characters of so many bytes, a line each, the leftmost dot in bit 7. `fonts/draw.py`
 /// builds them from what is drawn in `fonts/8x16.txt`.
@@ -78,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_image_is_a_rom() {
-        for rom in [&DEMO, &VGA].into_iter().chain(TESTS) {
+        for rom in [&DEMO, &VGA, &BIOS].into_iter().chain(TESTS) {
             assert!(!rom.image.is_empty() && rom.image.len() % 0x1_0000 == 0, "{}", rom.name);
             // The reset vector is a far jump to segment F000h.
             let vector = &rom.image[rom.image.len() - 16..];
@@ -86,5 +92,14 @@ mod tests {
             assert_eq!(Rom::named(rom.name), Some(rom), "two ROMs are called {}", rom.name);
         }
         assert_eq!(Rom::named("no such ROM"), None);
+    }
+
+    #[test]
+    fn the_option_rom_is_one() {
+        assert_eq!(VGA_BIOS[..2], [0x55, 0xAA]);
+        assert_eq!(usize::from(VGA_BIOS[2]) * 512, VGA_BIOS.len());
+        assert_eq!(VGA_BIOS.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte)), 0);
+        let pci = usize::from(u16::from_le_bytes([VGA_BIOS[0x18], VGA_BIOS[0x19]]));
+        assert_eq!(VGA_BIOS[pci..pci + 8], *b"PCIR\x34\x12\x11\x11");
     }
 }

@@ -107,10 +107,14 @@ pub fn guess(path: &Path) -> Result<Guess, Failure> {
     if bytes.is_empty() {
         return Err(Failure::input(format!("{shown}: the file is empty; try to fetch or build it again")));
     }
-    if let Some(format) = load::detect(&bytes) {
-        return Ok(Guess::Kernel(format));
-    }
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..offset + magic.len()) == Some(magic);
+    let boot_sector = at(510, b"\x55\xaa") && length.is_multiple_of(512);
+    match load::detect(&bytes) {
+        // A boot loader's code on a disk holds a multiboot header, too.
+        Some(Format::Multiboot1) if boot_sector => {}
+        Some(format) => return Ok(Guess::Kernel(format)),
+        None => {}
+    }
     if at(0, b"QFI\xfb") {
         return Ok(Guess::Disk(DiskFormat::Qcow2));
     }
@@ -120,7 +124,7 @@ pub fn guess(path: &Path) -> Result<Guess, Failure> {
     if length.is_multiple_of(1024) && FLOPPIES.contains(&(length / 1024)) {
         return Ok(Guess::Floppy);
     }
-    if at(510, b"\x55\xaa") && length.is_multiple_of(512) {
+    if boot_sector {
         return Ok(Guess::Disk(DiskFormat::Raw));
     }
     // The loader knows more kinds of files by name: its sentence says which this one is.
@@ -281,14 +285,8 @@ fn check(config: &MachineConfig) -> Result<(), Failure> {
     if let Some(address) = &config.trace.gdb {
         crate::gdb::check(address)?;
     }
-    let boots = config.boot.kernel.is_some() || config.boot.bios.is_some();
     let has_drives = !config.disks.is_empty() || config.boot.cdrom.is_some() || config.boot.floppy.is_some();
-    if !boots && has_drives {
-        return Err(Failure::input(
-            "there is no firmware of our own yet to start this from; try --bios /usr/share/seabios/bios-256k.bin (Debian's package seabios), or --kernel",
-        ));
-    }
-    if !boots {
+    if config.boot.kernel.is_none() && config.boot.bios.is_none() && !has_drives {
         return Err(Failure::input(
             "there is nothing to boot; try umbra run FILE, or --kernel vmlinuz --initrd initrd.img, or umbra alone for the demo",
         ));

@@ -92,8 +92,7 @@ fn bad_input_gets_one_sentence() {
         (&["run", "--bios", "gone"],                                   "--bios gone: there is no such file", 2),
         (&["run", "--cdrom", "empty"],                                 "--cdrom empty: the file is empty", 2),
         (&["run", "disk.qcow2", "--disk", "gone,ro"],                  "--disk gone: there is no such file", 2),
-        (&["run", "disk.qcow2"],                                       "there is no firmware of our own yet", 2),
-        (&["run", "disc.iso"],                                         "there is no firmware of our own yet", 2),
+        (&["run", "disk.qcow2"],                                       "this is no good qcow2 image", 2),
         (&["run"],                                                     "there is nothing to boot", 2),
         // Machine files.
         (&["run", "gone.toml"],                                        "gone.toml: there is no such file", 2),

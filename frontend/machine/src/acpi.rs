@@ -4,9 +4,10 @@
 //! E0000h–FFFFFh finds it, and its address also goes into boot_params. What the tables say comes from [`crate::wiring`].
 //!
 //! Leaves out: processor objects (the MADT lists the processors), sleep states but S5, GPE methods, hot-plug.
-//! Called by `builder` for a machine that starts without firmware.
+//! Called by `builder` for a machine that starts without firmware; `loader` hands the same tables to firmware.
 
 mod dsdt;
+pub mod loader;
 
 use crate::memory_map::{FIRMWARE_BASE, MemoryMap};
 use crate::wiring;

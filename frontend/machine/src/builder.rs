@@ -294,7 +294,8 @@ impl MachineBuilder {
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
         let model = Arc::new(model.with_processors(config.cpus).with_tsc_khz(TSC_KHZ));
-        let rom = self.rom.as_ref().map(Source::read).transpose()?;
+        let (rom, vga_rom) = self.firmware();
+        let rom = rom.as_ref().map(Source::read).transpose()?;
         let order = config.host_memory.frame_order.with_seed(config.seed);
         let every = config.host_memory.compact_every;
         let spare = every.map_or(0, |_| storm::SPARE_BYTES);
@@ -325,7 +326,7 @@ impl MachineBuilder {
                 })
                 .collect(),
             date: civil(config.rtc.unix_seconds),
-            video: Some(video(&memory, self.vga_rom.as_ref())?),
+            video: Some(video(&memory, vga_rom.as_ref())?),
             serial: [Fit::Fitted; 2],
             exit_port: if config.exit_port == Switch::On { Fit::Fitted } else { Fit::Absent },
             test: TestParts {
@@ -345,6 +346,7 @@ impl MachineBuilder {
                 let _ = board.chips_mut().fw_cfg().add_file("etc/sercon-port", port);
             }
             board.tell_firmware(&map);
+            board.hand_over_tables(&acpi_board(map, config.cpus as u8));
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         bell.connect(&board);
@@ -401,6 +403,22 @@ impl MachineBuilder {
             Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot, media, lock_step: None };
         machine.power_up()?;
         Ok(machine)
+    }
+
+    /// The firmware's image and the display adapter's. Our own are there for whoever starts from a disk; a ROM that was
+    /// given in code is a guest of its own and gets what it was given.
+    fn firmware(&self) -> (Option<Source>, Option<Source>) {
+        let own = |name: &str, image: &'static [u8]| Source::Bytes(name.to_owned(), image.into());
+        let rom = match &self.rom {
+            None if self.kernel.is_none() => Some(own(umbra_roms::BIOS.name, umbra_roms::BIOS.image)),
+            given => given.clone(),
+        };
+        let takes_our_vga = matches!((&self.rom, &rom), (None, Some(_)) | (Some(Source::File(_)), _));
+        let vga_rom = match &self.vga_rom {
+            None if takes_our_vga => Some(own("vgabios", umbra_roms::VGA_BIOS)),
+            given => given.clone(),
+        };
+        (rom, vga_rom)
     }
 
     /// The configuration's own checks, with what was given in code counted in.
@@ -521,6 +539,11 @@ fn processor_of(model: &CpuModel) -> Processor {
     if model.has_all(&[CpuidFeature::X64]) { Processor::LongMode } else { Processor::Only32 }
 }
 
+/// What the ACPI tables tell of the machine.
+fn acpi_board(map: MemoryMap, cpus: u8) -> AcpiBoard {
+    AcpiBoard { map, cpus, serial_ports: 2, hpet_id: Some(Hpet::ID) }
+}
+
 /// What a machine starts from, kept to start again after a reset.
 pub(crate) struct BootSource {
     kernel: Option<Source>,
@@ -546,7 +569,7 @@ impl BootSource {
         let (name, bytes) = kernel.read()?;
         let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
         board.lock().play_firmware(map);
-        let tables = acpi::build(&AcpiBoard { map: *map, cpus: self.cpus, serial_ports: 2, hpet_id: Some(Hpet::ID) });
+        let tables = acpi::build(&acpi_board(*map, self.cpus));
         for (at, bytes) in &tables.segments {
             memory.write(*at, bytes);
         }

@@ -9,6 +9,7 @@
 //! Leaves out: interrupt services (there is no INT 10h to call), the MP tables.
 
 use super::Board;
+use crate::acpi::AcpiBoard;
 use crate::memory_map::{E820Kind, EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
@@ -99,6 +100,14 @@ impl Board {
         };
         // The name is short and new: this cannot fail.
         let _ = self.chips.fw_cfg().add_file("etc/e820", ranges.flat_map(entry).collect());
+    }
+
+    /// Hands the ACPI tables to firmware, with the script that places them.
+    pub(crate) fn hand_over_tables(&mut self, board: &AcpiBoard) {
+        for (name, bytes) in crate::acpi::loader::files(board) {
+            // The names are short and new: this cannot fail.
+            let _ = self.chips.fw_cfg().add_file(name, bytes);
+        }
     }
 
     fn write_config(&mut self, at: umbra_devices::pci::PciAddress, register: u8, width: Width, value: u32) {
