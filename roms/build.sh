@@ -1,11 +1,11 @@
 #!/bin/sh
 # Assembles every ROM beside its source (needs nasm): roms/demo/demo.asm → demo.bin, roms/vga/vga.asm, roms/bios/bios.asm,
-# roms/vgabios/vgabios.asm, roms/tests/*.asm → *.bin, and the frames of the suites, *.frame (suites/build.py then makes the
-# suites). With a folder as argument, the images go there instead, under the same names.
+# roms/bios/check/check.asm, roms/vgabios/vgabios.asm, roms/tests/*.asm → *.bin, and the frames of the suites, *.frame
+# (suites/build.py then makes the suites). With a folder as argument, the images go there instead, under the same names.
 set -eu
 cd "$(dirname "$0")"
 out=${1:-}
-for source in demo/demo.asm vga/vga.asm bios/bios.asm vgabios/vgabios.asm tests/*.asm suites/frame*.asm; do
+for source in demo/demo.asm vga/vga.asm bios/bios.asm bios/check/check.asm vgabios/vgabios.asm tests/*.asm suites/frame*.asm; do
     [ -e "$source" ] || continue
     case $source in
         suites/*) image=${source%.asm}.frame ;;

@@ -41,6 +41,7 @@ SCRATCH         equ 0x2000              ; a segment that the power-on self-test 
 %include "bios/cdrom.inc"
 %include "bios/floppy.inc"
 %include "bios/boot.inc"
+%include "bios/kernel.inc"
 
 ; ---- what is looked for at fixed addresses
 

@@ -45,6 +45,10 @@ pub static VGA: Rom =
 /// The system BIOS: starts systems from floppies, CDs and disks.
 pub static BIOS: Rom = rom!("bios", "bios/bios.bin", "the firmware that starts systems from floppies, CDs and disks");
 
+/// The beginning of a disk of 1 MiB (zeros follow) that checks the BIOS it is started by: it calls each service, tells the
+/// names of its checks to port E9h and the exit device 0, or the number of the check that failed.
+pub static BIOS_CHECK: &[u8] = include_bytes!("../bios/check/check.bin");
+
 /// The display adapter's option ROM: INT 10h with the VESA extension, as a PC's system BIOS copies and starts it.
 pub static VGA_BIOS: &[u8] = include_bytes!("../vgabios/vgabios.bin");
 

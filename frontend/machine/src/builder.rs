@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::drives::{BoardBell, Drives, MediaHost};
 use crate::images::ImageError;
+use crate::load::bzimage::real_mode::{self, Items};
 use crate::load::flat::FlatMode;
 use crate::load::{
     self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
@@ -294,7 +295,10 @@ impl MachineBuilder {
         let map = self.check()?;
         let model = CpuModel::by_name(&config.cpu).ok_or_else(|| BuildError::UnknownCpu(config.cpu.clone()))?;
         let model = Arc::new(model.with_processors(config.cpus).with_tsc_khz(TSC_KHZ));
-        let (rom, vga_rom) = self.firmware();
+        let model_processor = processor_of(&model);
+        let handed_over = self.kernel_for_firmware(&map, model_processor)?;
+        let kernel = if handed_over.is_some() { None } else { self.kernel.clone() };
+        let (rom, vga_rom) = self.firmware(kernel.as_ref());
         let rom = rom.as_ref().map(Source::read).transpose()?;
         let order = config.host_memory.frame_order.with_seed(config.seed);
         let every = config.host_memory.compact_every;
@@ -347,6 +351,9 @@ impl MachineBuilder {
             }
             board.tell_firmware(&map);
             board.hand_over_tables(&acpi_board(map, config.cpus as u8));
+            for (key, bytes) in handed_over.into_iter().flatten() {
+                board.chips_mut().fw_cfg().add_item(key, bytes);
+            }
         }
         let board = Arc::new(SharedBoard { board: Mutex::new(board), changed: Condvar::new() });
         bell.connect(&board);
@@ -385,15 +392,12 @@ impl MachineBuilder {
         });
         let vcpus = vcpus.collect();
         let boot = BootSource {
-            kernel: self.kernel,
+            kernel,
             initrd: self.initrd,
             command_line: config.boot.append.clone(),
             flat: self.flat,
-            entry: match config.boot.entry {
-                Entry::Best => EntryChoice::Best,
-                Entry::Bits32 => EntryChoice::Bits32,
-            },
-            processor: processor_of(&model),
+            entry: entry_choice(config.boot.entry),
+            processor: model_processor,
             screen: self.screen,
             cpus: config.cpus as u8,
         };
@@ -407,10 +411,10 @@ impl MachineBuilder {
 
     /// The firmware's image and the display adapter's. Our own are there for whoever starts from a disk; a ROM that was
     /// given in code is a guest of its own and gets what it was given.
-    fn firmware(&self) -> (Option<Source>, Option<Source>) {
+    fn firmware(&self, kernel: Option<&Source>) -> (Option<Source>, Option<Source>) {
         let own = |name: &str, image: &'static [u8]| Source::Bytes(name.to_owned(), image.into());
         let rom = match &self.rom {
-            None if self.kernel.is_none() => Some(own(umbra_roms::BIOS.name, umbra_roms::BIOS.image)),
+            None if kernel.is_none() => Some(own(umbra_roms::BIOS.name, umbra_roms::BIOS.image)),
             given => given.clone(),
         };
         let takes_our_vga = matches!((&self.rom, &rom), (None, Some(_)) | (Some(Source::File(_)), _));
@@ -419,6 +423,27 @@ impl MachineBuilder {
             given => given.clone(),
         };
         (rom, vga_rom)
+    }
+
+    /// What firmware is told of a kernel that begins with its real-mode part.
+    fn kernel_for_firmware(&self, map: &MemoryMap, processor: Processor) -> Result<Option<Items>, BuildError> {
+        let (Some(kernel), None) = (&self.kernel, self.flat) else { return Ok(None) };
+        let (name, bytes) = kernel.read()?;
+        let entry = entry_choice(self.config.boot.entry);
+        if !real_mode::is_wanted(&bytes, entry) {
+            return Ok(None);
+        }
+        let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
+        let modules: Vec<Module<'_>> =
+            initrd.iter().map(|(name, bytes)| Module { name, bytes, command_line: name }).collect();
+        let options = LoadOptions {
+            command_line: &self.config.boot.append,
+            modules: &modules,
+            processor,
+            entry,
+            ..LoadOptions::named(&name)
+        };
+        Ok(Some(real_mode::items(&bytes, &options, map)?))
     }
 
     /// The configuration's own checks, with what was given in code counted in.
@@ -537,6 +562,14 @@ fn lapic_config(model: &CpuModel, id: u32) -> lapic::Config {
 
 fn processor_of(model: &CpuModel) -> Processor {
     if model.has_all(&[CpuidFeature::X64]) { Processor::LongMode } else { Processor::Only32 }
+}
+
+const fn entry_choice(entry: Entry) -> EntryChoice {
+    match entry {
+        Entry::Best => EntryChoice::Best,
+        Entry::Bits32 => EntryChoice::Bits32,
+        Entry::Real => EntryChoice::Real,
+    }
 }
 
 /// What the ACPI tables tell of the machine.

@@ -182,7 +182,8 @@ pub struct BootConfig {
     /// The kernel's command line.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub append: String,
-    /// Which entry of the kernel is taken: `"best"` (default) or `"bits32"`.
+    /// Which entry of the kernel is taken: `"best"` (default; a bzImage without another starts by its 16-bit one),
+    /// `"bits32"` or `"real"`.
     pub entry: Entry,
     /// A system firmware image.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -354,6 +355,8 @@ choices! {
         Best,
         /// The 32-bit one.
         Bits32,
+        /// The 16-bit one of a bzImage, started by our own BIOS.
+        Real,
     }
     /// Whether frames of guest RAM may leave the host's memory.
     MemoryPolicy {

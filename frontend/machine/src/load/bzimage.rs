@@ -3,7 +3,11 @@
 //! The real-mode part is not run: the boot_params page ("zero page") is built here, with the E820 map, the command line,
 //! the initrd and the ACPI root pointer. memtest86+ follows the same protocol and loads by the same path.
 //!
-//! Leaves out: zImage, the 16-bit entry, setup_data lists, EFI handover, an initrd above 4 GiB. Called by [`super::load`].
+//! A kernel that must begin with its real-mode part is handed to firmware (`real_mode`).
+//!
+//! Leaves out: zImage, setup_data lists, EFI handover, an initrd above 4 GiB. Called by [`super::load`].
+
+pub mod real_mode;
 
 use super::bytes::{File, Table};
 use super::error::{LoadError, LoadProblem};

@@ -47,6 +47,8 @@ pub enum EntryChoice {
     Best,
     /// The 32-bit one.
     Bits32,
+    /// The 16-bit one, which firmware starts.
+    Real,
 }
 
 /// What is on the screen when the kernel starts.
