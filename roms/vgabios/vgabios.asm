@@ -48,9 +48,8 @@ pci_data:
 
 %include "bios/frame.inc"
 
-; Kept here: this is RAM once the system BIOS has copied it.
+; Kept here: while it starts, this is RAM that can be written.
 framebuffer:    dd 0                    ; the linear framebuffer's address
-vbe_mode:       dw 0                    ; the VBE mode, if one is set, with its bit 14
 
 %macro indexed 3                        ; port, index, value
     mov     dx, %1

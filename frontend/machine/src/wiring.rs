@@ -244,10 +244,27 @@ pub const IDE: PciAddress = PciAddress::new(1, 1);
 /// The AHCI adapter, if there is one.
 pub const AHCI: PciAddress = PciAddress::new(5, 0);
 /// Where firmware puts the AHCI adapter's registers.
-pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x1_0000;
+pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x2_0000;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);
 /// The display adapter.
 pub const VGA: PciAddress = PciAddress::new(2, 0);
 /// Where its framebuffer and its registers are when no firmware places them.
 pub const VGA_BARS: [(u8, u32); 2] = [(0x10, 0xFD00_0000), (0x18, 0xFEBF_0000)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no firmware places is placed apart: framebuffer and registers of the display, registers of AHCI.
+    #[test]
+    fn windows_of_pci_functions_do_not_overlap() {
+        let sizes = [umbra_devices::vga::MEMORY_BYTES, 0x1_0000];
+        let mut windows: Vec<(u64, u64)> =
+            VGA_BARS.iter().zip(sizes).map(|(&(_, base), size)| (base.into(), size)).collect();
+        windows.push((AHCI_REGISTERS, 0x1_0000));
+        windows.sort_unstable();
+        assert!(windows.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{windows:x?}");
+        assert!(windows.iter().all(|(base, size)| base + size <= PCI_WINDOW_END));
+    }
+}

@@ -2,13 +2,18 @@
 //! show that the checks are right, under SeaBIOS where that is installed. Leaves out: floppies, CDs and a person at the
 //! keyboard (`test-suites/guests/firmware.sh`).
 
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use umbra_devices::clock::Tick;
 use umbra_machine::config::{Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, Engine, MachineConfig};
 use umbra_machine::{MachineBuilder, RunEnd, RunLimits};
 
 /// The exit device's 0.
 const ALL_GOOD: RunEnd = RunEnd::GuestExit(1);
+/// How long the BIOS has to find nothing.
+const GUEST_SECONDS: u64 = 10;
 const SEABIOS: &str = "/usr/share/seabios";
 
 /// The check's disk, for one test.
@@ -92,10 +97,12 @@ fn a_machine_without_a_system_says_so() {
     let mut config = MachineConfig { engine: engine(), clock: Clock::Virtual, ..MachineConfig::default() };
     config.memory.0 = 16 << 20;
     let mut machine = MachineBuilder::from_config(&config).build().expect("a machine");
-    let said = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
+    let said = Arc::new(Mutex::new(String::new()));
     let heard = said.clone();
     machine.connect_serial(0, Box::new(move |bytes| heard.lock().push_str(&String::from_utf8_lossy(bytes))));
-    let _ = machine.run(RunLimits { instructions: Some(1_000_000_000), ..RunLimits::default() });
+    let deadline = Some(Instant::now() + Duration::from_secs(120));
+    let limits = RunLimits { until: Some(Tick(GUEST_SECONDS * 1_000_000_000)), deadline, ..RunLimits::default() };
+    assert_eq!(machine.run(limits), RunEnd::TickReached);
     let text = said.lock().clone();
     assert!(text.contains("No bootable disk: "), "{text:?}");
 }
