@@ -2,7 +2,7 @@
 ; number of a check goes to port 80h, its name to port E9h; the exit device gets 0, or the number of the check that failed.
 ; It holds for our own BIOS and for SeaBIOS. The disk is a copy of this image with zeros behind it, 1 MiB in all.
 ;
-; Leaves out: what needs a floppy, a CD, a mouse or a person (test-suites/guests/firmware.sh).
+; Leaves out: what needs a floppy, a CD or a person (test-suites/guests/firmware.sh).
 
 %include "asm/ports.inc"
 
@@ -87,6 +87,7 @@ checks:
 %include "bios/check/pci.inc"
 %include "bios/check/disk.inc"
 %include "bios/check/keyboard.inc"
+%include "bios/check/mouse.inc"
 %include "bios/check/video.inc"
 %include "bios/check/tables.inc"
     mov     al, 0
