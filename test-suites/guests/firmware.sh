@@ -111,6 +111,10 @@ for engine in interp jit; do
             --type 'cat (hd0,1)/hello.txt\r' --wait-text 'from-the-disk'
         run "GRUB from a floppy, $engine" "$work/floppy.img" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-floppy'
+        run "Caps Lock, editing keys, Ctrl-Alt-Del, $engine" "$work/floppy.img" $common "$@" \
+            --wait-text 'grub>' --type '\{capslock}echo aBc\{capslock}\r' --wait-text 'AbC' \
+            --type 'echo one\{backspace}\{left}X\r' --wait-text 'oXn' \
+            --type '\{ctrl+alt+delete}' --wait-text 'BIOS' --wait-text 'grub>'
         run "GRUB from a disk, and again after a reset, $engine" "$work/disk.img" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk' --type 'reboot\r' \
             --wait-text 'BIOS' --wait-text 'grub>'
