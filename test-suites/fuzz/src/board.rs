@@ -4,8 +4,7 @@
 
 use arbitrary::{Result, Unstructured};
 use std::time::{Duration, Instant};
-use umbra_devices::ps2::{KeyCode, MouseButtons};
-use umbra_machine::board::Stroke;
+use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_machine::config::Clock;
 use umbra_machine::cpu::Vcpu;
 use umbra_machine::load::flat::FlatMode;
@@ -172,7 +171,7 @@ fn from_outside(machine: &Machine, input: &mut Unstructured<'_>) -> Result<()> {
         0 => board.serial_input((word & 1) as usize, &word.to_le_bytes()),
         1 => {
             let key = KeyCode::ALL.get(word as usize % KeyCode::ALL.len()).copied();
-            let stroke = if word & 1 << 16 == 0 { Stroke::Down } else { Stroke::Up };
+            let stroke = [Stroke::Down, Stroke::Up, Stroke::DownAlone, Stroke::Again][(word >> 16) as usize % 4];
             key.into_iter().for_each(|key| board.key(key, stroke));
         }
         2 => {
