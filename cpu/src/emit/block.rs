@@ -126,6 +126,15 @@ pub struct Context<'a> {
     pub far: &'a [u16],
 }
 
+/// Where emission is, and what it knows there.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Point {
+    at: usize,
+    places: FlagPlaces,
+    live: Live,
+    x87: Option<(u16, u16)>,
+}
+
 type Cold = Box<dyn FnOnce(&mut Emitter<'_>)>;
 
 /// The state of emitting one block.
@@ -305,19 +314,21 @@ impl<'a> Emitter<'a> {
         rip_at(&self.context.key, offset)
     }
 
-    /// The index of the current uop.
-    pub(super) fn at(&self) -> usize {
-        self.at
-    }
-
     /// Goes on with another uop.
     pub(super) fn set_at(&mut self, at: usize) {
         self.at = at;
     }
 
-    /// Goes on, in a cold path, where the current uop was this one and the flags were there; gives what was before.
-    pub(super) fn resume(&mut self, at: usize, places: FlagPlaces) -> (usize, FlagPlaces) {
-        (std::mem::replace(&mut self.at, at), std::mem::replace(&mut self.places, places))
+    /// Where emission is.
+    pub(super) fn point(&self) -> Point {
+        Point { at: self.at, places: self.places, live: self.live, x87: self.x87 }
+    }
+
+    /// Goes on, in a cold path, from another point; gives where it was.
+    pub(super) fn go_to(&mut self, point: Point) -> Point {
+        let before = self.point();
+        (self.at, self.places, self.live, self.x87) = (point.at, point.places, point.live, point.x87);
+        before
     }
 
     /// Registers a site and gives its number.

@@ -375,17 +375,16 @@ impl Emitter<'_> {
                 }
             });
         }
-        let (uop, places) = (*uop, self.places);
-        let at = self.at();
+        let (uop, point) = (*uop, self.point());
         self.later(move |e| {
-            let after = e.resume(at, places);
+            let after = e.go_to(point);
             e.asm.bind(unknown);
             e.check_canonical(&uop);
             if change != 0 {
                 e.asm.lea(sp, SP, Rm::Base(SP, change));
             }
             e.dynamic(&uop);
-            e.resume(after.0, after.1);
+            e.go_to(after);
         });
     }
 

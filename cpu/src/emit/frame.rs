@@ -50,12 +50,12 @@ pub const PATIENCE: i32 = 64;
 pub struct Frame {
     /// The status flags in the form that LAHF and SETO give.
     pub image: SavedFlags,
-    /// Operands of recipes that are in no register: of shifts and products, of [`Late`](super::flags::Late) flags, and what
+    /// Operands of recipes that are in no register: of shifts and products, of `Late` flags, and what
     /// registers held that have changed since.
     pub held: [u64; 5],
     /// Fuel when emitted code was left, or at a gate.
     pub fuel: i64,
-    /// What is left of the budget beside `fuel`: emitted code takes [`TANK`] of it at a time, and looks at attention then.
+    /// What is left of the budget beside `fuel`: emitted code takes `TANK` of it at a time, and looks at attention then.
     pub reserve: u64,
     /// Fuel + instructions retired at the start of the current block: constant but for more fuel.
     pub base: u64,

@@ -108,7 +108,7 @@ impl Emitter<'_> {
         let bytes = (step * run.accesses as i32) as u8;
         self.protect(RSP);
         self.clobber();
-        let (before, live, x87) = (self.places, self.live, self.x87);
+        let before = self.point();
         let [slow, found, done] = [(); 3].map(|()| self.asm.label());
         let lowest = if run.way == Way::Store { -i32::from(bytes) } else { 0 };
         let reach = Reach::Vector;
@@ -147,12 +147,11 @@ impl Emitter<'_> {
             self.return_to(&last);
         }
         self.later(move |e| {
-            let after =
-                (e.resume(at, before), std::mem::replace(&mut e.live, live), std::mem::replace(&mut e.x87, x87));
+            let after = e.go_to(before);
             e.asm.bind(slow);
             e.slow_run(at, run, lowest, memo.map(|number| (number, reach)), found);
             e.asm.jmp(done);
-            ((e.live, e.x87), _) = ((after.1, after.2), e.resume(after.0.0, after.0.1));
+            e.go_to(after);
         });
         if !returns {
             self.asm.bind(done);
