@@ -14,6 +14,7 @@ use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
 use crate::config::{
     Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, Span, Switch, Toggle,
 };
+use crate::contents::Contents;
 use crate::drives::{BoardBell, Drives, MediaHost};
 use crate::images::ImageError;
 use crate::load::bzimage::real_mode::{self, Items};
@@ -28,7 +29,8 @@ use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use crate::wiring;
 use parking_lot::{Condvar, Mutex};
-use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,8 @@ const MAX_VGA_ROM_BYTES: u64 = 1 << 20;
 const LOW_ROM_BYTES: u64 = 0x2_0000;
 /// The largest firmware image.
 const MAX_ROM_BYTES: u64 = 16 << 20;
+/// Bytes of a kernel that hold its setup header (Linux boot protocol).
+const HEAD: u64 = 1024;
 
 /// Why there is no machine.
 #[derive(Debug, Error)]
@@ -124,14 +128,27 @@ enum Source {
 
 impl Source {
     /// Its name for messages, and its bytes. A file is read each time: it is not kept beside guest memory.
-    fn read(&self) -> Result<(String, Cow<'_, [u8]>), BuildError> {
+    fn read(&self) -> Result<(String, Contents<'_>), BuildError> {
         match self {
             Source::File(path) => {
-                let bytes = std::fs::read(path).map_err(|problem| read_problem(path, problem))?;
-                Ok((path.display().to_string(), Cow::Owned(bytes)))
+                let bytes = Contents::of(path).map_err(|problem| read_problem(path, problem))?;
+                Ok((path.display().to_string(), bytes))
             }
-            Source::Bytes(name, bytes) => Ok((name.clone(), Cow::Borrowed(bytes))),
+            Source::Bytes(name, bytes) => Ok((name.clone(), Contents::Given(bytes))),
         }
+    }
+
+    /// Its first bytes, where a kernel says what it is: kernels are large, and read whole when they are loaded.
+    fn head(&self) -> Result<Vec<u8>, BuildError> {
+        let mut head = Vec::with_capacity(HEAD as usize);
+        match self {
+            Source::File(path) => {
+                let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+                read.map_err(|problem| read_problem(path, problem))?;
+            }
+            Source::Bytes(_, bytes) => head.extend(bytes.iter().take(HEAD as usize)),
+        }
+        Ok(head)
     }
 }
 
@@ -428,11 +445,11 @@ impl MachineBuilder {
     /// What firmware is told of a kernel that begins with its real-mode part.
     fn kernel_for_firmware(&self, map: &MemoryMap, processor: Processor) -> Result<Option<Items>, BuildError> {
         let (Some(kernel), None) = (&self.kernel, self.flat) else { return Ok(None) };
-        let (name, bytes) = kernel.read()?;
         let entry = entry_choice(self.config.boot.entry);
-        if !real_mode::is_wanted(&bytes, entry) {
+        if !real_mode::is_wanted(&kernel.head()?, entry) {
             return Ok(None);
         }
+        let (name, bytes) = kernel.read()?;
         let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
         let modules: Vec<Module<'_>> =
             initrd.iter().map(|(name, bytes)| Module { name, bytes, command_line: name }).collect();
@@ -469,7 +486,7 @@ fn build_memory(
     map: &MemoryMap,
     (order, spare): (FrameOrder, u64),
     physical_bits: u8,
-    rom: Option<&(String, Cow<'_, [u8]>)>,
+    rom: Option<&(String, Contents<'_>)>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
     let video = vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64;

@@ -11,6 +11,7 @@ pub mod acpi;
 pub mod board;
 pub mod builder;
 pub mod config;
+mod contents;
 pub mod display;
 pub mod drives;
 pub mod entry;
