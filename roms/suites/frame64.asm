@@ -191,31 +191,8 @@ own_gdt_table:
     descriptor 0, 0xFFFFF, DATA_RING0, FLAG_PAGES | FLAG_32
 own_gdt_end:
 
-width 16
-%include "asm/console.inc"
-start:
-    cli
-    cld
-    in      al, 0x92                    ; A20
-    or      al, 2
-    and     al, ~1
-    out     0x92, al
-    mov     ax, 0xF000
-    mov     ds, ax
-    xor     ax, ax
-    mov     es, ax
-    call    serial_start
-    mov     ebx, text(own_gdt)
-    o32 lgdt [ebx]
-    mov     eax, 0x11
-    mov     cr0, eax
-    jmp     dword OWN_CODE_32:.protected
-    width 32
-.protected:
-    mov     eax, OWN_DATA
-    mov     ds, eax
-    mov     es, eax
-    mov     ss, eax
+%define FLAT_CODE OWN_CODE_32
+%include "suites/start.inc"
     xor     eax, eax
     mov     fs, eax
     mov     gs, eax

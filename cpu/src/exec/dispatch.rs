@@ -159,7 +159,7 @@ impl Vcpu {
                 return self.run_singly(end);
             }
             let leave = self.run_one(block)?;
-            if matches!(leave, Leave::Early | Leave::Fault) || self.link.attention.get() != 0 {
+            if self.link.attention.get() != 0 {
                 return Ok(());
             }
             block = match leave {

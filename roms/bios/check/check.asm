@@ -55,26 +55,22 @@ begin:
     mov     al, [cs:number]
     out     POST, al
     pop     si
-.next:
-    cs lodsb
-    test    al, al
-    jz      .done
-    out     CONSOLE, al
-    jmp     .next
-.done:
+    call    say
     xor     ax, ax
     mov     ds, ax
     mov     es, ax
     jmp     si
-failed:
-    mov     si, .text
-.next:
+say:                                    ; the text at CS:SI, which ends with 0; SI = what follows it
     cs lodsb
     test    al, al
-    jz      .done
+    jz      .end
     out     CONSOLE, al
-    jmp     .next
-.done:
+    jmp     say
+.end:
+    ret
+failed:
+    mov     si, .text
+    call    say
     mov     al, [cs:number]
     out     EXIT, al
     hlt
