@@ -2,7 +2,7 @@
 """roots.py UMBRA DIR [KERNEL]
 
 What becomes of monitor roots, TLB entries and chains when CR3 is loaded, on guestbench's os.pipe, os.fork and os.exec. Each
-runs in the kernel that fetch.sh brought to DIR, on the virtual clock; what booting alone counts is taken off. The same again
+runs in the kernel that `umbra bench --guests DIR` brought to DIR, on the virtual clock; what booting alone counts is taken off. The same again
 with --disable=roots. Fails if fewer than 95 % of the loads on os.pipe met their root, if those met no live TLB entries, if
 chains had to be made again, or if --disable=roots keeps a root.
 """
@@ -18,12 +18,13 @@ def run(umbra, folder, kernel, words, options):
     """The counters of one run, and its CPU seconds."""
     bits = 32 if kernel in ("686", "pae") else 64
     command = [umbra, "run", "--headless", "--json", "--clock", "virtual", "-m", "256M", "--timeout", "600s",
-               "--kernel", f"{folder}/vmlinuz-{kernel}", "--initrd", f"{folder}/initrd-{bits}.cpio.gz",
+               "--kernel", f"{folder}/kernels/vmlinuz-{kernel}", "--initrd", f"{folder}/img/initrd{bits}.cpio.gz",
                "--append", f"console=ttyS0 quiet panic=-1 gb={words}", *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0 or b"ALL-DONE" not in done.stdout:
+    last = b"BOOT-OK" if words == "none" else b"# end " + words.split(",")[-1].encode()
+    if done.returncode != 0 or last not in done.stdout or b"ALL-DONE" not in done.stdout:
         sys.exit(f"roots.py: gb={words} did not come to its end: {done.stderr[-500:].decode(errors='replace')}")
     summary = json.loads([line for line in done.stderr.splitlines() if line.startswith(b"{")][-1])
     mmu, jit = summary["mmu"], summary["jit"]

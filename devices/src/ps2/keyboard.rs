@@ -96,6 +96,8 @@ pub(super) struct Keyboard {
     expect: Expect,
     replies: VecDeque<u8>,
     codes: VecDeque<u8>,
+    /// The first of `codes` follows a byte that was sent already: no reply comes between them.
+    halfway: bool,
     strokes: VecDeque<(KeyCode, Stroke)>,
     last_sent: u8,
     bat_done: Option<Tick>,
@@ -116,6 +118,7 @@ impl Keyboard {
             expect: Expect::Command,
             replies: VecDeque::new(),
             codes: VecDeque::new(),
+            halfway: false,
             strokes: VecDeque::new(),
             last_sent: 0,
             bat_done: None,
@@ -149,7 +152,15 @@ impl Keyboard {
 
     /// Takes the next byte off the cable.
     pub(super) fn next_byte(&mut self, now: Tick) -> Option<u8> {
-        let byte = self.replies.pop_front().or_else(|| self.codes.pop_front())?;
+        let reply = if self.halfway { None } else { self.replies.pop_front() };
+        let byte = match reply {
+            Some(byte) => byte,
+            None => {
+                let code = self.codes.pop_front()?;
+                self.halfway = !self.codes.is_empty();
+                code
+            }
+        };
         if byte != RESEND {
             self.last_sent = byte;
         }
@@ -257,6 +268,7 @@ impl Keyboard {
 
     fn forget_keys(&mut self) {
         self.codes.clear();
+        self.halfway = false;
         self.repeat = None;
     }
 
@@ -440,6 +452,23 @@ mod tests {
             }
             assert_eq!(&drain(&mut keyboard, Tick(0)), expected, "set {set} {strokes:?}");
         }
+    }
+
+    #[test]
+    fn a_reply_waits_for_the_end_of_a_stroke() {
+        let mut keyboard = Keyboard::new();
+        for (key, stroke) in [(KeyCode::A, Stroke::Down), (KeyCode::A, Stroke::Up), (KeyCode::B, Stroke::Down)] {
+            keyboard.key(Tick(0), key, stroke);
+        }
+        let mut got: Vec<u8> = (0..2).filter_map(|_| keyboard.next_byte(Tick(0))).collect();
+        keyboard.write(Tick(0), 0xed);
+        got.extend(drain(&mut keyboard, Tick(0)));
+        assert_eq!(got, [0x1c, 0xf0, 0x1c, 0xfa, 0x32]);
+        // Enabling forgets what was not sent.
+        keyboard.key(Tick(0), KeyCode::B, Stroke::Up);
+        assert_eq!(keyboard.next_byte(Tick(0)), Some(0xf0));
+        keyboard.write(Tick(0), 0xf4);
+        assert_eq!(drain(&mut keyboard, Tick(0)), [0xfa]);
     }
 
     #[test]
