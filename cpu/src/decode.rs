@@ -73,34 +73,76 @@ pub struct Insn {
     bytes: [u8; MAX_LENGTH],
 }
 
+/// What a generation of processors takes as an instruction, beyond which mnemonics it has ([`crate::model`]).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// At most 10 bytes; no FS and GS, and no prefixes for them or for other sizes (80286 Programmer's Reference, appendix D).
+    I80286,
+    /// At most 15 bytes.
+    #[default]
+    I80386,
+}
+
+impl Encoding {
+    /// The longest instruction, in bytes.
+    pub const fn max_length(self) -> usize {
+        match self {
+            Encoding::I80286 => 10,
+            Encoding::I80386 => MAX_LENGTH,
+        }
+    }
+    /// Whether invalid bytes, of which the longest instruction's are given, are refused for their length: a 286 counts the
+    /// operands of C6h and C7h (MOV) before it looks at their reg field.
+    fn counts_more(self, bytes: &[u8], rip: u64, bitness: u32) -> bool {
+        let opcode = bytes.iter().take_while(|byte| is_prefix(**byte)).count();
+        let mut counted = [0; MAX_LENGTH];
+        counted[..bytes.len()].copy_from_slice(bytes);
+        let mov = self == Encoding::I80286 && matches!(bytes.get(opcode..opcode + 2), Some([0xc6 | 0xc7, _]));
+        if mov {
+            counted[opcode + 1] &= !0x38;
+        }
+        mov && unsettled(&counted[..bytes.len()], rip, bitness)
+    }
+    /// Whether the instruction, which has these bytes, does not exist though its mnemonic does.
+    fn lacks(self, raw: &Instruction, bytes: &[u8]) -> bool {
+        let newer = |byte: &u8| matches!(byte, 0x64..=0x67);
+        let fs_or_gs =
+            |n| raw.op_kind(n) == OpKind::Register && matches!(raw.op_register(n), Register::FS | Register::GS);
+        self == Encoding::I80286
+            && (bytes.iter().take_while(|byte| is_prefix(**byte)).any(newer) || (0..raw.op_count()).any(fs_or_gs))
+    }
+}
+
 /// Why bytes are not an instruction.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// An invalid encoding (#UD).
     Invalid,
-    /// More bytes are needed than were given, though fewer than 15 were.
+    /// More bytes are needed than were given, though fewer than the longest instruction has were.
     NeedsMore,
-    /// More than 15 bytes (#GP(0)).
+    /// More bytes than the longest instruction has (#GP(0)).
     TooLong,
 }
 
-/// Decodes the instruction at `rip` (an offset in CS) from `bytes`, which hold up to 15 bytes.
-pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits) -> Result<Insn, DecodeError> {
+/// Decodes the instruction at `rip` (an offset in CS) from `bytes`, of which the first 15 matter.
+pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits, encoding: Encoding) -> Result<Insn, DecodeError> {
     let bitness = mode.bitness();
     let options = DecoderOptions::NONE;
-    let given = &bytes[..bytes.len().min(MAX_LENGTH)];
+    let most = encoding.max_length();
+    let given = &bytes[..bytes.len().min(most)];
     let mut decoder = Decoder::with_ip(bitness, given, rip, options);
     let raw = decoder.decode();
     if raw.is_invalid() {
         return Err(match decoder.last_error() {
-            iced_x86::DecoderError::NoMoreBytes if given.len() >= MAX_LENGTH => DecodeError::TooLong,
+            iced_x86::DecoderError::NoMoreBytes if given.len() >= most => DecodeError::TooLong,
             iced_x86::DecoderError::NoMoreBytes => DecodeError::NeedsMore,
             // The decoder calls what runs over 15 bytes invalid: it is too long if 14 bytes did not settle it.
             _ if given.len() == MAX_LENGTH && unsettled(&given[..MAX_LENGTH - 1], rip, bitness) => DecodeError::TooLong,
+            _ if given.len() == most && encoding.counts_more(given, rip, bitness) => DecodeError::TooLong,
             _ => DecodeError::Invalid,
         });
     }
-    if bitness != 64 && is_wide_element_move(raw.code()) && vex_w(given) {
+    if bitness != 64 && is_wide_element_move(raw.code()) && vex_w(given) || encoding.lacks(&raw, given) {
         return Err(DecodeError::Invalid);
     }
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
@@ -374,4 +416,34 @@ fn rflags(bits: u32) -> u64 {
         .filter(|(theirs, _)| bits & theirs != 0)
         .map(|(_, ours)| ours)
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_286_takes_ten_bytes_and_knows_no_fs() {
+        use DecodeError::{Invalid, NeedsMore, TooLong};
+        // The bytes, and the length or refusal on a 286 and later.
+        let rows: &[(&[u8], Result<usize, DecodeError>, Result<usize, DecodeError>)] = &[
+            (&[0x90], Ok(1), Ok(1)),
+            (&[0x2e, 0x2e, 0x2e, 0x2e, 0xc7, 0x06, 1, 2, 3, 4], Ok(10), Ok(10)),
+            (&[0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0xc7, 0x06, 1, 2, 3, 4], Err(TooLong), Ok(11)),
+            (&[0x2e; 9], Err(NeedsMore), Err(NeedsMore)),
+            (&[0x2e; 10], Err(TooLong), Err(NeedsMore)),
+            (&[0x2e; 15], Err(TooLong), Err(TooLong)),
+            (&[0x8c, 0xe0], Err(Invalid), Ok(2)),
+            (&[0x8c, 0xd8], Ok(2), Ok(2)),
+            (&[0x66, 0x90], Err(Invalid), Ok(2)),
+            (&[0x64, 0x8b, 0x07], Err(Invalid), Ok(3)),
+            (&[0xc7, 0x7e, 0, 0, 0], Err(Invalid), Err(Invalid)),
+            (&[0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0xc7, 0xbe, 0, 0, 0, 0], Err(TooLong), Err(Invalid)),
+        ];
+        for (bytes, on_286, later) in rows {
+            let length = |encoding| decode(bytes, 0, ModeBits::default(), encoding).map(|insn| insn.len());
+            assert_eq!(length(Encoding::I80286), *on_286, "{bytes:02x?} on a 286");
+            assert_eq!(length(Encoding::I80386), *later, "{bytes:02x?}");
+        }
+    }
 }

@@ -63,7 +63,8 @@ impl Vcpu {
         for part in lifted.offsets.windows(2) {
             let (from, to) = (usize::from(part[0]), usize::from(part[1]));
             let at = key.rip.wrapping_add(from as u64);
-            let text = decode(&bytes[from..], at, key.mode).map_or("(no instruction)".to_owned(), |insn| insn.text());
+            let decoded = decode(&bytes[from..], at, key.mode, self.link.model.encoding());
+            let text = decoded.map_or("(no instruction)".to_owned(), |insn| insn.text());
             let raw: String = bytes[from..to].iter().map(|byte| format!("{byte:02x}")).collect();
             let _ = writeln!(guest, "{at:12x}  {raw:<22} {text}");
         }

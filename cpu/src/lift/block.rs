@@ -114,10 +114,10 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
             break;
         }
         let rip = key.rip.wrapping_add(at as u64);
-        let decoded = decode(&bytes[at..], rip, key.mode);
+        let decoded = decode(&bytes[at..], rip, key.mode, cpu.link.model.encoding());
         let within = |len: usize| rip <= limit && rip.saturating_add((len as u64).saturating_sub(1)) <= limit;
         // What is no instruction depends on as many bytes as the decoder may have looked at.
-        let looked_at = (bytes.len() - at).min(MAX_LENGTH);
+        let looked_at = (bytes.len() - at).min(cpu.link.model.encoding().max_length());
         let looked_at = if within(looked_at) { looked_at } else { 1 };
         let (fault, len) = match decoded {
             Ok(ref insn) if within(insn.len()) => (None, insn.len()),

@@ -157,6 +157,9 @@ features! {
     TsaL1No,      0x8000_0021:0 Ecx[2],  X8664V2, [];
 }
 
+/// Decoder features of an 80286 with a coprocessor.
+pub const I80286: &[C] = &[C::INTEL8086, C::INTEL186, C::INTEL286, C::FPU, C::FPU287];
+
 /// Decoder features that every level has. Those after PAUSE are encodings that older processors run as no-operations or
 /// as an instruction that they do have; lift deals with them.
 pub const ALWAYS: &[C] = &[

@@ -6,7 +6,7 @@
 mod cpuid;
 mod features;
 
-use crate::decode::CpuidFeature;
+use crate::decode::{CpuidFeature, Encoding};
 use crate::state::control::{cr4, efer};
 pub use cpuid::{CpuidInputs, CpuidRegisters};
 pub use features::{Feature, Level, Output, Place};
@@ -55,6 +55,7 @@ pub struct CpuModel {
     features: u128,
     /// Bit n: the decoder's feature number n.
     instructions: [u64; 4],
+    encoding: Encoding,
     processors: u32,
     tsc_khz: u32,
 }
@@ -71,7 +72,7 @@ impl CpuModel {
     }
 
     fn of(row: &'static Row) -> CpuModel {
-        let mut model = CpuModel { row, features: 0, instructions: [0; 4], processors: 1, tsc_khz: 1_000_000 };
+        let mut model = CpuModel::empty(row, Encoding::I80386);
         for &feature in features::ALWAYS {
             model.add_instruction(feature);
         }
@@ -87,6 +88,20 @@ impl CpuModel {
             }
         }
         model
+    }
+
+    /// The instructions and encodings of an 80286, for what was recorded on one in real mode. Not a processor for a machine:
+    /// what else a 286 does in its own way is named by `profile` of the conformance suites.
+    pub fn i80286() -> CpuModel {
+        const I80286: Row =
+            Row { name: "80286", level: Level::I486, vendor: Vendor::Intel, version: (2, 0, 0), brand: "" };
+        let mut model = CpuModel::empty(&I80286, Encoding::I80286);
+        features::I80286.iter().for_each(|&name| model.add_instruction(name));
+        model
+    }
+
+    fn empty(row: &'static Row, encoding: Encoding) -> CpuModel {
+        CpuModel { row, features: 0, instructions: [0; 4], encoding, processors: 1, tsc_khz: 1_000_000 }
     }
 
     fn add_instruction(&mut self, feature: CpuidFeature) {
@@ -119,6 +134,12 @@ impl CpuModel {
         let (family, model, stepping) = self.row.version;
         let extended = family.saturating_sub(15);
         extended << 20 | (model >> 4) << 16 | (family - extended) << 8 | (model & 15) << 4 | stepping
+    }
+
+    /// What it takes as an instruction.
+    #[inline]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Whether the model has `feature`.

@@ -6,7 +6,7 @@ use crate::cli::{InspectArgs, InspectWhat};
 use crate::exit_status::{ExitStatus, Failure};
 use std::fmt::Write;
 use umbra_machine::Machine;
-use umbra_machine::cpu::decode::decode;
+use umbra_machine::cpu::decode::{Encoding, decode};
 use umbra_machine::cpu::fault::{Fault, vector};
 use umbra_machine::cpu::state::{Seg, Segment, State};
 use umbra_machine::cpu::{Vcpu, mode::ModeBits};
@@ -196,7 +196,7 @@ pub fn peek(vcpu: &Vcpu, linear: u64, most: usize) -> Vec<u8> {
 
 /// One instruction as text: its length, and "address  bytes  text".
 fn instruction(bytes: &[u8], rip: u64, mode: ModeBits) -> (usize, String) {
-    let (length, text) = match decode(bytes, rip, mode) {
+    let (length, text) = match decode(bytes, rip, mode, Encoding::default()) {
         Ok(insn) => (insn.len().max(1), insn.text()),
         Err(_) => (1, "(bad)".to_owned()),
     };
@@ -240,7 +240,7 @@ pub fn around_rip(vcpu: &Vcpu) -> String {
         let bytes = peek(vcpu, linear_of(state, start), distance as usize);
         let (mut lines, mut done) = (Vec::new(), 0);
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let Ok(insn) = decode(rest, start + done as u64, vcpu.link.mode) else { break };
+            let Ok(insn) = decode(rest, start + done as u64, vcpu.link.mode, Encoding::default()) else { break };
             lines.push(instruction(rest, start + done as u64, vcpu.link.mode).1);
             done += insn.len().max(1);
         }

@@ -6,6 +6,7 @@
 
 use crate::case::{Case, End, Register};
 use crate::moo::{MooTest, Recorded};
+use umbra_cpu::decode::Encoding;
 
 const CF: u64 = 1 << 0;
 const PF: u64 = 1 << 2;
@@ -137,13 +138,6 @@ const DIFFERENT_8086: &[Rule] = &[
     rule((0xd6, 0xd6), ANY, Always, LeaveOut, "D6h is not defined"),
 ];
 
-/// Forms that a 286 gives another meaning than a 386 or later.
-#[rustfmt::skip]
-const DIFFERENT_286: &[Rule] = &[
-    rule((0x8c, 0x8c), 0b0011_0000, Always, LeaveOut, "MOV from FS or GS: #UD on a 286, they exist from the 386 on"),
-    rule((0x8e, 0x8e), 0b0011_0000, Always, LeaveOut, "MOV to FS or GS: #UD on a 286, they exist from the 386 on"),
-];
-
 /// IP of an 8086 or 286, and its reason.
 pub const IP_WIDTH: (u64, &str) = (
     0xffff,
@@ -167,16 +161,12 @@ pub const COMPARE_FAULT: &str = "REP CMPS or SCAS that faults keeps the flags of
 pub const LOCK: &str = "LOCK: an 8086 or 286 takes it before any instruction; later only before a read-modify-write of memory, else #UD (SDM vol. 2, LOCK)";
 /// A word that straddles the end of a segment.
 pub const WRAPS: &str = "a word at offset FFFFh (or code beyond it) wraps on an 8086; later processors raise #GP or #SS (compatibility, vol. 3 23.30)";
-/// Length limits.
-pub const LENGTH: &str =
-    "an instruction longer than 10 bytes is refused by a 286, one longer than 15 later (SDM vol. 3, 23.30)";
-
 /// All reasons for which a profile compares less than a recording holds, for the README and `--list`.
 pub fn reasons(recorded: Recorded) -> Vec<&'static str> {
     let mut all = vec![HIGH_FLAGS.1, IP_WIDTH.1, LOCK];
     match recorded {
         Recorded::I8086 => all.push(WRAPS),
-        Recorded::I80286 => all.extend([LENGTH, STACK_VECTOR, STRING_FAULT, COMPARE_FAULT, TWO_WORDS, POP_FAULT, IDIV]),
+        Recorded::I80286 => all.extend([STACK_VECTOR, STRING_FAULT, COMPARE_FAULT, TWO_WORDS, POP_FAULT, IDIV]),
         Recorded::I80386 => all = Vec::new(),
     }
     all.extend(UNDEFINED.iter().chain(different(recorded)).map(|r| r.reason));
@@ -196,7 +186,6 @@ pub fn adapt(test: &mut MooTest, recorded: Recorded) -> Result<(), &'static str>
     }
     match recorded {
         Recorded::I8086 if wraps(&test.case) => return Err(WRAPS),
-        Recorded::I80286 if shape.length > 10 => return Err(LENGTH),
         _ => {}
     }
     if recorded == Recorded::I80386 {
@@ -206,12 +195,17 @@ pub fn adapt(test: &mut MooTest, recorded: Recorded) -> Result<(), &'static str>
     if let Some(ip) = test.case.expected_mut(Register::Rip) {
         ip.mask &= IP_WIDTH.0;
     }
+    if recorded == Recorded::I80286 && shape.length > Encoding::I80286.max_length() {
+        // Refused before anything that the rules below are about, here as there.
+        mask_flags(test, &shape, undefined);
+        return Ok(());
+    }
     if shape.lock && !shape.lockable() {
         refuse(&mut test.case, 6);
         return Ok(());
     }
     if recorded == Recorded::I80286
-        && let Some(vector) = exception_instead(test, &shape)?
+        && let Some(vector) = exception_instead(test, &shape)
     {
         refuse(&mut test.case, vector);
         if shape.string() && shape.repeated {
@@ -230,18 +224,15 @@ pub fn adapt(test: &mut MooTest, recorded: Recorded) -> Result<(), &'static str>
 }
 
 /// The exception that later processors raise where a 286 raised another one, or none.
-fn exception_instead(test: &MooTest, shape: &Shape) -> Result<Option<u8>, &'static str> {
+fn exception_instead(test: &MooTest, shape: &Shape) -> Option<u8> {
     let case = &test.case;
     let by_stack = |yes: bool| if yes { 12 } else { 13 };
     match test.exception.map(|e| e.vector) {
-        Some(13) if shape.stack_operand_beyond(case) => Ok(Some(12)),
-        Some(13) if shape.opcode == 0x8f => Ok(Some(13)),
-        Some(13) if matches!(shape.opcode, 0xc6 | 0xc7) && shape.digit() != 0 => Err(LENGTH),
-        None if shape.two_words() && shape.offset(case) > 0xfffc => Ok(Some(by_stack(shape.by_stack_segment()))),
-        None if matches!(shape.opcode, 0xf6 | 0xf7) && shape.digit() == 7 && missed_overflow(case, shape) => {
-            Ok(Some(0))
-        }
-        _ => Ok(None),
+        Some(13) if shape.stack_operand_beyond(case) => Some(12),
+        Some(13) if shape.opcode == 0x8f => Some(13),
+        None if shape.two_words() && shape.offset(case) > 0xfffc => Some(by_stack(shape.by_stack_segment())),
+        None if matches!(shape.opcode, 0xf6 | 0xf7) && shape.digit() == 7 && missed_overflow(case, shape) => Some(0),
+        _ => None,
     }
 }
 
@@ -266,8 +257,7 @@ fn missed_overflow(case: &Case, shape: &Shape) -> bool {
 fn different(recorded: Recorded) -> &'static [Rule] {
     match recorded {
         Recorded::I8086 => DIFFERENT_8086,
-        Recorded::I80286 => DIFFERENT_286,
-        Recorded::I80386 => &[],
+        Recorded::I80286 | Recorded::I80386 => &[],
     }
 }
 

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
 use umbra_cpu::cache::{Alone, BlockKey};
+use umbra_cpu::decode::Encoding;
 use umbra_cpu::emit::{DEFAULT_BYTES, Jit, SLACK};
 use umbra_cpu::lift::block::{dump, lift_bytes};
 use umbra_cpu::model::CpuModel;
@@ -62,6 +63,8 @@ const JIT_MARGIN: u64 = 2 * SLACK;
 
 /// One virtual processor with memory, used for case after case.
 pub struct Runner {
+    /// The model that was asked for, and the one in use: a recording of a 286 has its own.
+    asked: Arc<CpuModel>,
     model: Arc<CpuModel>,
     engine: Engine,
     memory: GuestMemory,
@@ -98,7 +101,10 @@ impl Runner {
         };
         let model =
             CpuModel::by_name(model).ok_or_else(|| SetUpError(format!("no processor model is called {model}")))?;
-        let model = Arc::new(model);
+        Runner::with_model(Arc::new(model), engine)
+    }
+
+    fn with_model(model: Arc<CpuModel>, engine: Engine) -> Result<Runner, SetUpError> {
         let pool = Pool::new(REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
         memory.map_ram(GuestPhys(0), REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
@@ -112,7 +118,24 @@ impl Runner {
         let watchdog = Watchdog::new(attention);
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
-        Ok(Runner { model, engine, memory, cpu, reset, map, pages, free: REAL_MEMORY, root: 0, watchdog, retired: 0 })
+        let (asked, free, root, retired) = (Arc::clone(&model), REAL_MEMORY, 0, 0);
+        Ok(Runner { asked, model, engine, memory, cpu, reset, map, pages, free, root, watchdog, retired })
+    }
+
+    /// Takes as instructions what a generation of processors did: a 286's model, or the one that was asked for.
+    pub fn set_encoding(&mut self, encoding: Encoding) -> Result<(), SetUpError> {
+        let model = match encoding {
+            Encoding::I80286 => Arc::new(CpuModel::i80286()),
+            Encoding::I80386 => Arc::clone(&self.asked),
+        };
+        if model.name() != self.model.name() {
+            *self = Runner {
+                asked: Arc::clone(&self.asked),
+                retired: self.retired,
+                ..Runner::with_model(model, self.engine)?
+            };
+        }
+        Ok(())
     }
 
     /// The budget of a case: for emitted code more than it says, so that all of it is emitted.
@@ -133,8 +156,10 @@ impl Runner {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
                 let difference = Difference(format!("the processor panicked: {text}\n"));
-                match Runner::with_engine(self.model.name(), self.engine) {
-                    Ok(fresh) => *self = Runner { retired: self.retired, ..fresh },
+                match Runner::with_model(Arc::clone(&self.model), self.engine) {
+                    Ok(fresh) => {
+                        *self = Runner { asked: Arc::clone(&self.asked), retired: self.retired, ..fresh };
+                    }
                     Err(error) => return Err(Difference(format!("{}and {error}\n", difference.0))),
                 }
                 Err(difference)

@@ -1,7 +1,7 @@
 //! From the files and folders that a user names to outcomes: finding, reading, filtering, sharding, running, recording.
 
 use crate::case::Case;
-use crate::error::FormatError;
+use crate::error::{FormatError, Position};
 use crate::expected::{ExpectedFailures, glob};
 use crate::format::{self, Format};
 use crate::moo::{self, Recorded};
@@ -11,6 +11,7 @@ use crate::{family, jsonl, profile, shell, source, vendor};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use umbra_cpu::decode::Encoding;
 
 /// One part of a run that is spread over several machines: cases whose number in the suite is `index` modulo `count`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +92,14 @@ struct Prepared {
     left_out: Option<&'static str>,
 }
 
-fn load(file: &Path) -> Result<(Vec<Prepared>, A20), FormatError> {
+/// The cases of a file, and what the processor that they are for is like.
+struct Loaded {
+    cases: Vec<Prepared>,
+    a20: A20,
+    encoding: Encoding,
+}
+
+fn load(file: &Path) -> Result<Loaded, FormatError> {
     let data = source::read(file)?;
     let format = format::vectors_by_name(file).unwrap_or(if data.starts_with(b"MOO ") {
         Format::Moo
@@ -104,15 +112,20 @@ fn load(file: &Path) -> Result<(Vec<Prepared>, A20), FormatError> {
             let left_out = if case.named_memory_only { None } else { vendor::adapt(&mut case).err() };
             Prepared { case, left_out }
         };
-        return Ok((cases.into_iter().map(prepare).collect(), A20::Open));
+        let cases = cases.into_iter().map(prepare).collect();
+        return Ok(Loaded { cases, a20: A20::Open, encoding: Encoding::default() });
     }
     let parsed = moo::parse(file, &data)?;
-    let a20 = if parsed.recorded == Recorded::I8086 { A20::Masked } else { A20::Open };
+    let (a20, encoding) = match parsed.recorded {
+        Recorded::I8086 => (A20::Masked, Encoding::I80386),
+        Recorded::I80286 => (A20::Open, Encoding::I80286),
+        Recorded::I80386 => (A20::Open, Encoding::I80386),
+    };
     let prepare = |mut test: moo::MooTest| {
         let left_out = profile::adapt(&mut test, parsed.recorded).err();
         Prepared { case: test.case, left_out }
     };
-    Ok((parsed.tests.into_iter().map(prepare).collect(), a20))
+    Ok(Loaded { cases: parsed.tests.into_iter().map(prepare).collect(), a20, encoding })
 }
 
 /// A case that took the process down when it was run before: its number in the file, and how.
@@ -120,7 +133,7 @@ pub type Crashed = (u64, String);
 
 /// The full names of the cases of one file that are wanted.
 pub fn list_file(file: &Path, options: &Options) -> Result<Vec<String>, FormatError> {
-    let (cases, _) = load(file)?;
+    let Loaded { cases, .. } = load(file)?;
     let name = options.suite_name(file);
     let names = cases.iter().map(|p| format!("{name}/{} {}", p.case.name, p.case.text).trim_end().to_owned());
     let wanted = names.enumerate().filter(|(number, full)| options.wants(*number as u64, full)).map(|(_, full)| full);
@@ -142,7 +155,8 @@ pub fn run_file_watched(
     begin: &mut dyn FnMut(u64),
 ) -> Result<Suite, FormatError> {
     let started = Instant::now();
-    let (cases, a20) = load(file)?;
+    let Loaded { cases, a20, encoding } = load(file)?;
+    runner.set_encoding(encoding).map_err(|error| FormatError::new(file, Position::Whole, error.to_string()))?;
     runner.set_a20(a20);
     let mut suite = Suite::new(options.suite_name(file));
     let mut left = options.limit.unwrap_or(u64::MAX);
