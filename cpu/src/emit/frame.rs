@@ -81,6 +81,22 @@ pub struct Frame {
     pub fx_saved: u32,
     /// The x87 unit on its way between state and host.
     pub fx: FxImage,
+    /// A transcendental function under way.
+    pub function: FunctionCall,
+}
+
+/// The operands and the result of a transcendental function, between the x87 unit and Rust.
+#[derive(Copy, Clone, Debug, Default)]
+#[repr(C)]
+pub struct FunctionCall {
+    /// ST(0) and ST(1), ten bytes each.
+    pub operands: [[u64; 2]; 2],
+    /// The result, cut to 64 bits.
+    pub cut: [u64; 2],
+    /// What is missing of it, as a double.
+    pub missing: u64,
+    /// The status word before or after the operands were taken.
+    pub status: u16,
 }
 
 // SAFETY: the pointers lead to the attention word that the vCPU holds by reference count, and into the tables of its own JIT;
@@ -117,6 +133,7 @@ impl Default for Frame {
             impatient: 0,
             fx_saved: 0,
             fx: FxImage([0; 512]),
+            function: FunctionCall::default(),
         }
     }
 }

@@ -103,6 +103,8 @@ pub struct Gates {
     pub refuel: CodePtr,
     /// Repeated string instructions; ZF: done.
     pub repeats: Repeats,
+    /// Computes the transcendental function with the number R13 on `Frame::function`; ZF: it cannot.
+    pub function: [CodePtr; Live::ALL],
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
     pub load_vectors: [CodePtr; Live::ALL],
     /// Loads the x87 unit; leaves as the other does.
@@ -310,8 +312,13 @@ impl Gates {
             }
         }
         let refuel = piece(&mut refuel)?;
+        let mut function = [leave; Live::ALL];
+        for (live, code) in function.iter_mut().enumerate() {
+            *code = piece(&mut |asm| function_call(asm, Live::of(live)))?;
+        }
         Some(Gates {
             warm,
+            function,
             refuel,
             repeats,
             fill_memo,
@@ -340,6 +347,25 @@ pub fn run(enter: CodePtr, cpu: &mut Vcpu, code: CodePtr) -> Status {
         enter(cpu, code.0)
     };
     Status::of(number)
+}
+
+/// Calls Rust with the guest's numbers still in the x87 unit: what it computes with is integers.
+fn function_call(asm: &mut Asm, live: Live) {
+    let vectors = if live.has(Live::VECTORS) { Live::VECTORS } else { Live::default() };
+    spill(asm);
+    save_units(asm, vectors);
+    dynasm!(asm ; .arch x64
+        ; sub rsp, 8
+        ; mov rdi, r15
+        ; mov rsi, r13
+        ; mov rax, QWORD x87::function_gate as *const () as usize as i64
+        ; call rax
+        ; add rsp, 8
+        ; mov r14d, eax
+    );
+    load_units(asm, vectors);
+    fill(asm);
+    dynasm!(asm ; .arch x64 ; test r14d, r14d ; ret);
 }
 
 /// More fuel: changes R14 only.

@@ -2,16 +2,25 @@
 //!
 //! Only with every x87 exception masked and none pending, so that no instruction waits. The unit's instruction and data pointers
 //! are Umbra's: a site knows the last instruction before it, a block's end stores it, and FXSAVE's are not looked at.
-//! Left to the handlers: transcendental functions (one portable implementation for all hosts), control words, environments.
+//! Left to the handlers: control words, environments, and transcendental functions (one portable implementation for all hosts)
+//! where anything is special. Else such a function's value comes from Rust in two parts, whose sum the unit rounds.
+
+#![allow(
+    unsafe_code,
+    reason = "a function that emitted code calls gets the vCPU as a raw pointer, as registers hold it"
+)]
 
 use super::Disable;
 use super::address::{Access, Value, Way};
-use super::asm::{Form, Map, Rm};
-use super::block::{Emitter, Live};
-use super::frame::Frame;
-use super::registers::{RAX, S0};
+use super::asm::{Asm, Form, Map, Rm};
+use super::block::{Emitter, Live, Site};
+use super::flags::FlagPlaces;
+use super::frame::{Frame, FunctionCall, frame};
+use super::registers::{RAX, S0, S1};
 use crate::helpers::MEMORY;
+use crate::helpers::x87::status;
 use crate::mode::ModeBits;
+use crate::softfloat::{F80, Function, Precision, unrounded};
 use crate::state::fpu::St;
 use crate::state::slots::T0;
 use crate::state::{Fpu, Seg, Segment, State};
@@ -61,6 +70,46 @@ pub fn export(state: &State, frame: &mut Frame) {
         image[32 + 16 * n..40 + 16 * n].copy_from_slice(&st.significand.to_le_bytes());
         image[40 + 16 * n..42 + 16 * n].copy_from_slice(&st.sign_exponent.to_le_bytes());
     }
+}
+
+/// The transcendental function that a helper is, if its value can come in two parts.
+fn function_of(name: &str) -> Option<Function> {
+    Some(match name {
+        "fsin" => Function::Sine,
+        "fcos" => Function::Cosine,
+        "fpatan" => Function::ArcTangent,
+        "fyl2x" => Function::Log2Times,
+        "fyl2xp1" => Function::Log2PlusOneTimes,
+        "f2xm1" => Function::Exp2MinusOne,
+        _ => return None,
+    })
+}
+
+/// Computes on [`Frame::function`]; 0: it cannot.
+pub unsafe extern "sysv64" fn function_gate(cpu: *mut Vcpu, number: u64) -> u32 {
+    // SAFETY: emitted code passes the pointer that it was entered with, whose borrow lasts until it is left.
+    let cpu = unsafe { &mut *cpu };
+    let rounds_at_64 = Precision::from_field(u32::from(cpu.state.fpu.cw) >> 8) == Precision::Extended;
+    let call = &mut cpu.link.frame.function;
+    let computed = std::panic::catch_unwind(|| compute(&Function::ALL, number, rounds_at_64, call));
+    match computed {
+        Ok(Some((cut, missing))) => {
+            (call.cut, call.missing) = ([cut.significand, u64::from(cut.sign_exponent)], missing);
+            1
+        }
+        // Should it have panicked, the handler does so too.
+        Ok(None) | Err(_) => 0,
+    }
+}
+
+fn compute(all: &[Function], number: u64, rounds_at_64: bool, call: &FunctionCall) -> Option<(F80, u64)> {
+    if call.status & status::SF != 0 {
+        // A register was empty: the unit has said so, and gives this.
+        return Some((F80::INDEFINITE, 0));
+    }
+    let function = all.get(usize::try_from(number).ok()?).filter(|_| rounds_at_64)?;
+    let [x, y] = call.operands.map(|[significand, sign_exponent]| F80::new(sign_exponent as u16, significand));
+    unrounded(*function, x, y)
 }
 
 /// How an instruction with a memory operand uses it.
@@ -120,7 +169,8 @@ impl Emitter<'_> {
     /// Whether this uop is an x87 instruction that runs natively.
     fn is_native_x87(&self, uop: &Uop) -> bool {
         let Some(helper) = uop.helper else { return false };
-        if uop.op != Op::Call || self.context.disable.has(Disable::X87) || !is_plain(helper.name) {
+        let known = is_plain(helper.name) || function_of(helper.name).is_some();
+        if uop.op != Op::Call || self.context.disable.has(Disable::X87) || !known {
             return false;
         }
         match helper.name {
@@ -162,7 +212,9 @@ impl Emitter<'_> {
             return true;
         }
         let (escape, extension) = opcode(uop);
-        if uop.src == MEMORY {
+        if let Some(function) = function_of(name) {
+            self.x87_function(uop, function);
+        } else if uop.src == MEMORY {
             self.x87_memory(uop, escape, extension);
         } else {
             match name {
@@ -202,6 +254,52 @@ impl Emitter<'_> {
         asm.store(Width::B2, Rm::cpu(super::frame::frame!(image)), RAX);
         asm.mov(RAX, S0);
         self.places = super::flags::FlagPlaces::SAVED;
+    }
+
+    /// A transcendental function: its operands go to the frame, Rust computes, the unit adds the two parts of the result. With
+    /// a special operand they go back, and the handler does it all.
+    fn x87_function(&mut self, uop: &Uop, function: Function) {
+        // FNSTSW, FSTP and FLD of ten bytes, FADD of a double, with a place in the frame.
+        let x87 = |asm: &mut Asm, (opcode, extension): (u8, u8), place: Rm| {
+            asm.op(Form::new(Map::One, opcode), extension, place);
+        };
+        let (fnstsw, fstp, fld, fadd) = ((0xdd, 7), (0xdb, 7), (0xdb, 5), (0xdc, 0));
+        let at = |offset: usize| Rm::cpu(frame!(function) + offset);
+        let status = at(offset_of!(FunctionCall, status));
+        let operand = move |n: usize| at(offset_of!(FunctionCall, operands) + 16 * n);
+        let operands = if function.takes_two() { 2 } else { 1 };
+        self.save_flags();
+        self.places = FlagPlaces::SAVED;
+        let steps = Some((self.context.step)(uop));
+        let site = Site { steps, ..self.site(uop) };
+        let site = self.add_site(site);
+        let live = self.live.index();
+        let (special, unfit, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        // C2 would have to be cleared, and SF is to tell of an empty register.
+        x87(self.asm, fnstsw, status);
+        self.asm.load_zero(Width::B2, S1, status);
+        self.asm.op(Form::new(Map::One, 0xf7).with(i64::from(status::C2 | status::SF), 4), 0, Rm::R(S1));
+        self.asm.jcc(5, unfit);
+        for n in 0..operands {
+            x87(self.asm, fstp, operand(n));
+        }
+        x87(self.asm, fnstsw, status);
+        self.asm.mov_imm(S0, function as u64);
+        self.asm.call(self.context.gates.function[live].0);
+        self.asm.jcc(4, special);
+        x87(self.asm, fld, at(offset_of!(FunctionCall, cut)));
+        x87(self.asm, fadd, at(offset_of!(FunctionCall, missing)));
+        self.asm.bind(done);
+        self.later(move |e| {
+            e.asm.bind(special);
+            for n in (0..operands).rev() {
+                x87(e.asm, fld, operand(n));
+            }
+            e.asm.bind(unfit);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[live].0);
+            e.asm.jmp(done);
+        });
     }
 
     fn x87_memory(&mut self, uop: &Uop, escape: u8, extension: u8) {

@@ -32,6 +32,7 @@ pub use convert::{
 pub use f80::{Class, F80};
 pub use f80_remainder::{Quotient, Remainder};
 pub use format::{F16, F32, F64, Format};
+pub use transcendental::{Function, unrounded};
 
 /// The rounding modes, encoded as in MXCSR.RC, the x87 RC field and the low bits of ROUNDPS's immediate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! multiples of pi match theirs. Operands outside the documented ranges of F2XM1 and FYL2XP1 come back
 //! unchanged, as on AMD processors.
 
-use super::f80::{BIAS, Class, F80, INTEGER_BIT, invalid, note_denormals, special, unpack};
+use super::f80::{BIAS, Class, F80, INTEGER_BIT, Wide, invalid, note_denormals, special, unpack};
 use super::f80_arithmetic::round_pack_extended;
 use super::real::{Real, multiply_fixed};
 use super::{Env, Flags};
@@ -49,10 +49,7 @@ impl F80 {
                 false => self,
             };
         }
-        // e^x - 1 = x (1 + x/2 (1 + x/3 (...))).
-        let x = Real::from(unpack(self)).mul(Real::LN_2);
-        let series = (2..=24).rev().fold(Real::ONE, |sum, n| Real::ONE.add(x.mul(sum).over(n)));
-        rounded(x.mul(series), env)
+        rounded(power_minus_one(unpack(self).into()), env)
     }
 
     /// FYL2X: `y * log2(self)`.
@@ -114,14 +111,7 @@ impl F80 {
             }
             _ => {}
         }
-        let x = Real::from(unpack(self));
-        let logarithm = if x.exponent < -2 {
-            // 1 + x would lose bits; the quotient of the series needs only x itself.
-            two_artanh(x.div(Real::integer(2).add(x))).mul(Real::LOG2_E)
-        } else {
-            logarithm(Real::ONE.add(x))
-        };
-        rounded(logarithm.mul(unpack(y).into()), env)
+        rounded(log2_plus_one(unpack(self).into()).mul(unpack(y).into()), env)
     }
 
     /// FPATAN: the angle of the point (`self`, `y`), from -pi to pi.
@@ -191,6 +181,93 @@ impl F80 {
                 Some((rounded(tangent, env), Self::ONE))
             }
         }
+    }
+}
+
+/// The functions whose values [`unrounded`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Function {
+    /// FSIN.
+    Sine,
+    /// FCOS.
+    Cosine,
+    /// FPATAN.
+    ArcTangent,
+    /// FYL2X.
+    Log2Times,
+    /// FYL2XP1.
+    Log2PlusOneTimes,
+    /// F2XM1.
+    Exp2MinusOne,
+}
+
+impl Function {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Function; 6] = [
+        Function::Sine,
+        Function::Cosine,
+        Function::ArcTangent,
+        Function::Log2Times,
+        Function::Log2PlusOneTimes,
+        Function::Exp2MinusOne,
+    ];
+    /// Whether it takes ST(1) too, and pops.
+    pub const fn takes_two(self) -> bool {
+        matches!(self, Function::ArcTangent | Function::Log2Times | Function::Log2PlusOneTimes)
+    }
+}
+
+/// A value that is not exact, before it is rounded: cut to 64 bits, and what is missing as the bits of a double, so that the
+/// sum of both, rounded, is the result with its flags. Nothing where an operand is special, or the result might be tiny, huge
+/// or exact: there the functions of [`F80`] say what happens.
+pub fn unrounded(function: Function, x: F80, y: F80) -> Option<(F80, u64)> {
+    let is_ordinary = |value: F80| value.class() == Class::Normal;
+    if !is_ordinary(x) || function.takes_two() && !is_ordinary(y) {
+        return None;
+    }
+    let value = match function {
+        Function::Sine | Function::Cosine => match reduce(x, &mut Env::x87(0x37f)) {
+            Argument::Angle(angle) if function == Function::Sine => angle.sine(),
+            Argument::Angle(angle) => angle.cosine(),
+            _ => return None,
+        },
+        Function::ArcTangent => angle(unpack(x).into(), unpack(y).into()).with_sign(y.sign()),
+        Function::Log2Times if x.sign() || x.significand == INTEGER_BIT => return None,
+        Function::Log2Times => logarithm(unpack(x).into()).mul(unpack(y).into()),
+        Function::Log2PlusOneTimes if x.sign() && x.exponent() >= BIAS => return None,
+        Function::Log2PlusOneTimes => log2_plus_one(unpack(x).into()).mul(unpack(y).into()),
+        Function::Exp2MinusOne if x.exponent() >= BIAS => return None,
+        Function::Exp2MinusOne => power_minus_one(unpack(x).into()),
+    };
+    let Wide { sign, exponent, significand } = value.to_wide();
+    if value.is_zero() || !(BIAS - 900..BIAS + 900).contains(&exponent) {
+        return None;
+    }
+    // What is missing is below one unit in the last place; bits that a double has no room for only count as not being zero.
+    let low = significand as u64;
+    let missing = low >> 11 | u64::from(low & 0x7ff != 0);
+    let top = 63 - missing.leading_zeros();
+    let power = exponent - BIAS - 116 + top as i32;
+    let fraction = (missing << (52 - top)) & ((1 << 52) - 1);
+    let double = u64::from(sign) << 63 | ((power + 1023) as u64) << 52 | fraction;
+    Some((super::f80::pack(sign, exponent, (significand >> 64) as u64), double))
+}
+
+/// 2^x - 1 for x between -1 and 1: e^x - 1 = x (1 + x/2 (1 + x/3 (...))).
+fn power_minus_one(x: Real) -> Real {
+    let x = x.mul(Real::LN_2);
+    let series = (2..=24).rev().fold(Real::ONE, |sum, n| Real::ONE.add(x.mul(sum).over(n)));
+    x.mul(series)
+}
+
+/// log2(1 + x) for x above -1.
+fn log2_plus_one(x: Real) -> Real {
+    if x.exponent < -2 {
+        // 1 + x would lose bits; the quotient of the series needs only x itself.
+        two_artanh(x.div(Real::integer(2).add(x))).mul(Real::LOG2_E)
+    } else {
+        logarithm(Real::ONE.add(x))
     }
 }
 
@@ -286,15 +363,55 @@ const fn odd_inverses() -> [u128; 21] {
     terms
 }
 
-const SINE: [u128; 15] = inverse_factorials(1);
-const COSINE: [u128; 15] = inverse_factorials(0);
-const ODD: [u128; 21] = odd_inverses();
-
-/// c0 - s (c1 - s (c2 - ...)) in units of 2^-127.
-fn alternating(terms: &[u128], square: u128) -> Real {
-    let sum = terms.iter().rev().fold(0, |sum, term| term - multiply_fixed(square, sum));
-    Real::scaled(sum, -127)
+/// The terms of a power series in the square of a small number. Those that count for less than 2^-28 of the sum are kept,
+/// times 2^`SHIFT`, in 64 bits: their products are one instruction each.
+struct Series<const HEAD: usize, const TAIL: usize, const SHIFT: u32> {
+    /// In units of 2^-127.
+    head: [u128; HEAD],
+    /// In units of 2^-(63 + SHIFT).
+    tail: [u64; TAIL],
 }
+
+impl<const HEAD: usize, const TAIL: usize, const SHIFT: u32> Series<HEAD, TAIL, SHIFT> {
+    const fn new<const N: usize>(terms: [u128; N]) -> Self {
+        let (mut head, mut tail) = ([0; HEAD], [0; TAIL]);
+        let mut n = 0;
+        while n < HEAD + TAIL {
+            if n < HEAD {
+                head[n] = terms[n];
+            } else {
+                tail[n - HEAD] = (terms[n] << SHIFT >> 64) as u64;
+            }
+            n += 1;
+        }
+        Self { head, tail }
+    }
+
+    /// `c0 - s (c1 - s (c2 - ...))`, for a square in units of 2^-127.
+    fn alternating(&self, square: u128) -> Real {
+        self.sum(square, |term, product| term - product, |term, product| term - product)
+    }
+
+    /// `c0 + s (c1 + s (c2 + ...))`.
+    fn rising(&self, square: u128) -> Real {
+        self.sum(square, |term, product| term + product, |term, product| term + product)
+    }
+
+    #[inline(always)]
+    fn sum(&self, square: u128, short: impl Fn(u64, u64) -> u64, long: impl Fn(u128, u128) -> u128) -> Real {
+        let high = (square >> 64) as u64;
+        let times = |sum: u64| (u128::from(high) * u128::from(sum) >> 63) as u64;
+        let tail = self.tail.iter().rev().fold(0, |sum, &term| short(term, times(sum)));
+        let start = u128::from(tail) << (64 - SHIFT);
+        let sum = self.head.iter().rev().fold(start, |sum, &term| long(term, multiply_fixed(square, sum)));
+        Real::scaled(sum, -127)
+    }
+}
+
+const SINE: Series<6, 9, 32> = Series::new(inverse_factorials(1));
+const COSINE: Series<6, 9, 28> = Series::new(inverse_factorials(0));
+const ARC_TANGENT: Series<4, 13, 0> = Series::new(odd_inverses());
+const LOGARITHM: Series<7, 14, 0> = Series::new(odd_inverses());
 
 /// sin x = x (1 - x^2/3! + x^4/5! ...) for x up to pi/4.
 fn sine_series(x: Real) -> Real {
@@ -302,7 +419,7 @@ fn sine_series(x: Real) -> Real {
     if x.exponent < TINY {
         return x.mul(Real::ONE.sub(square.over(6)));
     }
-    x.mul(alternating(&SINE, square.fixed()))
+    x.mul(SINE.alternating(square.fixed()))
 }
 
 /// cos x = 1 - x^2/2! + x^4/4! ... for x up to pi/4.
@@ -311,7 +428,7 @@ fn cosine_series(x: Real) -> Real {
     if x.exponent < TINY {
         return Real::ONE.sub(square.over(2));
     }
-    alternating(&COSINE, square.fixed())
+    COSINE.alternating(square.fixed())
 }
 
 /// The base-2 logarithm of a positive number; zero for one.
@@ -328,9 +445,7 @@ fn two_artanh(s: Real) -> Real {
     if s.exponent < TINY {
         return s.mul(Real::ONE.add(square.over(3))).shifted(1);
     }
-    let fixed = square.fixed();
-    let sum = ODD.iter().rev().fold(0, |sum, term| term + multiply_fixed(fixed, sum));
-    s.mul(Real::scaled(sum, -127)).shifted(1)
+    s.mul(LOGARITHM.rising(square.fixed())).shifted(1)
 }
 
 /// The angle of a point with nonzero coordinates, without the sign of `y`.
@@ -365,5 +480,5 @@ fn arc_tangent_series(t: Real) -> Real {
     if t.exponent < TINY {
         return t.mul(Real::ONE.sub(square.over(3)));
     }
-    t.mul(alternating(&ODD[..17], square.fixed()))
+    t.mul(ARC_TANGENT.alternating(square.fixed()))
 }

@@ -62,3 +62,35 @@ fn known_values() {
         assert_eq!(found, want, "case {index}: {found:x?}");
     }
 }
+
+/// The sum of what `unrounded` gives, as the x87 unit would round it, is what the functions give, flags included.
+#[test]
+fn unrounded_values_round_to_the_results() {
+    let mut random = super::Random(1);
+    let mut counts = [0; Function::ALL.len()];
+    for round in 0..60_000 {
+        let function = Function::ALL[round % Function::ALL.len()];
+        let mut number = |spread: u64| {
+            let exponent = (0x3fff - spread / 2 + random.below(spread)) as u16;
+            F80::new((random.below(2) as u16) << 15 | exponent, 1 << 63 | random.fraction(63))
+        };
+        let (x, y) = (number(if round % 4 == 0 { 160 } else { 12 }), number(24));
+        let Some((cut, missing)) = unrounded(function, x, y) else { continue };
+        counts[round % Function::ALL.len()] += 1;
+        let control = 0x37f | (random.below(4) as u16) << 10;
+        let (mut env, mut sum_env) = (Env::x87(control), Env::x87(control));
+        let result = match function {
+            Function::Sine => x.sine(&mut env),
+            Function::Cosine => x.cosine(&mut env),
+            Function::ArcTangent => Some(x.arc_tangent(y, &mut env)),
+            Function::Log2Times => Some(x.log2_times(y, &mut env)),
+            Function::Log2PlusOneTimes => Some(x.log2_plus_one_times(y, &mut env)),
+            Function::Exp2MinusOne => Some(x.exp2_minus_one(&mut env)),
+        };
+        let missing = F80::from_f64(F64(missing), &mut sum_env);
+        let sum = cut.add(missing, &mut sum_env);
+        assert_eq!(result, Some(sum), "{function:?} {x:x?} {y:x?}");
+        assert_eq!((env.flags, env.rounded_up), (sum_env.flags, sum_env.rounded_up), "{function:?} {x:x?} {y:x?}");
+    }
+    assert!(counts.iter().all(|&count| count > 1000), "{counts:?}");
+}
