@@ -73,6 +73,31 @@ fn code_that_overwrites_itself_is_seen_at_once() {
 }
 
 #[test]
+fn vectors_are_copied_over_the_ends_of_pages() {
+    // mov esi, 2fe1h; mov edi, 6ff3h; mov ecx, 200
+    // again: movdqu xmm0, [esi]; movdqu xmm1, [esi+16]; pxor xmm4, xmm4; movdqu xmm2, [esi+32]; movdqu xmm3, [esi+48]
+    // add esi, 64; movdqu [edi], xmm0; …; movdqu [edi+48], xmm3; add edi, 64; dec ecx; jnz again; ud2
+    #[rustfmt::skip]
+    let code = [
+        0xbe, 0xe1, 0x2f, 0, 0, 0xbf, 0xf3, 0x6f, 0, 0, 0xb9, 200, 0, 0, 0,
+        0xf3, 0x0f, 0x6f, 0x06, 0xf3, 0x0f, 0x6f, 0x4e, 0x10, 0x66, 0x0f, 0xef, 0xe4,
+        0xf3, 0x0f, 0x6f, 0x56, 0x20, 0xf3, 0x0f, 0x6f, 0x5e, 0x30, 0x83, 0xc6, 0x40,
+        0xf3, 0x0f, 0x7f, 0x07, 0xf3, 0x0f, 0x7f, 0x4f, 0x10, 0xf3, 0x0f, 0x7f, 0x57, 0x20, 0xf3, 0x0f, 0x7f, 0x5f, 0x30,
+        0x83, 0xc7, 0x40, 0x49, 0x75, 0xcd, 0x0f, 0x0b,
+    ];
+    let mut cpu = flat32(&code);
+    let mut state = cpu.state.clone();
+    state.control.cr4 |= umbra_cpu::state::control::cr4::OSFXSR;
+    cpu.set_state(state);
+    let source: Vec<u8> = (0..200 * 64u32).map(|n| (n ^ n >> 8).wrapping_mul(0x9d) as u8).collect();
+    cpu.link.memory.write(GuestPhys(0x2fe1), &source);
+    cpu.run_until_fault(1_000_000).expect_err("ud2");
+    let mut copy = vec![0; source.len()];
+    cpu.link.memory.read(GuestPhys(0x6ff3), &mut copy);
+    assert_eq!(copy, source);
+}
+
+#[test]
 fn rep_movs_copies_and_counts_each_element() {
     // mov esi, 1000h; mov edi, 2ffdh; mov ecx, 5000; rep movsb; ud2
     let code = [0xbe, 0, 0x10, 0, 0, 0xbf, 0xfd, 0x2f, 0, 0, 0xb9, 0x88, 0x13, 0, 0, 0xf3, 0xa4, 0x0f, 0x0b];

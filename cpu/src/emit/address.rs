@@ -25,6 +25,7 @@ use super::frame::{self, frame};
 use super::gate::Status;
 use super::memo::Reach;
 use super::registers::{S0, S1, SP, pinned, slot, slot_offset};
+use super::straddle;
 use crate::mode::ModeBits;
 use crate::state::slots::ZERO;
 use crate::state::{Seg, Segment, State};
@@ -277,7 +278,7 @@ impl Emitter<'_> {
         let site = self.add_site(site);
         self.later(move |e| {
             e.missed(memo, &access, slow, found);
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm(S1, straddle::request(site, access.bytes));
             e.asm.call(e.context.gates.load[live].0);
             e.touch_found(access, found, done);
         });
@@ -297,7 +298,7 @@ impl Emitter<'_> {
         self.later(move |e| {
             e.missed(memo, &access, slow, found);
             let gates = e.context.gates;
-            e.asm.mov_imm(S1, u64::from(start));
+            e.asm.mov_imm(S1, straddle::request(start, access.bytes));
             let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
             e.asm.call(first[live].0);
             e.unless_found(&access, found, done);

@@ -5,7 +5,7 @@ use super::asm::{Alu, Asm, Label, Rm};
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{S0, S1};
-use super::{CodePtr, Disable, frame, memo};
+use super::{CodePtr, Disable, frame, memo, vector_run};
 use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
 use crate::state::flags;
@@ -152,6 +152,8 @@ pub struct Emitter<'a> {
     pub(super) x87: Option<(u16, u16)>,
     /// The status flags that are needed before each uop.
     needed: Vec<u64>,
+    /// Accesses get no memos for now: they are those of a run that has one.
+    pub(super) without_memos: bool,
     /// Index of the current uop.
     at: usize,
 }
@@ -173,6 +175,7 @@ impl<'a> Emitter<'a> {
             live: variant.live,
             x87: None,
             needed,
+            without_memos: false,
             at: 0,
         };
         emitter.check_second_page();
@@ -182,10 +185,14 @@ impl<'a> Emitter<'a> {
         let mut at = 0;
         while let Some(uop) = uops.get(at) {
             emitter.at = at;
+            if let Some(run) = emitter.vector_run(&uops[at..]) {
+                at += emitter.run_of_vectors(at, run);
+                continue;
+            }
             match uop.native {
                 Some(native) if emitter.is_native(uop) => {
-                    let len = uops[at..].iter().take_while(|u| u.insn == uop.insn && u.op != Op::End).count();
-                    let group = &uops[at..at + len];
+                    let group = vector_run::group(&uops[at..]);
+                    let len = group.len();
                     for check in group.iter().filter(|u| u.op == Op::Check) {
                         emitter.uop(check);
                     }

@@ -238,7 +238,8 @@ impl Emitter<'_> {
     /// it, or is left. Keeps the first scratch register.
     fn refuel_or_exit(&mut self, status: Status, site: u32) {
         let [short, on] = [(); 2].map(|()| self.asm.label());
-        self.asm.jcc(8, short);
+        // Less, not negative: the host makes one operation of a subtraction and this jump.
+        self.asm.jcc(12, short);
         self.asm.bind(on);
         self.later(move |e| {
             e.asm.bind(short);

@@ -83,6 +83,22 @@ pub struct Frame {
     pub fx: FxImage,
     /// A transcendental function under way.
     pub function: FunctionCall,
+    /// A store over the end of a page under way.
+    pub straddle: Straddle,
+}
+
+/// Where the bytes of a store over the end of a page go.
+#[derive(Copy, Clone, Debug, Default)]
+#[repr(C)]
+pub struct Straddle {
+    /// The host address of those in the first page.
+    pub first: u64,
+    /// Of the others.
+    pub second: u64,
+    /// How many are in the first page.
+    pub in_first: u32,
+    /// How many there are; 0: no such store is under way.
+    pub bytes: u32,
 }
 
 /// The operands and the result of a transcendental function, between the x87 unit and Rust.
@@ -134,6 +150,7 @@ impl Default for Frame {
             fx_saved: 0,
             fx: FxImage([0; 512]),
             function: FunctionCall::default(),
+            straddle: Straddle::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
-use super::x87;
+use super::{straddle, x87};
 use crate::cache::Leave;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
@@ -79,7 +79,7 @@ pub struct Gates {
     pub enter: CodePtr,
     /// Leaves with status in R13 and site in R14.
     pub exit: [CodePtr; Live::ALL],
-    /// Loads: linear in R13, site in R14; afterwards R14 + R13 is the operand's host address.
+    /// Loads: linear in R13, site and bytes in R14 (`straddle::request`); afterwards R14 + R13 is the operand's host address.
     pub load: [CodePtr; Live::ALL],
     /// The same with write rights; ZF: it is the buffer, to be committed.
     pub reserve: [CodePtr; Live::ALL],
@@ -269,13 +269,19 @@ impl Gates {
             let mut one = |live| gate(function, Live::of(live), Live::of(live));
             Some([one(0)?, one(1)?, one(2)?, one(3)?])
         };
-        let load = all(load_gate)?;
-        let reserve = all(reserve_gate)?;
-        let load_for_update = all(update_gate)?;
-        let commit = all(commit_gate)?;
+        let (load, reserve) = (all(load_gate)?, all(reserve_gate)?);
+        let (load_for_update, commit) = (all(update_gate)?, all(commit_gate)?);
         let step = all(step_gate)?;
         let fetch = all(fetch_gate)?;
         let warm = [all(warm_read_gate)?, all(warm_write_gate)?];
+        let mut before = |gates: [CodePtr; Live::ALL], make: fn(&mut Asm, CodePtr)| {
+            let mut one = |live: usize| piece(&mut |asm| make(asm, gates[live]));
+            Some([one(0)?, one(1)?, one(2)?, one(3)?])
+        };
+        let load = before(load, |asm, gate| straddle::begin(asm, Way::Load, gate))?;
+        let reserve = before(reserve, |asm, gate| straddle::begin(asm, Way::Store, gate))?;
+        let load_for_update = before(load_for_update, |asm, gate| straddle::begin(asm, Way::Update, gate))?;
+        let commit = before(commit, straddle::end)?;
         let mut dynamic = [leave; Live::ALL];
         for (live, code) in dynamic.iter_mut().enumerate() {
             *code = piece(&mut |asm| dynamic_jump(asm, live, exits[live], fetch[live]))?;

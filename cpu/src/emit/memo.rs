@@ -36,11 +36,13 @@ pub enum Reach {
     Word,
     /// Up to 32.
     Vector,
+    /// Up to 128: a run of vectors.
+    Line,
 }
 
 impl Reach {
     /// All.
-    pub const ALL: [Reach; 2] = [Reach::Word, Reach::Vector];
+    pub const ALL: [Reach; 3] = [Reach::Word, Reach::Vector, Reach::Line];
 
     /// For an access of `bytes`.
     pub fn of(bytes: u8) -> Reach {
@@ -51,6 +53,7 @@ impl Reach {
         match self {
             Reach::Word => 8,
             Reach::Vector => 32,
+            Reach::Line => 128,
         }
     }
 }
@@ -61,8 +64,10 @@ fn numbers(reach: Reach, writes: bool) -> (u32, u32) {
     match (reach, writes) {
         (Reach::Word, false) => (0, 112),
         (Reach::Word, true) => (112, 80),
-        (Reach::Vector, false) => (192, 32),
-        (Reach::Vector, true) => (224, MEMOS as u32 - 224),
+        (Reach::Vector, false) => (192, 24),
+        (Reach::Vector, true) => (216, 16),
+        (Reach::Line, false) => (232, 12),
+        (Reach::Line, true) => (244, MEMOS as u32 - 244),
     }
 }
 
@@ -80,7 +85,7 @@ impl Emitter<'_> {
         // NOTE(why not a supervisor's too): kernels touch many pages, each briefly, and drop entries all the time; their memos
         // made a boot a third slower.
         let user = self.context.key.mode.has(ModeBits::USER);
-        if self.context.disable.has(Disable::MEMOS) || self.is_far() || !user {
+        if self.context.disable.has(Disable::MEMOS) || self.is_far() || !user || self.without_memos {
             return None;
         }
         let writes = way != address::Way::Load;

@@ -11,7 +11,7 @@
 //! | `asm` | encoding; `arena` the memory it goes to |
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
-//! | `memo` | where an access looks first |
+//! | `memo` | where an access looks first; `straddle` what it does over the end of a page |
 //! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
@@ -34,9 +34,11 @@ mod registers;
 mod run;
 mod shift;
 mod stack_run;
+mod straddle;
 mod string;
 mod system;
 mod vector;
+mod vector_run;
 mod x87;
 
 pub use arena::{ArenaError, CodePtr};
@@ -88,8 +90,10 @@ impl Disable {
     pub const STRINGS: u32 = 1 << 8;
     /// One check for several pushes, or pops.
     pub const STACK_RUNS: u32 = 1 << 9;
+    /// One check for several vector loads, or stores.
+    pub const VECTOR_RUNS: u32 = 1 << 10;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 10] = [
+    pub const NAMES: [(&'static str, u32); 11] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -100,6 +104,7 @@ impl Disable {
         ("inline-jumps", Self::INLINE_JUMPS),
         ("strings", Self::STRINGS),
         ("stack-runs", Self::STACK_RUNS),
+        ("vector-runs", Self::VECTOR_RUNS),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {

@@ -25,6 +25,22 @@ fn host_has(native: &Native) -> bool {
     }
 }
 
+/// The instruction without its operands.
+pub(super) fn form_of(native: &Native) -> Form {
+    let map = match native.map {
+        2 => Map::M0f38,
+        3 => Map::M0f3a,
+        _ => Map::M0f,
+    };
+    Form {
+        prefix: native.prefix,
+        wide: native.wide,
+        vex: native.vex,
+        imm: native.imm.map(|imm| (i64::from(imm), 1)),
+        ..Form::new(map, native.opcode)
+    }
+}
+
 impl Emitter<'_> {
     /// Whether this uop's instruction runs natively.
     pub(super) fn is_native(&self, uop: &Uop) -> bool {
@@ -46,18 +62,7 @@ impl Emitter<'_> {
 
     /// The whole instruction, at its first vector uop.
     pub(super) fn native(&mut self, native: &Native, rest: &[Uop]) {
-        let mut form = Form::new(
-            match native.map {
-                2 => Map::M0f38,
-                3 => Map::M0f3a,
-                _ => Map::M0f,
-            },
-            native.opcode,
-        );
-        form.prefix = native.prefix;
-        form.wide = native.wide;
-        form.vex = native.vex;
-        form.imm = native.imm.map(|imm| (i64::from(imm), 1));
+        let form = form_of(native);
         let memory = rest.iter().find(|uop| matches!(uop.op, Op::VLoad | Op::VStore));
         match (native.rm, memory) {
             (None, Some(memory)) => self.native_memory(memory, native, form),
