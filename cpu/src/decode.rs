@@ -422,11 +422,13 @@ fn rflags(bits: u32) -> u64 {
 mod tests {
     use super::*;
 
+    /// An instruction's bytes, and its length or why it is none, on a 286 and later.
+    type Row = (&'static [u8], Result<usize, DecodeError>, Result<usize, DecodeError>);
+
     #[test]
     fn a_286_takes_ten_bytes_and_knows_no_fs() {
         use DecodeError::{Invalid, NeedsMore, TooLong};
-        // The bytes, and the length or refusal on a 286 and later.
-        let rows: &[(&[u8], Result<usize, DecodeError>, Result<usize, DecodeError>)] = &[
+        let rows: &[Row] = &[
             (&[0x90], Ok(1), Ok(1)),
             (&[0x2e, 0x2e, 0x2e, 0x2e, 0xc7, 0x06, 1, 2, 3, 4], Ok(10), Ok(10)),
             (&[0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0xc7, 0x06, 1, 2, 3, 4], Err(TooLong), Ok(11)),

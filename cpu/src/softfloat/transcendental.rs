@@ -400,7 +400,7 @@ impl<const HEAD: usize, const TAIL: usize, const SHIFT: u32> Series<HEAD, TAIL, 
     #[inline(always)]
     fn sum(&self, square: u128, short: impl Fn(u64, u64) -> u64, long: impl Fn(u128, u128) -> u128) -> Real {
         let high = (square >> 64) as u64;
-        let times = |sum: u64| (u128::from(high) * u128::from(sum) >> 63) as u64;
+        let times = |sum: u64| ((u128::from(high) * u128::from(sum)) >> 63) as u64;
         let tail = self.tail.iter().rev().fold(0, |sum, &term| short(term, times(sum)));
         let start = u128::from(tail) << (64 - SHIFT);
         let sum = self.head.iter().rev().fold(start, |sum, &term| long(term, multiply_fixed(square, sum)));
