@@ -97,7 +97,18 @@ pub struct Access {
     /// Where the flags are afterwards, if it changes them.
     pub flags: Option<FlagPlaces>,
     /// The address, if it is a register and a displacement, and not yet in the first scratch register.
-    pub at: Option<(Reg, i32)>,
+    pub at: Option<At>,
+}
+
+/// An address: a register and a displacement.
+#[derive(Copy, Clone, Debug)]
+pub struct At {
+    /// The register.
+    pub base: Reg,
+    /// The displacement.
+    pub disp: i32,
+    /// The width of their sum.
+    pub width: Width,
 }
 
 /// What the cold path of an access has to know.
@@ -133,10 +144,9 @@ impl Emitter<'_> {
             return asm.load(Width::B8, to, slot(mem.base));
         }
         let (base, index) = (mem.base, mem.index);
-        let Ok(disp) = i32::try_from(mem.disp) else {
+        let Some(disp) = displacement(mem) else {
             // Whole addresses: RIP-relative ones.
-            let all = if width == Width::B4 { mem.disp as u64 & 0xffff_ffff } else { mem.disp as u64 };
-            asm.mov_imm(S0, all);
+            asm.mov_imm(S0, mem.disp as u64);
             for (n, scale) in [(base, 0), (index, mem.scale)] {
                 if n != ZERO {
                     asm.load(Width::B8, S1, slot(n));
@@ -162,8 +172,7 @@ impl Emitter<'_> {
         });
         match (base, index) {
             (base, Some(index)) => asm.lea(width, to, Rm::Full { base, index, scale: mem.scale, disp }),
-            (Some(base), None) if disp == 0 && width == Width::B8 => asm.mov(to, base),
-            (Some(base), None) => asm.lea(width, to, Rm::Base(base, disp)),
+            (Some(base), None) => lea(asm, to, At { base, disp, width }),
             (None, None) if width == Width::B4 => asm.mov_imm(to, u64::from(disp as u32)),
             (None, None) => asm.mov_imm(to, i64::from(disp) as u64),
         }
@@ -171,9 +180,9 @@ impl Emitter<'_> {
 
     /// Like [`Self::address`] for an access that comes next; what it can address by itself is left to it.
     pub(super) fn address_of(&mut self, mem: &Mem, access: Access) -> Access {
-        let disp = i32::try_from(mem.disp);
-        let at = match (mem.kind, pinned(mem.base), mem.index, disp) {
-            (AddrKind::Flat64, Some(base), ZERO, Ok(disp)) => Some((base, disp)),
+        let width = if mem.kind == AddrKind::Flat32 { Width::B4 } else { Width::B8 };
+        let at = match (mem.kind, pinned(mem.base), mem.index, displacement(mem)) {
+            (AddrKind::Flat64 | AddrKind::Flat32, Some(base), ZERO, Some(disp)) => Some(At { base, disp, width }),
             _ => None,
         };
         if at.is_none() {
@@ -237,7 +246,7 @@ impl Emitter<'_> {
     }
 
     /// Begins the cold path of an access: the address is in the first scratch register, and no memo helps.
-    fn missed(&mut self, memo: Option<(u8, Reach)>, access: &Access, slow: Label, found: Label) {
+    fn missed(&mut self, memo: Option<(u8, Reach)>, access: &Access, slow: Label, found: Label, done: Label) {
         let (asm, way) = (&mut *self.asm, access.way);
         asm.bind(slow);
         match memo {
@@ -247,7 +256,16 @@ impl Emitter<'_> {
                 }
                 asm.mov_imm(S1, super::memo::request(number, access.bytes));
                 asm.call(self.context.gates.fill_memo[reach as usize][usize::from(way != Way::Load)].0);
-                asm.jcc(4, found);
+                match access.at {
+                    // The sum may be another one without the wrap at 4 GiB, which no check in line takes for the page.
+                    Some(At { width: Width::B4, .. }) => {
+                        let other = asm.label();
+                        asm.jcc(5, other);
+                        self.touch_found(*access, found, done);
+                        self.asm.bind(other);
+                    }
+                    _ => asm.jcc(4, found),
+                }
             }
             None => asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way))),
         }
@@ -277,7 +295,7 @@ impl Emitter<'_> {
         let live = site.live.index();
         let site = self.add_site(site);
         self.later(move |e| {
-            e.missed(memo, &access, slow, found);
+            e.missed(memo, &access, slow, found, done);
             e.asm.mov_imm(S1, straddle::request(site, access.bytes));
             e.asm.call(e.context.gates.load[live].0);
             e.touch_found(access, found, done);
@@ -296,7 +314,7 @@ impl Emitter<'_> {
         let start = self.add_site(site);
         let commit = self.add_site(commit);
         self.later(move |e| {
-            e.missed(memo, &access, slow, found);
+            e.missed(memo, &access, slow, found, done);
             let gates = e.context.gates;
             e.asm.mov_imm(S1, straddle::request(start, access.bytes));
             let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
@@ -324,7 +342,7 @@ impl Emitter<'_> {
         let site = self.add_site(site);
         let restore = access.flags.is_some_and(|places| places.host);
         self.later(move |e| {
-            e.missed(memo, &access, slow, found);
+            e.missed(memo, &access, slow, found, done);
             let gates = e.context.gates;
             e.asm.mov_imm(S1, u64::from(site));
             e.asm.call(gates.reserve[live].0);
@@ -446,18 +464,27 @@ pub(super) fn tag(way: Way) -> i32 {
     }
 }
 
+/// The displacement as the host's instructions take it, if they can.
+pub(super) fn displacement(mem: &Mem) -> Option<i32> {
+    match mem.kind {
+        AddrKind::Flat32 => Some(mem.disp as i32),
+        _ => i32::try_from(mem.disp).ok(),
+    }
+}
+
 /// `to` = a register and a displacement.
-pub(super) fn lea(asm: &mut Asm, to: Reg, (base, disp): (Reg, i32)) {
-    match disp {
-        0 => asm.mov(to, base),
-        _ => asm.lea(Width::B8, to, Rm::Base(base, disp)),
+pub(super) fn lea(asm: &mut Asm, to: Reg, At { base, disp, width }: At) {
+    match (disp, width) {
+        (0, Width::B8) => asm.mov(to, base),
+        (0, _) => asm.load(width, to, Rm::R(base)),
+        _ => asm.lea(width, to, Rm::Base(base, disp)),
     }
 }
 
 /// The operand on the host: what the second scratch register adds, and the address.
 fn place_of(access: &Access) -> Rm {
     match access.at {
-        Some((index, disp)) => Rm::Full { base: Some(S1), index, scale: 0, disp },
+        Some(At { base, disp, .. }) => Rm::Full { base: Some(S1), index: base, scale: 0, disp },
         None => Rm::Pair(S1, S0),
     }
 }

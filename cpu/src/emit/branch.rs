@@ -1,7 +1,7 @@
 //! The stack, and the ends of blocks: jumps, calls, returns (`exec::stack`, `exec::branch`).
 
-use super::address::{Access, Value, Way};
-use super::asm::{Alu, Form, Map, Reg, Rm};
+use super::address::{Access, At, Value, Way};
+use super::asm::{Alu, Form, Map, Rm};
 use super::block::{Edge, Emitter, Site};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
@@ -34,7 +34,7 @@ impl Emitter<'_> {
                 self.protect(uop.dst);
                 self.protect(RSP);
                 self.clobber();
-                let at = self.stack_address(SP, 0, sp);
+                let at = Some(At { base: SP, disp: 0, width: sp });
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
                 // The stack pointer moves before the destination is written: POP RSP keeps what was popped.
                 let access = Access { at, ..Access::plain(form, Value::Reg(S1), bytes, Way::Load) };
@@ -50,7 +50,7 @@ impl Emitter<'_> {
                 self.protect(RBP);
                 self.protect(RSP);
                 self.clobber();
-                let at = self.stack_address(BP, 0, sp);
+                let at = Some(At { base: BP, disp: 0, width: sp });
                 let (form, bytes) = (Form::sized(Map::One, 0x8b, width), width.bytes() as u8);
                 let access = Access { at, ..Access::plain(form, Value::Reg(S1), bytes, Way::Load) };
                 self.access_at(uop, access);
@@ -64,15 +64,6 @@ impl Emitter<'_> {
             }
         }
         true
-    }
-
-    /// An address on the stack, for [`Access::at`] or in the first scratch register.
-    fn stack_address(&mut self, base: Reg, disp: i32, sp: Width) -> Option<(Reg, i32)> {
-        if sp == Width::B8 {
-            return Some((base, disp));
-        }
-        self.asm.lea(sp, S0, Rm::Base(base, disp));
-        None
     }
 
     fn push(&mut self, uop: &Uop, sp: Width) -> bool {
@@ -103,7 +94,7 @@ impl Emitter<'_> {
     fn push_value(&mut self, uop: &Uop, sp: Width, form: Form, value: Value) {
         let bytes = uop.width.bytes() as u8;
         self.clobber();
-        let at = self.stack_address(SP, -i32::from(bytes), sp);
+        let at = Some(At { base: SP, disp: -i32::from(bytes), width: sp });
         let access = Access { sp: -(bytes as i8), sp_width: sp, at, ..Access::plain(form, value, bytes, Way::Store) };
         // The operand of the push itself is on the stack, whatever its source was.
         let uop = Uop { seg: Seg::Ss, ..*uop };
@@ -297,7 +288,7 @@ impl Emitter<'_> {
             Op::Ret => {
                 self.protect(RSP);
                 self.clobber();
-                let at = self.stack_address(SP, 0, sp);
+                let at = Some(At { base: SP, disp: 0, width: sp });
                 let form = Form::sized(Map::One, 0x8b, width);
                 let access = Access { at, ..Access::plain(form, Value::Reg(S0), width.bytes() as u8, Way::Load) };
                 self.access_at(uop, access);

@@ -1,6 +1,6 @@
 //! Moves, arithmetic and logic on slots and memory (`exec::data`, `exec::alu`).
 
-use super::address::{Access, Value, Way};
+use super::address::{Access, Value, Way, displacement};
 use super::asm::{Alu, Form, Map, Reg, Rm};
 use super::block::Emitter;
 use super::flags::{FlagPlaces, Kind, Operand, Recipe};
@@ -181,8 +181,7 @@ impl Emitter<'_> {
         self.protect(uop.dst);
         let kind = if uop.width == Width::B8 || narrow { AddrKind::Flat64 } else { AddrKind::Flat32 };
         let mem = Mem { kind, ..uop.mem };
-        if let (false, Some(reg), Some(rm), Ok(_)) =
-            (narrow, pinned(uop.dst), host_address(&mem), i32::try_from(mem.disp))
+        if let (false, Some(reg), Some(rm), Some(_)) = (narrow, pinned(uop.dst), host_address(&mem), displacement(&mem))
         {
             self.asm.lea(if kind == AddrKind::Flat32 { Width::B4 } else { Width::B8 }, reg, rm);
             return true;

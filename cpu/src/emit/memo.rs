@@ -15,7 +15,8 @@
 // The macro's expansion converts in its own way.
 #![allow(clippy::useless_conversion, reason = "code that dynasm! makes")]
 
-use super::asm::{Alu, Asm, Label, Reg, Rm};
+use super::address::At;
+use super::asm::{Alu, Asm, Label, Rm};
 use super::block::Emitter;
 use super::frame::{self, PATIENCE, frame};
 use super::registers::{FUEL, S0, S1};
@@ -97,11 +98,12 @@ impl Emitter<'_> {
     }
 
     /// The check of an address: a register and a displacement, or in the first scratch register. Afterwards the second one is
-    /// the memo's addend.
-    pub(super) fn check_memo(&mut self, number: u8, address: Option<(Reg, i32)>, slow: Label) {
+    /// the memo's addend. The sum is that of 64 bits whatever its width, as the access makes it too.
+    pub(super) fn check_memo(&mut self, number: u8, address: Option<At>, slow: Label) {
         let at = offset(number);
         let asm = &mut *self.asm;
-        address::lea(asm, S1, address.unwrap_or((S0, 0)));
+        let whole = |at| At { width: Width::B8, ..at };
+        address::lea(asm, S1, whole(address.unwrap_or(At { base: S0, disp: 0, width: Width::B8 })));
         asm.alu(Alu::Sub, Width::B8, S1, Rm::cpu(at + offset_of!(Memo, page)));
         asm.alu(Alu::Cmp, Width::B8, S1, Rm::cpu(at + offset_of!(Memo, limit)));
         asm.jcc(3, slow);

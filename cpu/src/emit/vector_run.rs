@@ -5,7 +5,7 @@
 //! own way; then the way goes on as if it had not.
 
 use super::Disable;
-use super::address::Way;
+use super::address::{At, Way, displacement};
 use super::asm::{Alu, Form, Label, Map, Reg, Rm};
 use super::block::Emitter;
 use super::memo::{self, Reach};
@@ -44,7 +44,7 @@ impl Place {
             return None;
         }
         let way = if memory.op == Op::VStore { Way::Store } else { Way::Load };
-        let (base, disp) = (pinned(mem.base)?, i32::try_from(mem.disp).ok()?);
+        let (base, disp) = (pinned(mem.base)?, displacement(&mem)?);
         Some(Place { base, disp, width, bytes: memory.imm as u8, way, aligned: memory.cond & 1 != 0 })
     }
 
@@ -137,7 +137,11 @@ impl Emitter<'_> {
             self.asm.lea(first.width, S0, start);
         }
         match memo {
-            Some(number) => self.check_memo(number, in_place.then_some((first.base, lowest)), slow),
+            Some(number) => self.check_memo(
+                number,
+                in_place.then_some(At { base: first.base, disp: lowest, width: Width::B8 }),
+                slow,
+            ),
             None => self.check_tlb(span as u8, first.way, each),
         }
         self.asm.bind(found);
