@@ -12,7 +12,7 @@
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
 //! | `memo` | where an access looks first |
-//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system` | families of uops |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `segment` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
@@ -32,6 +32,7 @@ mod integer;
 mod memo;
 mod registers;
 mod run;
+mod segment;
 mod shift;
 mod stack_run;
 mod string;
