@@ -333,10 +333,8 @@ impl Emitter<'_> {
         };
         let memory = uop.form.has_memory();
         let by_register = matches!(uop.form, crate::uop::Form::RR | crate::uop::Form::MR | crate::uop::Form::RM);
-        // An update that is not locked and whose flags are seen: the slow path would store the host's other flags, the handler
-        // does it right.
         let update = memory && uop.op != Op::Bt;
-        if update && self.wanted() && !uop.lock || width == Width::B1 {
+        if width == Width::B1 {
             return false;
         }
         match (seen, memory) {
