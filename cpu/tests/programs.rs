@@ -175,3 +175,90 @@ fn a_debuggers_breakpoint_stops_every_time_and_before_the_instruction() {
     assert_eq!(seen, [3, 2, 1]);
     assert_eq!(cpu.state.gpr(slots::RAX), 6);
 }
+
+/// The engines of this host, by name.
+fn engines() -> &'static [&'static str] {
+    if cfg!(all(target_arch = "x86_64", not(portable))) { &["interp", "jit"] } else { &["interp"] }
+}
+
+#[test]
+fn bit_strings_in_memory() {
+    const AT: usize = 0x6000;
+    const ROUNDS: u32 = 200;
+    let change = |op: u8, old: bool| [old, true, false, !old][usize::from(op)];
+    let cases =
+        (0..4u8).flat_map(|op| [false, true].map(|lock| (op, lock))).flat_map(|c| [false, true].map(|n| (c, n)));
+    for ((op, lock), narrow) in cases.filter(|((op, lock), _)| *op != 0 || !lock) {
+        let mut bits = vec![0x35u8; 0x1000];
+        let mut carries = 0;
+        for round in 0..ROUNDS {
+            let index = -300 + 13 * round as i32;
+            let at = 0x800 * 8 + index as usize as isize;
+            let (byte, bit) = ((at >> 3) as usize, at & 7);
+            let old = bits[byte] >> bit & 1 != 0;
+            carries += u32::from(old);
+            bits[byte] = bits[byte] & !(1 << bit) | u8::from(change(op, old)) << bit;
+        }
+        let mut code = vec![0xb9, ROUNDS as u8, 0, 0, 0]; // mov ecx, ROUNDS
+        let again = code.len();
+        code.extend([0x83, 0xf8, 5]); // cmp eax, 5
+        code.extend([0xf0].iter().take(usize::from(lock)));
+        code.extend([0x66].iter().take(usize::from(narrow)));
+        code.extend([0x0f, 0xa3 | op << 3, 0x16]); // bt, bts, btr or btc [esi], edx
+        code.extend([0x9c, 0x5f, 0x83, 0xd5, 0]); // pushfd; pop edi; adc ebp, 0
+        code.extend([0x83, 0xc2, 13, 0x48, 0x49]); // add edx, 13; dec eax; dec ecx
+        let back = again as i32 - code.len() as i32 - 2;
+        code.extend([0x75, back as u8, 0x0f, 0x0b]); // jnz; ud2
+        for engine in engines() {
+            let mut cpu = flat32(&code);
+            engine::named(&mut cpu, engine);
+            cpu.link.memory.write(GuestPhys(AT as u64), &[0x35; 0x1000]);
+            let mut state = cpu.state.clone();
+            state.set_gpr(slots::RAX, u64::from(ROUNDS));
+            state.set_gpr(slots::RDX, u64::from(-300i32 as u32));
+            state.set_gpr(slots::RSI, AT as u64 + 0x800);
+            state.set_gpr(slots::RBP, 0);
+            cpu.set_state(state);
+            cpu.run_until_fault(1_000_000).expect_err("ud2 raises #UD");
+            let mut found = vec![0; 0x1000];
+            cpu.link.memory.read(GuestPhys(AT as u64), &mut found);
+            let what = format!("{engine}: {op}, locked {lock}, 16 bits {narrow}");
+            assert!(found == bits, "{what}");
+            assert_eq!(cpu.state.gpr(slots::RBP), u64::from(carries), "{what}");
+            // Of 1 − 5: SF, AF and PF; CF is the bit's.
+            assert_eq!(cpu.state.gpr(slots::RDI) & 0x8d4, 0x94, "{what}");
+        }
+    }
+}
+
+#[test]
+fn double_shifts_by_cl_whose_flags_nobody_reads() {
+    #[rustfmt::skip]
+    let code = [
+        0xb9, 100, 0, 0, 0,                 // mov ecx, 100
+        0x0f, 0xa5, 0xd0,                   // shld eax, edx, cl
+        0x0f, 0xad, 0xc2,                   // shrd edx, eax, cl
+        0x83, 0xc0, 77,                     // add eax, 77
+        0x49,                               // dec ecx
+        0x75, (-12i8) as u8,                // jnz
+        0x0f, 0x0b,                         // ud2
+    ];
+    let (mut a, mut d) = (0x1234_5678u32, 0x9abc_def0u32);
+    for count in (1..=100u32).rev().map(|ecx| ecx & 31) {
+        if count != 0 {
+            a = a << count | d >> (32 - count);
+            d = d >> count | a << (32 - count);
+        }
+        a = a.wrapping_add(77);
+    }
+    for engine in engines() {
+        let mut cpu = flat32(&code);
+        engine::named(&mut cpu, engine);
+        let mut state = cpu.state.clone();
+        state.set_gpr(slots::RAX, 0x1234_5678);
+        state.set_gpr(slots::RDX, 0x9abc_def0);
+        cpu.set_state(state);
+        cpu.run_until_fault(1_000_000).expect_err("ud2 raises #UD");
+        assert_eq!((cpu.state.gpr(slots::RAX), cpu.state.gpr(slots::RDX)), (u64::from(a), u64::from(d)), "{engine}");
+    }
+}

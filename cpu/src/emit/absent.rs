@@ -65,6 +65,11 @@ impl JitCounters {
 #[derive(Debug, Default)]
 pub struct Frame {}
 
+impl Frame {
+    /// Nothing to do again.
+    pub fn note_load(&mut self, _: u64, _: crate::state::Segment) {}
+}
+
 /// What the dispatcher does after emitted code was left.
 #[derive(Copy, Clone, Debug)]
 pub enum Next {

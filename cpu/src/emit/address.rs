@@ -234,6 +234,8 @@ impl Emitter<'_> {
         match access.way {
             Way::Load => self.slow_load(cold, access),
             _ if access.form.lock || uop.op == Op::XchgMem => self.slow_by_handler(uop, cold, access),
+            // Of their flags the host's form tells CF alone.
+            Way::Update if matches!(uop.op, Op::Bts | Op::Btr | Op::Btc) => self.slow_by_handler(uop, cold, access),
             // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
             Way::Store if uop.helper.is_some() => self.slow_by_handler(uop, cold, access),
             // Nobody wants the flags, unless this turns out to be the last instruction: then its handler has made them.

@@ -388,7 +388,8 @@ impl<'a> Emitter<'a> {
             return self.by_interpreter(uop);
         }
         let done = match uop.op {
-            Op::Call if self.x87_call(uop) || self.bmi_call(uop) || self.system_call(uop) => true,
+            Op::Call if self.x87_call(uop) || self.bmi_call(uop) => true,
+            Op::Call => self.system_call(uop) || self.segment_call(uop),
             Op::VCall if self.zero_upper(uop) => true,
             Op::CallEnd if self.repeat(uop) => true,
             Op::Nop => true,
@@ -406,6 +407,9 @@ impl<'a> Emitter<'a> {
             Op::Bsf | Op::Bsr | Op::Tzcnt | Op::Lzcnt | Op::Popcnt => self.scan(uop),
             Op::XchgMem | Op::Xadd | Op::Cmpxchg => self.exchange(uop),
             Op::Push | Op::Pop | Op::Leave | Op::AddSp => self.stack(uop),
+            Op::Selector => self.selector(uop),
+            Op::Rflags => self.rflags(uop),
+            Op::Cld | Op::Std => self.direction(uop),
             Op::Check => self.check(uop),
             Op::Jmp | Op::End | Op::Jcc | Op::CmpJcc | Op::TestJcc | Op::CallNear => self.direct(uop),
             Op::JmpInd | Op::CallInd | Op::Ret => self.indirect(uop),
@@ -482,6 +486,7 @@ fn effect(uop: &Uop) -> (u64, u64) {
         Op::Tzcnt | Op::Lzcnt => (0, ZF | CF),
         Op::Cmov | Op::Set => (STATUS, 0),
         Op::Mov | Op::Movzx8 | Op::Movzx16 | Op::Movsx8 | Op::Movsx16 | Op::Movsx32 => (0, 0),
+        Op::Selector => (0, 0),
         Op::Lea | Op::ExtractHigh | Op::InsertHigh | Op::Xchg | Op::Bswap | Op::Not | Op::Nop | Op::AddSp => (0, 0),
         _ => (STATUS, 0),
     }

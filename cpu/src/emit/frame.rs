@@ -2,6 +2,8 @@
 
 use super::block::Live;
 use super::flags::SavedFlags;
+use super::segment::{KNOWN, KnownLoad};
+use crate::state::Segment;
 use crate::vcpu::{Link, Vcpu};
 use std::mem::offset_of;
 use umbra_mmu::VcpuMmu;
@@ -77,6 +79,8 @@ pub struct Frame {
     pub patience: i32,
     /// It is over.
     pub impatient: u32,
+    /// Segment loads that are known.
+    pub known_loads: [KnownLoad; KNOWN],
     /// FXSAVE has put the x87 unit into `fx`, and the state does not have it yet.
     pub fx_saved: u32,
     /// The x87 unit on its way between state and host.
@@ -147,11 +151,20 @@ impl Default for Frame {
             jumps: [std::ptr::null_mut(); Live::ALL],
             patience: PATIENCE,
             impatient: 0,
+            known_loads: [KnownLoad::default(); KNOWN],
             fx_saved: 0,
             fx: FxImage([0; 512]),
             function: FunctionCall::default(),
             straddle: Straddle::default(),
         }
+    }
+}
+
+impl Frame {
+    /// Notes a data segment load at level 0 from the GDT, with the descriptor as it is in memory now.
+    pub fn note_load(&mut self, descriptor: u64, segment: Segment) {
+        let (selector, flat) = (u32::from(segment.selector), u32::from(segment.flat() && segment.writable()));
+        self.known_loads[KnownLoad::index(segment.selector)] = KnownLoad { descriptor, selector, flat, segment };
     }
 }
 

@@ -18,6 +18,7 @@ use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, TANK, frame};
 use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
+use super::segment::{self, Flatness, SEGMENTS};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::{straddle, x87};
@@ -103,6 +104,10 @@ pub struct Gates {
     pub refuel: CodePtr,
     /// Repeated string instructions; ZF: done.
     pub repeats: Repeats,
+    /// Loads the selector R13 into a segment register by what is known, by register and flatness; ZF clear: it cannot.
+    pub load_segment: [[CodePtr; Flatness::ALL.len()]; SEGMENTS.len()],
+    /// After a change of AC at level 0: the TLBs of the new view. No unit may be the host's.
+    pub view: CodePtr,
     /// Computes the transcendental function with the number R13 on `Frame::function`; ZF: it cannot.
     pub function: [CodePtr; Live::ALL],
     /// Loads vector registers and MXCSR; leaves at the site in R14 if MXCSR has an exception unmasked.
@@ -317,6 +322,13 @@ impl Gates {
                 }
             }
         }
+        let mut load_segment = [[leave; Flatness::ALL.len()]; SEGMENTS.len()];
+        for (codes, seg) in load_segment.iter_mut().zip(SEGMENTS) {
+            for (code, flatness) in codes.iter_mut().zip(Flatness::ALL) {
+                *code = piece(&mut |asm| segment::load(asm, seg, flatness))?;
+            }
+        }
+        let view = piece(&mut view_call)?;
         let refuel = piece(&mut refuel)?;
         let mut function = [leave; Live::ALL];
         for (live, code) in function.iter_mut().enumerate() {
@@ -325,6 +337,8 @@ impl Gates {
         Some(Gates {
             warm,
             function,
+            load_segment,
+            view,
             refuel,
             repeats,
             fill_memo,
@@ -372,6 +386,25 @@ fn function_call(asm: &mut Asm, live: Live) {
     load_units(asm, vectors);
     fill(asm);
     dynasm!(asm ; .arch x64 ; test r14d, r14d ; ret);
+}
+
+/// Calls Rust for what needs no guest register: those that a call may change wait on the stack.
+fn view_call(asm: &mut Asm) {
+    dynasm!(asm ; .arch x64
+        ; push rax ; push rcx ; push rdx ; push rsi ; push rdi ; push r8 ; push r9 ; push r10 ; push r11
+        ; mov rdi, r15
+        ; mov rax, QWORD view_gate as *const () as usize as i64
+        ; call rax
+        ; pop r11 ; pop r10 ; pop r9 ; pop r8 ; pop rdi ; pop rsi ; pop rdx ; pop rcx ; pop rax
+        ; ret
+    );
+}
+
+unsafe extern "sysv64" fn view_gate(cpu: *mut Vcpu) {
+    // SAFETY: emitted code passes the pointer that it was entered with, whose borrow lasts until it is left.
+    let cpu = unsafe { &mut *cpu };
+    let view = cpu.view();
+    cpu.link.mmu.set_view(view);
 }
 
 /// More fuel: changes R14 only.

@@ -12,7 +12,8 @@
 //! | `block` | one block: uops in order, cold paths behind |
 //! | `flags` | where the status flags are |
 //! | `memo` | where an access looks first; `straddle` what it does over the end of a page |
-//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system` | families of uops |
+//! | `stack_run`, `vector_run` | one check for several accesses |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `segment`, `string` | families of uops |
 //! | `gate`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
@@ -32,6 +33,7 @@ mod integer;
 mod memo;
 mod registers;
 mod run;
+mod segment;
 mod shift;
 mod stack_run;
 mod straddle;

@@ -11,6 +11,7 @@ use super::frame::frame;
 use super::gate::Status;
 use super::registers::{RAX, RCX, RDX, S0, S1, pinned, slot};
 use crate::state::flags;
+use crate::state::slots::T3;
 use crate::uop::{Op, Uop, Width};
 
 impl Emitter<'_> {
@@ -20,7 +21,7 @@ impl Emitter<'_> {
         let (width, op) = (uop.width, uop.op);
         let double = matches!(op, Op::Shld | Op::Shrd);
         let by_cl = uop.imm < 0;
-        if uop.form.has_memory() || double && (by_cl || width < Width::B4) {
+        if uop.form.has_memory() || double && (by_cl && self.wanted() || width < Width::B4) {
             return false;
         }
         let count = uop.imm as u8 & if width == Width::B8 { 63 } else { 31 };
@@ -29,6 +30,9 @@ impl Emitter<'_> {
             self.protect(uop.dst);
             self.change(uop.dst, width, true, |e, reg| e.asm.load(width, reg, Rm::R(reg)));
             return true;
+        }
+        if by_cl && double {
+            return self.double_shift_by_cl(uop);
         }
         if by_cl {
             return self.shift_by_cl(uop);
@@ -183,6 +187,26 @@ impl Emitter<'_> {
         true
     }
 
+    /// SHLD and SHRD by CL whose flags nobody reads.
+    fn double_shift_by_cl(&mut self, uop: &Uop) -> bool {
+        let width = uop.width;
+        let opcode = if uop.op == Op::Shld { 0xa5 } else { 0xad };
+        self.protect(uop.dst);
+        self.clobber();
+        let source = pinned(uop.src).unwrap_or_else(|| {
+            self.asm.load(Width::B8, S1, slot(uop.src));
+            S1
+        });
+        self.change(uop.dst, width, true, |e, reg| {
+            e.asm.op(Form::word(Map::M0f, opcode, width), source, Rm::R(reg));
+            // As after other shifts, by zero too.
+            if width == Width::B4 {
+                e.asm.load(Width::B4, reg, Rm::R(reg));
+            }
+        });
+        true
+    }
+
     fn double_shift(&mut self, uop: &Uop, count: u8) -> bool {
         let width = uop.width;
         let opcode = if uop.op == Op::Shld { 0xa4 } else { 0xac };
@@ -309,7 +333,8 @@ impl Emitter<'_> {
         };
         let memory = uop.form.has_memory();
         let by_register = matches!(uop.form, crate::uop::Form::RR | crate::uop::Form::MR | crate::uop::Form::RM);
-        if memory && by_register || width == Width::B1 {
+        let update = memory && uop.op != Op::Bt;
+        if width == Width::B1 {
             return false;
         }
         match (seen, memory) {
@@ -319,18 +344,38 @@ impl Emitter<'_> {
             _ => {}
         }
         let immediate = Form::word(Map::M0f, 0xba, width).with(uop.imm & i64::from(width.bits() - 1), 1);
-        if memory {
-            if alone {
-                return false;
-            }
-            let way = if uop.op == Op::Bt { Way::Load } else { Way::Update };
-            if seen && way == Way::Update {
-                // The slow path would store the host's other flags: the handler does it right.
-                return false;
-            }
+        let indexed = Form::word(Map::M0f, 0x83 | extension << 3, width);
+        if update {
+            let (form, value) = match by_register {
+                // The address is that of the word: the index must not lead out of it.
+                true => {
+                    self.clobber();
+                    self.asm.load(Width::B4, S0, slot(uop.src));
+                    self.asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), i64::from(width.bits() - 1));
+                    self.asm.store(Width::B8, slot(T3), S0);
+                    (indexed, Value::In(T3))
+                }
+                false => (immediate, Value::Reg(extension)),
+            };
+            let flags = self.wanted().then_some(FlagPlaces::HOST);
             let bytes = width.bytes() as u8;
-            let value = Value::Reg(extension);
-            self.access(uop, Access::plain(immediate.locked(uop.lock), value, bytes, way));
+            let access = Access::plain(form.locked(uop.lock), value, bytes, Way::Update);
+            self.access(uop, Access { flags, ..access });
+            if seen {
+                self.places = FlagPlaces::SAVED;
+            }
+        } else if memory {
+            self.load_to_scratch(uop, width);
+            match by_register {
+                true => {
+                    let index = pinned(uop.src).unwrap_or_else(|| {
+                        self.asm.load(Width::B8, S0, slot(uop.src));
+                        S0
+                    });
+                    self.asm.op(indexed, index, Rm::R(S1));
+                }
+                false => self.asm.op(immediate, extension, Rm::R(S1)),
+            }
         } else {
             if !alone {
                 self.protect(uop.dst);
@@ -342,7 +387,7 @@ impl Emitter<'_> {
                         self.asm.load(Width::B8, S1, slot(uop.src));
                         S1
                     });
-                    (Form::word(Map::M0f, 0x83 | extension << 3, width), index)
+                    (indexed, index)
                 }
                 false => (immediate, extension),
             };

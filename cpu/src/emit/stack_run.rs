@@ -69,6 +69,7 @@ fn part(uop: &Uop, width: Width) -> Part {
         {
             Part::Between
         }
+        Op::Selector if uop.dst != RSP => Part::Between,
         _ => Part::Other,
     }
 }

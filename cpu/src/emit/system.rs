@@ -1,14 +1,16 @@
-//! CLI, STI and SWAPGS at level 0, which kernels execute at each entry (`helpers::flags_io`, `helpers::syscall`). Whatever their
-//! handlers would have to decide is theirs.
+//! CLI, STI, CLAC, STAC and SWAPGS at level 0, PUSHF and POPF, CLD and STD: what kernels execute at each entry
+//! (`helpers::flags_io`, `helpers::syscall`). Whatever their handlers would have to decide is theirs.
 
+use super::address::Way;
 use super::asm::{Alu, Form, Map, Rm};
-use super::block::Emitter;
+use super::block::{Emitter, Live, Site};
+use super::flags::FlagPlaces;
 use super::frame::frame;
-use super::registers::{S0, S1};
+use super::registers::{S0, S1, SP, slot};
 use crate::mode::ModeBits;
 use crate::state::control::Msrs;
 use crate::state::{Seg, Segment, State, flags};
-use crate::uop::{Uop, Width};
+use crate::uop::{Op, Uop, Width};
 use crate::vcpu::Vcpu;
 use std::mem::offset_of;
 
@@ -17,11 +19,15 @@ const CPL: Rm = Rm::cpu(STATE + offset_of!(State, cpl));
 const RFLAGS: Rm = Rm::cpu(STATE + offset_of!(State, rflags));
 
 impl Emitter<'_> {
-    /// CLI, STI or SWAPGS in protected mode.
+    /// CLI, STI, CLAC, STAC or SWAPGS in protected mode; POPF.
     pub(super) fn system_call(&mut self, uop: &Uop) -> bool {
         let mode = self.context.key.mode;
         let name = uop.helper.map_or("", |helper| helper.name);
-        let known = matches!(name, "cli" | "sti") || name == "swapgs" && mode.has(ModeBits::L);
+        if name == "popf" {
+            return self.pop_flags(uop);
+        }
+        let access = matches!(name, "clac" | "stac") && self.live == Live::default();
+        let known = access || matches!(name, "cli" | "sti") || name == "swapgs" && mode.has(ModeBits::L);
         if !known || !mode.has(ModeBits::PE) || mode.has(ModeBits::VM | ModeBits::USER) {
             return false;
         }
@@ -29,8 +35,18 @@ impl Emitter<'_> {
         let (slow, done) = (self.asm.label(), self.asm.label());
         self.asm.alu_imm(Alu::Cmp, Width::B1, CPL, 0);
         self.asm.jcc(5, slow);
+        let view = self.context.gates.view;
         let asm = &mut *self.asm;
         match name {
+            // No mode bit depends on AC below level 3; the view does (SMAP).
+            "clac" => {
+                asm.alu_imm(Alu::And, Width::B4, RFLAGS, !(flags::AC as i64));
+                asm.call(view.0);
+            }
+            "stac" => {
+                asm.alu_imm(Alu::Or, Width::B4, RFLAGS, flags::AC as i64);
+                asm.call(view.0);
+            }
             "cli" => asm.alu_imm(Alu::And, Width::B4, RFLAGS, !(flags::IF as i64)),
             "sti" => {
                 // Its shadow holds back what waits: if nothing does, there is none.
@@ -58,6 +74,103 @@ impl Emitter<'_> {
         let steps = Some((self.context.step)(uop));
         let site = super::block::Site { steps, ..self.site(uop) };
         let site = self.add_site(site);
+        let live = self.live.index();
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[live].0);
+            e.asm.jmp(done);
+        });
+        true
+    }
+
+    /// PUSHF's value to a slot.
+    pub(super) fn rflags(&mut self, uop: &Uop) -> bool {
+        const LOW: u64 = flags::STATUS & !flags::OF;
+        self.protect(uop.dst);
+        self.save_flags();
+        self.clobber();
+        let asm = &mut *self.asm;
+        asm.load_zero(Width::B2, S1, Rm::cpu(frame!(image)));
+        asm.mov(S0, S1);
+        asm.shift_imm(5, Width::B4, Rm::R(S1), 8);
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S1), LOW as i64);
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), 1);
+        asm.shift_imm(4, Width::B4, Rm::R(S0), flags::OF.trailing_zeros() as u8);
+        asm.alu(Alu::Or, Width::B4, S1, Rm::R(S0));
+        asm.load(Width::B4, S0, RFLAGS);
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), !((flags::STATUS | flags::VM | flags::RF) as i64));
+        asm.alu(Alu::Or, Width::B4, S0, Rm::R(S1));
+        asm.store(Width::B8, slot(uop.dst), S0);
+        true
+    }
+
+    /// CLD or STD.
+    pub(super) fn direction(&mut self, uop: &Uop) -> bool {
+        self.clobber();
+        match uop.op {
+            Op::Cld => self.asm.alu_imm(Alu::And, Width::B4, RFLAGS, !(flags::DF as i64)),
+            _ => self.asm.alu_imm(Alu::Or, Width::B4, RFLAGS, flags::DF as i64),
+        }
+        true
+    }
+
+    /// POPF of the stack's width that changes status flags and DF, and at level 0 IF.
+    fn pop_flags(&mut self, uop: &Uop) -> bool {
+        const LOW: u64 = flags::STATUS & !flags::OF;
+        let mode = self.context.key.mode;
+        let width = if mode.has(ModeBits::L) { Width::B8 } else { Width::B4 };
+        let usual = mode.flat(Seg::Ss) && mode.has(ModeBits::SS_B) && mode.has(ModeBits::PE) && !mode.has(ModeBits::VM);
+        if !usual || uop.width != width {
+            return false;
+        }
+        self.clobber();
+        let site = self.site(uop);
+        let (slow, same, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.asm.load(width, S0, Rm::R(SP));
+        self.check_tlb(width.bytes() as u8, Way::Load, slow);
+        let asm = &mut *self.asm;
+        asm.load(Width::B4, S0, Rm::Pair(S1, S0));
+        asm.load(Width::B4, S1, RFLAGS);
+        asm.alu(Alu::Xor, Width::B4, S1, Rm::R(S0));
+        let free = flags::STATUS | flags::DF;
+        let user = mode.has(ModeBits::USER);
+        let free = if user { free } else { free | flags::IF };
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S1), !(flags::STATUS | flags::DF) as i32 as i64);
+        asm.jcc(4, same);
+        if !user {
+            // Only IF, and set only while nothing waits for it.
+            asm.alu_imm(Alu::Cmp, Width::B4, Rm::R(S1), flags::IF as i64);
+            asm.jcc(5, slow);
+            asm.alu_imm(Alu::Cmp, Width::B1, CPL, 0);
+            asm.jcc(5, slow);
+            asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
+            asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
+            asm.jcc(5, slow);
+            asm.bind(same);
+        } else {
+            asm.jmp(slow);
+            asm.bind(same);
+        }
+        let free = free & !flags::STATUS;
+        asm.load(Width::B4, S1, Rm::R(S0));
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S1), free as i64);
+        asm.alu_imm(Alu::And, Width::B4, RFLAGS, !(free as i64));
+        asm.op(Alu::Or.to_rm(Width::B4), S1, RFLAGS);
+        // `SavedFlags::of`.
+        asm.load(Width::B4, S1, Rm::R(S0));
+        asm.shift_imm(5, Width::B4, Rm::R(S1), flags::OF.trailing_zeros() as u8);
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S1), 1);
+        asm.alu_imm(Alu::And, Width::B4, Rm::R(S0), LOW as i64);
+        asm.alu_imm(Alu::Or, Width::B4, Rm::R(S0), flags::FIXED as i64);
+        asm.shift_imm(4, Width::B4, Rm::R(S0), 8);
+        asm.alu(Alu::Or, Width::B4, S0, Rm::R(S1));
+        asm.store(Width::B2, Rm::cpu(frame!(image)), S0);
+        asm.lea(width, SP, Rm::Base(SP, width.bytes() as i32));
+        asm.bind(done);
+        self.places = FlagPlaces::SAVED;
+        let steps = Some((self.context.step)(uop));
+        let site = self.add_site(Site { steps, ..site });
         let live = self.live.index();
         self.later(move |e| {
             e.asm.bind(slow);

@@ -233,6 +233,18 @@ pub fn set_direction(cpu: &mut Vcpu, s: &Step) -> Leave {
     next(cpu, s)
 }
 
+pub fn selector(cpu: &mut Vcpu, s: &Step) -> Leave {
+    let seg = Seg::ALL[(s.segment() % 6) as usize];
+    cpu.state.slots.set(s.dst, u64::from(cpu.state.segment(seg).selector));
+    next(cpu, s)
+}
+
+pub fn rflags(cpu: &mut Vcpu, s: &Step) -> Leave {
+    let image = cpu.flags() & !(flags::VM | flags::RF);
+    cpu.state.slots.set(s.dst, image);
+    next(cpu, s)
+}
+
 const LOW: u64 = flags::CF | flags::PF | flags::AF | flags::ZF | flags::SF;
 
 pub fn lahf(cpu: &mut Vcpu, s: &Step) -> Leave {

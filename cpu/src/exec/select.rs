@@ -322,6 +322,8 @@ fn handler(uop: &Uop) -> Handler {
         Op::Cmpxchg => width!(uop, data::cmpxchg_rr, [], []),
         Op::Clc | Op::Stc | Op::Cmc => data::set_carry,
         Op::Cld | Op::Std => data::set_direction,
+        Op::Selector => data::selector,
+        Op::Rflags => data::rflags,
         Op::Lahf => data::lahf,
         Op::Sahf => data::sahf,
         Op::Push => match uop.form {

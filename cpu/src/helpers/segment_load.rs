@@ -1,7 +1,7 @@
 //! Loads of DS, ES, FS, GS and SS, and of the table registers (SDM vol. 2 MOV, POP, LDS…LGS, LLDT, LTR, LGDT, LIDT,
 //! SLDT, STR, SGDT, SIDT; vol. 3, 3.4, 2.4).
 //!
-//! CS is loaded by far transfers only. The checks that read a descriptor without loading it are in `access_rights`.
+//! MOV from a segment register, and PUSH on a flat stack, are uops. CS is loaded by far transfers only. The checks that read a descriptor without loading it are in `access_rights`.
 
 use super::descriptor::{is_null, rpl, selector_error, system};
 use super::{Args, Flow, Helper, Rm};
@@ -17,8 +17,6 @@ use super::stack_frame::Stack;
 
 /// MOV Sreg, r/m16: `a` is the segment's encoding, `b` the operand.
 pub static MOV_TO_SEGMENT: Helper = Helper { name: "mov_to_segment", run: mov_to_segment };
-/// MOV r/m16, Sreg: `c` is the segment's encoding, `b` the destination.
-pub static MOV_FROM_SEGMENT: Helper = Helper { name: "mov_from_segment", run: mov_from_segment };
 /// PUSH Sreg: `c` is the segment's encoding, `width` the operand size.
 pub static PUSH_SEGMENT: Helper = Helper { name: "push_segment", run: push_segment };
 /// POP Sreg: `a` is the segment's encoding, `width` the operand size.
@@ -44,7 +42,7 @@ pub static SIDT: Helper = Helper { name: "sidt", run: sidt };
 
 impl Vcpu {
     /// What loading `selector` into a data or stack segment register gives in the present mode. Changes nothing but
-    /// the descriptor's accessed bit.
+    /// the descriptor's accessed bit, and notes what emitted code may do again.
     fn new_segment(&mut self, seg: Seg, selector: u16) -> Result<Segment, Fault> {
         let cpl = self.state.cpl;
         if is_null(selector) {
@@ -71,7 +69,12 @@ impl Vcpu {
                 return Err(Fault::np(error));
             }
         }
-        Ok(self.mark_accessed(selector, descriptor)?.segment(selector))
+        let descriptor = self.mark_accessed(selector, descriptor)?;
+        let segment = descriptor.segment(selector);
+        if seg != Seg::Ss && cpl == 0 && selector & 4 == 0 {
+            self.link.frame.note_load(descriptor.0, segment);
+        }
+        Ok(segment)
     }
 
     /// Loads DS, ES, FS, GS or SS by the rules of the present mode. Faults leave the register as it was.
@@ -128,12 +131,6 @@ fn mov_to_segment(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let selector: u16 = cpu.read_rm(args.rm(cpu))?;
     cpu.load_segment(seg, selector)?;
     Ok(cpu.after_segment_load(seg))
-}
-
-fn mov_from_segment(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
-    let seg = Seg::from_encoding(args.c).ok_or(Fault::ud())?;
-    cpu.write_word_rm(args, u64::from(cpu.state.segment(seg).selector))?;
-    Ok(Flow::Next)
 }
 
 fn push_segment(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {

@@ -4,15 +4,18 @@
 //! All of them are helper calls; what must end the block is marked here, privilege is checked by the helpers. Encodings
 //! that processors without a feature run as no-operations are here too.
 
+use super::stack::{flat_stack, sp_width};
 use super::string::arguments;
-use super::{Lifted, Lifter};
+use super::{Lifted, Lifter, Rights};
 use crate::decode::{Code as C, Mnemonic as M, Operand};
 use crate::helpers::{
     Args, Helper, access_rights, control, debug_regs, far, flags_io, identify, interrupt, iret, msr, port,
     segment_load, syscall, xsave,
 };
+use crate::mode::ModeBits;
 use crate::state::Seg;
-use crate::uop::{Op, Uop, Width};
+use crate::state::slots::{T0, T1};
+use crate::uop::{Form, Op, Uop, Width};
 
 /// Whether the block must end after an instruction.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -69,12 +72,33 @@ fn moves(l: &mut Lifter<'_>) -> Lifted {
     };
     match (l.insn.mnemonic(), first, second) {
         (M::Mov, Operand::Seg(seg), _) => {
-            let args = Args { a: seg as u8, ..l.rm_args(second) };
+            // What may fault for the operand's sake comes before what may fault for the selector's; CS is refused first.
+            let args = match second {
+                Operand::Mem if seg != Seg::Cs => {
+                    let mem = l.mem(2, Rights::Read);
+                    l.emit(Uop { dst: T1, width: Width::B2, mem, form: Form::RM, ..Uop::new(Op::Mov) });
+                    Args { b: T1, ..l.args() }
+                }
+                _ => l.rm_args(second),
+            };
+            let args = Args { a: seg as u8, ..args };
             emit(l, if seg == Seg::Ss { End } else { GoOn }, &segment_load::MOV_TO_SEGMENT, args)
         }
         (M::Mov, _, Operand::Seg(seg)) => {
-            let args = Args { c: seg as u8, ..l.rm_args(first) };
-            emit(l, GoOn, &segment_load::MOV_FROM_SEGMENT, args)
+            // Memory gets 16 bits, a register its operand size.
+            match first {
+                Operand::Gpr(dst, Width::B4 | Width::B8) => l.emit(Uop { dst, seg, ..Uop::new(Op::Selector) }),
+                Operand::Gpr(dst, _) => {
+                    l.emit(Uop { dst: T1, seg, ..Uop::new(Op::Selector) });
+                    l.emit(Uop { dst, src: T1, width: Width::B2, form: Form::RR, ..Uop::new(Op::Mov) });
+                }
+                _ => {
+                    let mem = l.mem(2, Rights::Write);
+                    l.emit(Uop { dst: T1, seg, ..Uop::new(Op::Selector) });
+                    l.emit(Uop { src: T1, width: Width::B2, mem, form: Form::MR, ..Uop::new(Op::Mov) });
+                }
+            }
+            Lifted::Yes
         }
         (M::Mov, Operand::Cr(n), _) => {
             let args = Args { a: n, b: slot(second), width, ..l.args() };
@@ -92,6 +116,11 @@ fn moves(l: &mut Lifter<'_>) -> Lifted {
             let args = Args { a: slot(first), b: n, width, ..l.args() };
             emit(l, GoOn, &debug_regs::MOV_FROM_DEBUG, args)
         }
+        (M::Push, Operand::Seg(seg), _) if flat_stack(l) => {
+            let width = super::stack::operand_width(l);
+            l.emit(Uop { dst: T0, seg, ..Uop::new(Op::Selector) });
+            push_t0(l, width)
+        }
         (M::Push, Operand::Seg(seg), _) => {
             let args = Args { c: seg as u8, width: super::stack::operand_width(l), ..l.args() };
             emit(l, GoOn, &segment_load::PUSH_SEGMENT, args)
@@ -107,6 +136,22 @@ fn moves(l: &mut Lifter<'_>) -> Lifted {
         (M::Lgs, ..) => far_pointer(l, Seg::Gs, width),
         _ => Lifted::No,
     }
+}
+
+/// Pushes the first temporary on a flat stack.
+fn push_t0(l: &mut Lifter<'_>, width: Width) -> Lifted {
+    let cond = sp_width(l);
+    l.emit(Uop { src: T0, width, cond, form: Form::R, ..Uop::new(Op::Push) });
+    Lifted::Yes
+}
+
+/// PUSHF; with VM its privilege is the helper's.
+fn push_flags(l: &mut Lifter<'_>, width: Width) -> Lifted {
+    if !flat_stack(l) || l.mode.has(ModeBits::VM) {
+        return sized(l, GoOn, &flags_io::PUSHF, width);
+    }
+    l.emit(Uop { dst: T0, ..Uop::new(Op::Rflags) });
+    push_t0(l, width)
 }
 
 fn far_pointer(l: &mut Lifter<'_>, seg: Seg, width: Width) -> Lifted {
@@ -159,9 +204,9 @@ fn far_immediate(l: &mut Lifter<'_>, helper: &'static Helper, width: Width, sele
 /// PUSHF, POPF, CLI, STI, CLAC, STAC, IN, OUT, INS, OUTS.
 fn flags_and_ports(l: &mut Lifter<'_>) -> Lifted {
     match l.insn.mnemonic() {
-        M::Pushf => sized(l, GoOn, &flags_io::PUSHF, Width::B2),
-        M::Pushfd => sized(l, GoOn, &flags_io::PUSHF, Width::B4),
-        M::Pushfq => sized(l, GoOn, &flags_io::PUSHF, Width::B8),
+        M::Pushf => push_flags(l, Width::B2),
+        M::Pushfd => push_flags(l, Width::B4),
+        M::Pushfq => push_flags(l, Width::B8),
         M::Popf => sized(l, GoOn, &flags_io::POPF, Width::B2),
         M::Popfd => sized(l, GoOn, &flags_io::POPF, Width::B4),
         M::Popfq => sized(l, GoOn, &flags_io::POPF, Width::B8),

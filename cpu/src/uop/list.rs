@@ -24,6 +24,8 @@ macro_rules! for_each_uop {
             ExtractHigh keeps,
             /// bits 15–8 of dst = low byte of src.
             InsertHigh keeps,
+            /// dst (whole slot) = the selector in segment register `seg`.
+            Selector keeps,
             /// Exchanges dst and src.
             Xchg keeps,
             /// Reverses the bytes of dst.
@@ -128,6 +130,8 @@ macro_rules! for_each_uop {
             Cld keeps,
             /// DF = 1.
             Std keeps,
+            /// dst (whole slot) = RFLAGS as PUSHF shows them: without VM and RF.
+            Rflags keeps,
             /// AH = low flags.
             Lahf keeps,
             /// Low flags = AH.

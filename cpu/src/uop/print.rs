@@ -64,6 +64,7 @@ impl fmt::Display for Uop {
         match self.op {
             Op::Jcc | Op::CmpJcc | Op::TestJcc | Op::Loop => write!(f, " cond {} -> {:#x}", self.cond, self.target),
             Op::Jmp | Op::CallNear => write!(f, " -> {:#x}", self.target),
+            Op::Selector => write!(f, " of {:?}", self.seg),
             Op::Set | Op::Cmov => write!(f, " cond {}", self.cond),
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! Segment loads, descriptor tables, queries about selectors.
 
 use super::bench::*;
-use umbra_cpu::state::{InterruptShadow, Seg, slots};
+use umbra_cpu::state::{InterruptShadow, Seg, Segment, slots};
 
 #[test]
 fn loads_of_ds_check_what_the_manual_says() {
@@ -185,5 +185,104 @@ fn umip_keeps_users_from_the_tables() {
         });
         assert!(umip_fault);
         assert_eq!(guest.fault(), (13, Some(0)));
+    }
+}
+
+/// FS with a base, loaded 300 times; what is loaded through it is added up in ESI. At the count of 100 `change` is executed.
+fn load_in_a_loop(engine: &str, change: &[u8]) -> Guest {
+    #[rustfmt::skip]
+    let start = [
+        0x8e, 0xe0,                         // mov fs, eax
+        0x64, 0x8b, 0x15, 0, 0, 0, 0,       // mov edx, fs:[0]
+        0x01, 0xd6,                         // add esi, edx
+        0x83, 0xf9, 100,                    // cmp ecx, 100
+        0x75, change.len() as u8,           // jne over the change
+    ];
+    let back = -(start.len() as i8 + change.len() as i8 + 3);
+    let code = [&start, change, &[0x49, 0x75, back as u8, 0xf4]].concat(); // dec ecx; jnz; hlt
+    let mut guest = Guest::protected(&code);
+    crate::engine::named(&mut guest.cpu, engine);
+    guest.handlers();
+    guest.put(GDT + 0x10, descriptor(0x4_0000, 0xf_ffff, 0xc093));
+    guest.put(0x4_0000, 1u32);
+    guest.put(0x4_0004, 0x1_0000u32);
+    guest.edit(|s| {
+        s.set_gpr(slots::RAX, u64::from(DATA0));
+        s.set_gpr(slots::RCX, 300);
+        s.set_gpr(slots::RSI, 0);
+    });
+    guest.step(5000);
+    guest
+}
+
+#[test]
+fn a_load_that_is_repeated_reads_its_descriptor_again() {
+    for engine in engines() {
+        let guest = load_in_a_loop(engine, &[]);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (300, 0), "{engine}");
+        // mov byte [GDT + 12h], 4: another base.
+        let guest = load_in_a_loop(engine, &[0xc6, 0x05, 0x12, 0x10, 0, 0, 4]);
+        assert_eq!(guest.gpr(slots::RSI), 201 + 99 * 0x1_0000, "{engine}");
+        assert_eq!(guest.cpu.state.segment(Seg::Fs).base, 0x4_0004, "{engine}");
+        // mov byte [GDT + 15h], 92h: not accessed.
+        let guest = load_in_a_loop(engine, &[0xc6, 0x05, 0x15, 0x10, 0, 0, 0x92]);
+        assert_eq!(guest.gpr(slots::RSI), 300, "{engine}");
+        assert_eq!(guest.quad(GDT + 0x10), descriptor(0x4_0000, 0xf_ffff, 0xc093), "{engine}");
+        // mov byte [GDT + 15h], 13h: not present. The load of the next round faults.
+        let guest = load_in_a_loop(engine, &[0xc6, 0x05, 0x15, 0x10, 0, 0, 0x13]);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (201, 99), "{engine}");
+        // xor eax, eax: a null selector, so the access of the next round faults.
+        let guest = load_in_a_loop(engine, &[0x31, 0xc0]);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (201, 99), "{engine}");
+        assert_eq!(guest.selector(Seg::Fs), 0, "{engine}");
+        // mov eax, 14h: the local table, which there is none of.
+        let guest = load_in_a_loop(engine, &[0xb8, 0x14, 0, 0, 0]);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (201, 99), "{engine}");
+        // mov eax, 13h: level 3 may not use it.
+        let guest = load_in_a_loop(engine, &[0xb8, 0x13, 0, 0, 0]);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (201, 99), "{engine}");
+    }
+}
+
+#[test]
+fn segments_and_flags_go_over_the_stack_in_a_loop() {
+    #[rustfmt::skip]
+    let code = [
+        0xf9,                               // stc
+        0xfd,                               // std
+        0x9c,                               // pushfd
+        0x83, 0xc8, 0x00,                   // or eax, 0
+        0xfc,                               // cld
+        0xfb,                               // sti
+        0x9d,                               // popfd
+        0x83, 0xd6, 0x00,                   // adc esi, 0
+        0x0f, 0xa0,                         // push fs
+        0x1e,                               // push ds
+        0x9c,                               // pushfd
+        0x5f,                               // pop edi
+        0x07,                               // pop es
+        0x0f, 0xa9,                         // pop gs
+        0x8c, 0xe2,                         // mov edx, fs
+        0x49,                               // dec ecx
+        0x75, (-25i8) as u8,                // jnz
+        0xf4,                               // hlt
+    ];
+    for engine in engines() {
+        let mut guest = Guest::protected(&code);
+        crate::engine::named(&mut guest.cpu, engine);
+        guest.edit(|s| {
+            s.seg[Seg::Fs as usize] = Segment { selector: DATA16, base: 0, limit: 0xffff, rights: 0x93 };
+            s.set_gpr(slots::RCX, 500);
+            s.set_gpr(slots::RSI, 0);
+            s.set_gpr(slots::RDX, u64::MAX >> 32);
+        });
+        guest.put(GDT + u64::from(DATA16), descriptor(0, 0xffff, 0x93));
+        guest.step(20_000);
+        assert_eq!((guest.gpr(slots::RSI), guest.gpr(slots::RCX)), (500, 0), "{engine}");
+        // DF, and of the status flags those of the sum; IF and CF are clear.
+        let image = guest.gpr(slots::RDI);
+        assert_eq!((image & 0x601, image & 2), (0x400, 2), "{engine}: {image:x}");
+        assert_eq!((guest.selector(Seg::Es), guest.selector(Seg::Gs)), (DATA0, DATA16), "{engine}");
+        assert_eq!((guest.gpr(slots::RDX), guest.rsp()), (u64::from(DATA16), STACK0), "{engine}");
     }
 }
