@@ -139,6 +139,11 @@ for engine in interp jit; do
         run "the boot menu, $engine" --disk "$work/disk.img,snapshot" --cdrom "$work/grub.iso" $common "$@" \
             --wait-text 'boot menu' --type '\{f12}' --wait-text '2. disk' --type '2' \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
+        run "an order that was asked for, $engine" --disk "$work/disk.img,snapshot" --cdrom "$work/grub.iso" --boot disk \
+            $common "$@" --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
+        run "a menu that was asked for, $engine" --disk "$work/disk.img,snapshot,if=ahci" --cdrom "$work/grub.iso" \
+            --boot menu,disk $common "$@" --wait-text '1. disk' --wait-text '2. CD' --type '1' \
+            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
         run "the boot menu with AHCI disks, $engine" --disk "$work/disk.img,snapshot" --disk "$work/floppy.img,snapshot,if=ahci" \
             --disk "$work/disk.img,snapshot,if=ahci" $common "$@" \
             --wait-text 'boot menu' --type '\{f12}' --wait-text '3. disk' --type '3' --wait-text 'grub>' --type 'ls\r' \
