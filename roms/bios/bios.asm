@@ -6,7 +6,7 @@
 ; A service enters through `enter`: the caller's registers are a frame on its stack (`FRAME`), DS is the BIOS data area, FS
 ; the extended one. The ROM is copied to RAM, which stays writable: tables that are filled in lie in it (`tables.inc`).
 ;
-; Leaves out: APM, plug and play, PCMCIA, disks on AHCI, the cassette and every BASIC.
+; Leaves out: APM, plug and play, PCMCIA, the cassette and every BASIC.
 
 %include "asm/ports.inc"
 
@@ -36,6 +36,7 @@ SCRATCH         equ 0x2000              ; a segment that the power-on self-test 
 %include "bios/system.inc"
 %include "bios/serial.inc"
 %include "bios/ata.inc"
+%include "bios/ahci.inc"
 %include "bios/disk.inc"
 %include "bios/edd.inc"
 %include "bios/cdrom.inc"

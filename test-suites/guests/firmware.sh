@@ -34,10 +34,11 @@ floppy() {
     mv "$work/floppy.tmp" "$work/floppy.img"
 }
 
-# A disk of 64 MiB: GRUB behind the boot sector, a FAT partition with a file.
+# A disk of 64 MiB: GRUB behind the boot sector, a FAT partition with a file and an environment that GRUB can write.
 disk() {
-    [ ! -e "$work/disk.img" ] || return 0
-    grub-mkimage -O i386-pc -o "$work/core.img" -p '(hd0,msdos1)/boot/grub' biosdisk part_msdos fat ls normal echo cat reboot halt
+    [ ! -e "$work/disk.img" ] || [ "$work/disk.img" -ot "$0" ] || return 0
+    grub-mkimage -O i386-pc -o "$work/core.img" -p '(hd0,msdos1)/boot/grub' \
+        biosdisk part_msdos fat ls normal echo cat loadenv reboot halt
     rm -f "$work/disk.tmp"
     truncate -s 64M "$work/disk.tmp"
     printf 'label: dos\n2048,,c,*\n' | /sbin/sfdisk -q "$work/disk.tmp"
@@ -46,6 +47,9 @@ disk() {
     mformat -i "$work/disk.tmp@@1M" -F ::
     echo from-the-disk > "$work/hello.txt"
     mcopy -i "$work/disk.tmp@@1M" "$work/hello.txt" ::/hello.txt
+    rm -f "$work/env"
+    grub-editenv "$work/env" create
+    mcopy -i "$work/disk.tmp@@1M" "$work/env" ::/env
     mv "$work/disk.tmp" "$work/disk.img"
 }
 
@@ -118,6 +122,12 @@ for engine in interp jit; do
         run "GRUB from a disk, and again after a reset, $engine" "$work/disk.img" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk' --type 'reboot\r' \
             --wait-text 'BIOS' --wait-text 'grub>'
+        cp "$work/disk.img" "$work/ahci.img"
+        run "GRUB from an AHCI disk, which it writes, $engine" --disk "$work/ahci.img,if=ahci" $common "$@" \
+            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk' \
+            --type 'set kept=on-ahci\rsave_env -f (hd0,1)/env kept\rreboot\r' --wait-text 'BIOS' --wait-text 'grub>' \
+            --type 'load_env -f (hd0,1)/env\recho $kept\r' --wait-text '\non-ahci\n'
+        mcopy -i "$work/ahci.img@@1M" ::/env - | grep -q '^kept=on-ahci$' || { echo "firmware.sh: nothing was written"; exit 1; }
         run "GRUB from a CD that plays a floppy, $engine" "$work/cd-floppy.iso" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-floppy'
         run "GRUB from a CD that plays a disk, $engine" "$work/cd-disk.iso" $common "$@" \
@@ -129,6 +139,15 @@ for engine in interp jit; do
         run "the boot menu, $engine" --disk "$work/disk.img,snapshot" --cdrom "$work/grub.iso" $common "$@" \
             --wait-text 'boot menu' --type '\{f12}' --wait-text '2. disk' --type '2' \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
+        run "an order that was asked for, $engine" --disk "$work/disk.img,snapshot" --cdrom "$work/grub.iso" --boot disk \
+            $common "$@" --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
+        run "a menu that was asked for, $engine" --disk "$work/disk.img,snapshot,if=ahci" --cdrom "$work/grub.iso" \
+            --boot menu,disk $common "$@" --wait-text '1. disk' --wait-text '2. CD' --type '1' \
+            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk'
+        run "the boot menu with AHCI disks, $engine" --disk "$work/disk.img,snapshot" --disk "$work/floppy.img,snapshot,if=ahci" \
+            --disk "$work/disk.img,snapshot,if=ahci" $common "$@" \
+            --wait-text 'boot menu' --type '\{f12}' --wait-text '3. disk' --type '3' --wait-text 'grub>' --type 'ls\r' \
+            --wait-text '(hd0) (hd0,msdos1) (hd1) (hd2) (hd2,msdos1)'
         run "iPXE, $engine" /boot/ipxe.lkrn $common "$@" --wait-text 'Open Source Network Boot Firmware'
     }
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kills.py UMBRA [--kills N] [--format raw|qcow2] [--seed S]
+"""kills.py UMBRA [--kills N] [--format raw|qcow2] [--interface ide|ahci] [--seed S]
 
 Runs the guest flushlog (flushlog.asm) on one disk image again and again and kills Umbra with SIGKILL at a random moment.
 After each kill every record that the guest had named as flushed must be in the image, and the guest goes on behind them.
@@ -52,12 +52,14 @@ def main():
     parser.add_argument("umbra")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--format", default="raw", choices=["raw", "qcow2"])
+    parser.add_argument("--interface", default="ide", choices=["ide", "ahci"])
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as work:
         rom = os.path.join(work, "flushlog.bin")
-        subprocess.run(["nasm", "-f", "bin", "-o", rom, os.path.join(HERE, "flushlog.asm")], check=True)
+        define = ["-D", "AHCI"] if options.interface == "ahci" else []
+        subprocess.run(["nasm", "-f", "bin", *define, "-o", rom, os.path.join(HERE, "flushlog.asm")], check=True)
         disk = os.path.join(work, "disk")
         qcow2 = options.format == "qcow2"
         if qcow2:
@@ -70,7 +72,7 @@ def main():
         for kill in range(options.kills):
             log = os.path.join(work, "log")
             machine = subprocess.Popen(
-                command + [f"file:{log}", "--disk", f"{disk},format={options.format}"],
+                command + [f"file:{log}", "--disk", f"{disk},if={options.interface},format={options.format}"],
                 stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
             time.sleep(rng.uniform(0.1, 1.2))
             machine.kill()
@@ -88,7 +90,7 @@ def main():
                     fail(f"the guest begins at {numbers[0]} though {last} was flushed")
                 last = numbers[-1]
             leaks += check(disk, last, qcow2, work)
-        print(f"{options.format}: {options.kills} kills, {busy} of them under load, {last} records flushed, none lost"
+        print(f"{options.interface}, {options.format}: {options.kills} kills, {busy} of them under load, {last} records flushed, none lost"
               + (f", {leaks} times leaked clusters" if qcow2 else ""))
         if os.geteuid() == 0:
             full(options, command, work, qcow2)
@@ -108,7 +110,7 @@ def full(options, command, work, qcow2):
                 image.truncate(1 << 30)
         log = os.path.join(work, "full")
         machine = subprocess.run(
-            command + [f"file:{log}", "--disk", f"{disk},format={options.format}", "--timeout", "120s"],
+            command + [f"file:{log}", "--disk", f"{disk},if={options.interface},format={options.format}", "--timeout", "120s"],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         text, said = open(log).read(), machine.stderr.decode()
         if not text.endswith("ERROR\n") or machine.returncode != 3:
@@ -116,7 +118,7 @@ def full(options, command, work, qcow2):
         sentences = [line for line in said.splitlines() if "failed" in line and "; try " in line]
         if len(sentences) < 1:
             fail(f"full disk: Umbra says {said!r}")
-        print(f"{options.format}: full host disk after {text.count(chr(10)) - 1} records: the guest got an error, the user:\n  {sentences[0]}")
+        print(f"{options.interface}, {options.format}: full host disk after {text.count(chr(10)) - 1} records: the guest got an error, the user:\n  {sentences[0]}")
     finally:
         subprocess.run(["umount", small], check=True)
 

@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
-    Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
+    BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
     ScriptStep, SerialTarget, Size, Span,
 };
 
@@ -172,6 +172,9 @@ pub struct RunArgs {
     /// A floppy disk image
     #[arg(long, value_name = "FILE")]
     pub floppy: Option<PathBuf>,
+    /// What the BIOS tries first, such as cdrom,disk,floppy; the others follow. With menu it asks [default: the floppy, CD-ROM and disks that are named, in this order]
+    #[arg(long, value_name = "ORDER")]
+    pub boot: Option<BootOrder>,
     /// Guest memory, such as 512M [default: 256M]
     #[arg(short = 'm', long = "memory", value_name = "SIZE")]
     pub memory: Option<Size>,
@@ -642,6 +645,8 @@ mod tests {
             "c",
             "--floppy",
             "f",
+            "--boot",
+            "menu,disk",
             "--bios",
             "b",
             "--vga-rom",

@@ -235,6 +235,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     }
     set_some(&mut config.boot.cdrom, &args.cdrom);
     set_some(&mut config.boot.floppy, &args.floppy);
+    set(&mut config.boot.order, &args.boot);
     config.disks.extend(args.disk.iter().cloned());
     set_some(&mut config.host_memory.limit, &args.memory_limit);
     set(&mut config.host_memory.policy, &args.memory_policy);

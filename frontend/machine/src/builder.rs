@@ -366,6 +366,9 @@ impl MachineBuilder {
                 let port = wiring::SERIAL_PORTS[0].0.to_le_bytes().to_vec();
                 let _ = board.chips_mut().fw_cfg().add_file("etc/sercon-port", port);
             }
+            if config.boot.order.menu {
+                let _ = board.chips_mut().fw_cfg().add_file("opt/umbra/boot-menu", vec![1]);
+            }
             board.tell_firmware(&map);
             board.hand_over_tables(&acpi_board(map, config.cpus as u8));
             for (key, bytes) in handed_over.into_iter().flatten() {

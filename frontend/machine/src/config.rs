@@ -24,7 +24,8 @@ mod values;
 
 pub use expect::{EndName, ExpectConfig};
 pub use values::{
-    DiskAccess, DiskConfig, DiskFormat, DiskInterface, FrameOrderChoice, RtcDate, SerialTarget, Size, Span, ValueError,
+    BootFrom, BootOrder, DiskAccess, DiskConfig, DiskFormat, DiskInterface, FrameOrderChoice, RtcDate, SerialTarget,
+    Size, Span, ValueError,
 };
 
 use crate::memory_map::{MemoryMap, MemorySizeError};
@@ -63,6 +64,9 @@ pub enum ConfigError {
     /// An initrd or a command line without a kernel.
     #[error("there is {0} but no kernel; try --kernel FILE")]
     NoKernel(&'static str),
+    /// An order of drives where none is asked.
+    #[error("a kernel starts before every drive; try --boot without --kernel, or --kernel alone")]
+    OrderOfKernel,
     /// An instruction limit on a clock that does not count instructions.
     #[error("a limit of instructions needs the virtual clock; try --clock virtual")]
     InstructionsNeedVirtual,
@@ -197,6 +201,10 @@ pub struct BootConfig {
     /// A floppy disk image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floppy: Option<PathBuf>,
+    /// What firmware tries first: `"cdrom,disk,floppy"`, some of these, `"menu"`. Default: floppy, CD-ROM and disks that are
+    /// named, in this order, then drives without a medium.
+    #[serde(skip_serializing_if = "BootOrder::is_default")]
+    pub order: BootOrder,
 }
 
 /// `[test-ports]`: what is there for test guests.
@@ -448,6 +456,9 @@ impl MachineConfig {
                 return Err(ConfigError::NoKernel("a command line"));
             }
         }
+        if self.boot.kernel.is_some() && !self.boot.order.is_default() {
+            return Err(ConfigError::OrderOfKernel);
+        }
         if self.run.instructions.is_some() && self.clock != Clock::Virtual {
             return Err(ConfigError::InstructionsNeedVirtual);
         }
@@ -575,6 +586,7 @@ mod tests {
             ("serial = [\"stdio\", \"stdio\"]",         "two serial ports"),
             ("[boot]\ninitrd = [\"x\"]",                "there is an initrd but no kernel"),
             ("[boot]\nappend = \"x\"",                  "there is a command line but no kernel"),
+            ("[boot]\nkernel = \"k\"\norder = \"disk\"",  "a kernel starts before every drive"),
             ("engine = \"both\"",                       "the engine both needs the virtual clock"),
             ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "with the engine both two machines"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),

@@ -2,10 +2,10 @@
 //! that something is done.
 //!
 //! IDE disks take the places primary 0 and 1, secondary 0 and 1 in their order; the CD-ROM drive, if there is one, has
-//! secondary 0. Floppy drives are there if a disk is, and on machines that start from firmware. The boot order for firmware lists them as they were named. Called by `builder` and by media changes.
+//! secondary 0. Floppy drives are there if a disk is, and on machines that start from firmware. The boot order for firmware lists them as they were named, or by kind as `[boot] order` says. Called by `builder` and by media changes.
 
 use crate::board::SharedBoard;
-use crate::config::{ConfigError, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig};
+use crate::config::{BootFrom, ConfigError, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig};
 use crate::images::{self, ImageError};
 use crate::time::GuestClock;
 use crate::wiring;
@@ -133,14 +133,14 @@ impl Drives {
             match interface {
                 DiskInterface::Ide => {
                     let place = places.next().ok_or(ConfigError::TooManyDisks)?;
-                    order.push(ide_path(place));
+                    order.push((BootFrom::Disk, ide_path(place)));
                     drives.ide[usize::from(place.channel)][usize::from(place.second)] = Some(drive);
                 }
                 // Virtio disks are refused before this.
                 DiskInterface::Ahci | DiskInterface::Virtio => {
                     let free = drives.ahci.iter().position(Option::is_none);
                     let port = free.ok_or(ConfigError::TooManyAhci)?;
-                    order.push(ahci_path(port));
+                    order.push((BootFrom::Disk, ahci_path(port)));
                     drives.ahci[port] = Some(drive);
                 }
             }
@@ -150,18 +150,19 @@ impl Drives {
             drives.ide[1][0] = Some(Drive::Cdrom(Cdrom::new(medium, &serial(config.seed, 0xCD))));
             // A CD-ROM that was named comes before the disks: it is there to be started.
             let at = if config.boot.cdrom.is_some() { 0 } else { order.len() };
-            order.insert(at, ide_path(CDROM_PLACE));
+            order.insert(at, (BootFrom::Cdrom, ide_path(CDROM_PLACE)));
         }
         if let Some(path) = &config.boot.floppy {
             let disk = host.open_floppy(path)?;
             let kind = Format::best(disk.length()).map_or(DriveKind::Kib1440, |format| format.drive);
             drives.floppies = Some([Some(FloppyDrive::new(kind, Some(disk))), None]);
-            order.insert(0, FLOPPY_PATH.to_owned());
+            order.insert(0, (BootFrom::Floppy, FLOPPY_PATH.to_owned()));
         } else if config.boot.kernel.is_none() {
             drives.floppies = Some([Some(FloppyDrive::new(DriveKind::Kib1440, None)), None]);
-            order.push(FLOPPY_PATH.to_owned());
+            order.push((BootFrom::Floppy, FLOPPY_PATH.to_owned()));
         }
-        drives.boot_order = order;
+        order.sort_by_key(|&(kind, _)| config.boot.order.rank(kind));
+        drives.boot_order = order.into_iter().map(|(_, path)| path).collect();
         Ok(drives)
     }
 }

@@ -245,6 +245,8 @@ pub const IDE: PciAddress = PciAddress::new(1, 1);
 pub const AHCI: PciAddress = PciAddress::new(5, 0);
 /// Where firmware puts the AHCI adapter's registers.
 pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x2_0000;
+/// Where firmware puts its ports.
+pub const AHCI_PORTS: u16 = 0xC020;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);
 /// The display adapter.

@@ -70,6 +70,16 @@ fn our_own_bios_answers_as_it_should() {
 }
 
 #[test]
+fn it_does_so_on_an_ahci_disk() {
+    let disk = CheckDisk::new("ahci");
+    for clock in [Clock::Virtual, Clock::Real] {
+        let mut config = disk.machine(engine(), clock);
+        config.disks[0].interface = DiskInterface::Ahci;
+        passes(&config);
+    }
+}
+
+#[test]
 #[cfg(all(target_arch = "x86_64", not(portable)))]
 fn both_engines_agree_on_it() {
     passes(&CheckDisk::new("both").machine(Engine::Both, Clock::Virtual));

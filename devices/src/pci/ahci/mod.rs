@@ -1,8 +1,9 @@
 //! An AHCI host bus adapter (Serial ATA AHCI 1.3.1; identity of an ICH9, 8086:2922) with up to six drives, as a plug-in
 //! function. What a port does is in `port`.
 //!
-//! Window 5 (BAR 5) has the registers. Leaves out: native command queuing, port multipliers, enclosure management, power
-//! states, staggered spin-up, messages (MSI): one interrupt wire.
+//! Window 5 (BAR 5) has the registers; ports of window 4 reach them one by one, by an index and a data register (10.14), for
+//! firmware in real mode. Leaves out: native command queuing, port multipliers, enclosure management, power states,
+//! staggered spin-up, messages (MSI): one interrupt wire.
 
 mod port;
 #[cfg(test)]
@@ -22,6 +23,11 @@ pub const PORTS: usize = 6;
 /// The window of the registers.
 pub const REGISTER_WINDOW: u8 = 5;
 const WINDOW_BYTES: u32 = 0x1000;
+/// The window of ports, and what is in it.
+pub const PORT_WINDOW: u8 = 4;
+const PORT_WINDOW_BYTES: u16 = 0x20;
+const INDEX: u64 = 0x10;
+const DATA: u64 = 0x14;
 
 /// Generic host control: AHCI mode (always), interrupts, reset.
 const GHC_AHCI: u32 = 1 << 31;
@@ -39,6 +45,7 @@ struct State {
     registers: Registers,
     control: u32,
     status: u32,
+    index: u32,
     ports: Vec<(PortState, Vec<u8>)>,
 }
 
@@ -53,6 +60,8 @@ pub struct Ahci {
     control: u32,
     /// A bit for each port with an interrupt.
     status: u32,
+    /// The register that the data port is.
+    index: u32,
     ports: [Port; PORTS],
 }
 
@@ -62,10 +71,11 @@ impl Ahci {
         let identity = Identity { vendor: 0x8086, device: 0x2922, class: 0x01_0601, revision: 2 };
         let config = ConfigSpace::new(identity)
             .interrupt_pin(IntPin::A)
+            .bar(PORT_WINDOW, Bar::Io { size: PORT_WINDOW_BYTES })
             .bar(REGISTER_WINDOW, Bar::Memory32 { size: WINDOW_BYTES })
-            // The SATA capability: registers in BAR 5 space are not offered.
+            // The SATA capability 1.0: index and data are at 10h of BAR 4.
             .capability(0xA8, 0x12, &[0x10, 0x00, 0x48, 0x00, 0x00, 0x00]);
-        let mut adapter = Ahci { config, irq, control: GHC_AHCI, status: 0, ports: drives.map(Port::new) };
+        let mut adapter = Ahci { config, irq, control: GHC_AHCI, status: 0, index: 0, ports: drives.map(Port::new) };
         adapter.reset_all();
         adapter
     }
@@ -156,8 +166,38 @@ impl Device for Ahci {
 
     fn reset(&mut self, _cx: &mut Ctx<'_>) {
         self.config.reset();
+        self.index = 0;
         self.reset_all();
         self.settle();
+    }
+
+    fn port_read(&mut self, _cx: &mut Ctx<'_>, range: u8, offset: u16, width: Width) -> Result<u32, IoError> {
+        let lane = Lane::of(offset.into(), width)?;
+        match (range, lane.register) {
+            (PORT_WINDOW, INDEX) => Ok(lane.extract(self.index)),
+            (PORT_WINDOW, DATA) => Ok(lane.extract(self.read(self.index.into()))),
+            // The command ports of an IDE controller, which this is not.
+            (PORT_WINDOW, _) => Ok(0),
+            _ => Err(IoError::NoSuchRegister),
+        }
+    }
+
+    fn port_write(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        range: u8,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Result<(), IoError> {
+        let lane = Lane::of(offset.into(), width)?;
+        match (range, lane.register) {
+            (PORT_WINDOW, INDEX) => self.index = lane.merge(self.index, value) & (WINDOW_BYTES - 4),
+            (PORT_WINDOW, DATA) => self.write(cx, self.index.into(), lane.mask(), lane.place(value)),
+            (PORT_WINDOW, _) => {}
+            _ => return Err(IoError::NoSuchRegister),
+        }
+        Ok(())
     }
 
     fn mmio_read(&mut self, _cx: &mut Ctx<'_>, _window: u8, offset: u64, width: Width) -> Result<u64, IoError> {
@@ -198,15 +238,17 @@ impl Device for Ahci {
 
     fn save(&self) -> Vec<u8> {
         let ports = self.ports.iter().map(Port::save).collect();
-        save_state(&State { registers: self.config.registers(), control: self.control, status: self.status, ports })
+        let registers = self.config.registers();
+        save_state(&State { registers, control: self.control, status: self.status, index: self.index, ports })
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
-        let State { registers, control, status, ports } = restore_state(self.name(), state)?;
+        let State { registers, control, status, index, ports } = restore_state(self.name(), state)?;
         if ports.len() != PORTS {
             return Err(StateError { device: "ahci", reason: "it has other ports".into() });
         }
         self.config.set_registers(registers);
+        self.index = index & (WINDOW_BYTES - 4);
         (self.control, self.status) = (GHC_AHCI | control & GHC_INTERRUPTS, status);
         for (port, (state, drive)) in self.ports.iter_mut().zip(ports) {
             port.restore(state, &drive)?;

@@ -119,6 +119,31 @@ fn ports_tell_what_is_there() {
 const ERROR_CONNECT_BITS: u32 = 1 << 26 | 1 << 16;
 
 #[test]
+fn index_and_data_are_the_registers() {
+    let mut rig = rig();
+    let mut cx = Ctx { now: Tick(0), dma: &mut rig.memory };
+    let ahci = &mut rig.ahci;
+    let mut port = |cx: &mut Ctx<'_>, register: u32, value: Option<u32>| {
+        ahci.port_write(cx, 4, 0x10, Width::B4, register).unwrap();
+        if let Some(value) = value {
+            ahci.port_write(cx, 4, 0x14, Width::B4, value).unwrap();
+        }
+        ahci.port_read(cx, 4, 0x14, Width::B4).unwrap()
+    };
+    assert_eq!(port(&mut cx, 0x10, None), VERSION);
+    assert_eq!(port(&mut cx, 0x128, None), 0x123);
+    assert_eq!(port(&mut cx, 0x108, Some(0x1234_5678)), 0x1234_5600);
+    // Beyond the window's end, and to a register that is none.
+    assert_eq!((port(&mut cx, 0xFFFF_F010, None), port(&mut cx, 0xFFC, Some(1))), (VERSION, 0));
+    assert_eq!(ahci.port_read(&mut cx, 4, 0x11, Width::B1), Ok(0x0F));
+    assert_eq!(
+        (ahci.port_read(&mut cx, 4, 2, Width::B1), ahci.port_read(&mut cx, 4, 0x12, Width::B4)),
+        (Ok(0), Err(IoError::BadWidth))
+    );
+    assert_eq!(rig.get(0x108), 0x1234_5600);
+}
+
+#[test]
 fn dma_goes_to_many_places() {
     let mut rig = rig();
     rig.issue(0x100, 0, &fis(0x25, 1000, 4096), &[], &[(0x1_0000, 2), (0x10_0000, 0x20_0000), (0x2_0000, 0x1000)]);
@@ -177,10 +202,11 @@ fn packets_come_from_the_table() {
 fn any_sequence() {
     let make = || {
         let mut ahci = Ahci::new(IrqLine::detached(), drives());
-        ahci.config.write(offset::COMMAND, Width::B2, 6);
+        ahci.config.write(offset::COMMAND, Width::B2, 7);
         ahci
     };
-    let places = (0..0x14).chain(0x100..0x140).step_by(4).map(|at| Place::Mmio(5, at));
+    let registers = (0..0x14).chain(0x100..0x140).step_by(4).map(|at| Place::Mmio(5, at));
+    let places = registers.chain((0x10..0x18).map(|at| Place::Port(4, at)));
     check_places(make, &places.collect::<Vec<_>>());
 }
 

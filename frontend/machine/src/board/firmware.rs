@@ -13,7 +13,7 @@ use crate::acpi::AcpiBoard;
 use crate::memory_map::{E820Kind, EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
-use umbra_devices::pci::ahci::{Ahci, REGISTER_WINDOW};
+use umbra_devices::pci::ahci::{Ahci, PORT_WINDOW, REGISTER_WINDOW};
 use umbra_devices::pci::offset;
 use umbra_devices::pci::piix3_ide::{BUS_MASTER_WINDOW, TIMING};
 use umbra_devices::pci::piix4_pm::{PMBASE, PMREGMISC};
@@ -82,11 +82,12 @@ impl Board {
         if self.chips.pci.get::<Ahci>(wiring::AHCI).is_none() {
             return;
         }
-        let bar = offset::BAR0 + 4 * REGISTER_WINDOW;
+        let bar = |window| offset::BAR0 + 4 * window;
         let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::AHCI.device(), 0))];
-        self.write_config(wiring::AHCI, bar, Width::B4, wiring::AHCI_REGISTERS as u32);
+        self.write_config(wiring::AHCI, bar(PORT_WINDOW), Width::B4, wiring::AHCI_PORTS.into());
+        self.write_config(wiring::AHCI, bar(REGISTER_WINDOW), Width::B4, wiring::AHCI_REGISTERS as u32);
         self.write_config(wiring::AHCI, offset::INTERRUPT_LINE, Width::B1, irq.into());
-        self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
+        self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
     }
 
     /// Tells firmware what it cannot find out: the memory, in CMOS RAM and as fw_cfg file `etc/e820` (QEMU, "fw_cfg": base

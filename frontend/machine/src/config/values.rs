@@ -41,7 +41,7 @@ macro_rules! as_text {
         }
     )* };
 }
-as_text!(Size, Span, RtcDate, SerialTarget, FrameOrderChoice);
+as_text!(Size, Span, RtcDate, SerialTarget, FrameOrderChoice, BootOrder);
 
 /// A number of bytes: `512M`, `1G`, `64K`, `4096`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -285,6 +285,67 @@ impl fmt::Display for FrameOrderChoice {
     }
 }
 
+/// What firmware can start a system from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BootFrom {
+    /// A floppy disk.
+    Floppy,
+    /// A CD-ROM.
+    Cdrom,
+    /// A disk, on whatever controller.
+    Disk,
+}
+
+/// What firmware tries first: `cdrom,disk,floppy`, or only some of these, the others then follow; with `menu`, alone or among
+/// them, our BIOS asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BootOrder {
+    /// Kinds of drives, first things first.
+    pub first: Vec<BootFrom>,
+    /// Whether the boot menu comes up at once.
+    pub menu: bool,
+}
+
+const BOOT_NAMES: [(&str, BootFrom); 3] =
+    [("floppy", BootFrom::Floppy), ("cdrom", BootFrom::Cdrom), ("disk", BootFrom::Disk)];
+
+impl BootOrder {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == BootOrder::default()
+    }
+    /// Where a kind of drive comes; those that are not named are last, and equal.
+    pub fn rank(&self, kind: BootFrom) -> usize {
+        self.first.iter().position(|&first| first == kind).unwrap_or(self.first.len())
+    }
+}
+
+impl FromStr for BootOrder {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<BootOrder, ValueError> {
+        let bad = || error(text, "a boot order", "cdrom,disk,floppy, one of these, or menu");
+        let mut order = BootOrder::default();
+        for part in text.split(',') {
+            let kind = BOOT_NAMES.iter().find(|(name, _)| *name == part).map(|&(_, kind)| kind);
+            match kind {
+                Some(kind) if !order.first.contains(&kind) => order.first.push(kind),
+                None if part == "menu" && !order.menu => order.menu = true,
+                _ => return Err(bad()),
+            }
+        }
+        Ok(order)
+    }
+}
+
+impl fmt::Display for BootOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.first.iter().filter_map(|kind| BOOT_NAMES.iter().find(|(_, known)| known == kind));
+        let names: Vec<&str> = self.menu.then_some("menu").into_iter().chain(names.map(|(name, _)| *name)).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 /// How a disk is connected.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -418,6 +479,18 @@ mod tests {
             ["", "2026", "2026-13-01", "2026-02-30", "1900-01-01", "2026-01-01T25:00:00", "2026-1-1", "+026-01-01"]
         {
             assert!(text.parse::<RtcDate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn boot_orders() {
+        for text in ["floppy", "cdrom,disk,floppy", "menu", "menu,disk"] {
+            assert_eq!(text.parse::<BootOrder>().unwrap().to_string(), text);
+        }
+        let order: BootOrder = "disk,menu".parse().unwrap();
+        assert_eq!([BootFrom::Disk, BootFrom::Floppy, BootFrom::Cdrom].map(|kind| order.rank(kind)), [0, 1, 1]);
+        for text in ["", "disk,", "disk,disk", "menu,menu", "network", "Disk", "c"] {
+            assert!(text.parse::<BootOrder>().unwrap_err().to_string().contains("is not a boot order; try"), "{text}");
         }
     }
 
