@@ -69,7 +69,6 @@ pub struct Insn {
     raw: Instruction,
     has_67: bool,
     bitness: u32,
-    x87_opcode: u16,
     bytes: [u8; MAX_LENGTH],
 }
 
@@ -146,10 +145,9 @@ pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits, encoding: Encoding) -> Res
         return Err(DecodeError::Invalid);
     }
     let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
-    let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
     let mut bytes = [0; MAX_LENGTH];
     bytes[..raw.len()].copy_from_slice(&given[..raw.len()]);
-    Ok(Insn { raw, has_67, bitness, x87_opcode, bytes })
+    Ok(Insn { raw, has_67, bitness, bytes })
 }
 
 /// Whether more bytes are needed to know the instruction.
@@ -232,7 +230,7 @@ impl Insn {
     }
     /// The last opcode that an x87 instruction leaves in FOP (SDM vol. 1, 8.1.9).
     pub fn x87_opcode(&self) -> u16 {
-        self.x87_opcode
+        x87_opcode(self.bytes(), self.bitness)
     }
     /// 16, 32 or 64.
     pub fn bitness(&self) -> u32 {
