@@ -2,7 +2,7 @@
 
 use super::lift;
 use crate::cache::{Alone, BlockKey, BlockRef};
-use crate::decode::{DecodeError, MAX_LENGTH, decode};
+use crate::decode::{Bytes, DecodeError, MAX_LENGTH};
 use crate::exec::steps_of;
 use crate::fault::{Fault, vector};
 use crate::mode::ModeBits;
@@ -116,13 +116,14 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey, out: &mut Lifted) {
     let most = if key.alone == Alone::Yes { 1 } else { usize::from(cpu.link.longest_block) };
     let mut at = 0;
     let mut ended = false;
+    let mut code = Bytes::new(bytes, key.mode, cpu.link.model.encoding());
     let debugger = &cpu.link.debugger;
     while out.flags.len() < most && !ended {
         if at > 0 && debugger.active() && debugger.covers(key.linear.wrapping_add(at as u64)) {
             break;
         }
         let rip = key.rip.wrapping_add(at as u64);
-        let decoded = decode(&bytes[at..], rip, key.mode, cpu.link.model.encoding());
+        let decoded = code.decode(at, rip);
         let within = |len: usize| rip <= limit && rip.saturating_add((len as u64).saturating_sub(1)) <= limit;
         // What is no instruction depends on as many bytes as the decoder may have looked at.
         let looked_at = (bytes.len() - at).min(cpu.link.model.encoding().max_length());
