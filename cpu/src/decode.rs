@@ -69,7 +69,6 @@ pub struct Insn {
     raw: Instruction,
     has_67: bool,
     bitness: u32,
-    x87_opcode: u16,
     bytes: [u8; MAX_LENGTH],
 }
 
@@ -126,30 +125,62 @@ pub enum DecodeError {
 
 /// Decodes the instruction at `rip` (an offset in CS) from `bytes`, of which the first 15 matter.
 pub fn decode(bytes: &[u8], rip: u64, mode: ModeBits, encoding: Encoding) -> Result<Insn, DecodeError> {
-    let bitness = mode.bitness();
-    let options = DecoderOptions::NONE;
-    let most = encoding.max_length();
-    let given = &bytes[..bytes.len().min(most)];
-    let mut decoder = Decoder::with_ip(bitness, given, rip, options);
-    let raw = decoder.decode();
-    if raw.is_invalid() {
-        return Err(match decoder.last_error() {
-            iced_x86::DecoderError::NoMoreBytes if given.len() >= most => DecodeError::TooLong,
-            iced_x86::DecoderError::NoMoreBytes => DecodeError::NeedsMore,
-            // The decoder calls what runs over 15 bytes invalid: it is too long if 14 bytes did not settle it.
-            _ if given.len() == MAX_LENGTH && unsettled(&given[..MAX_LENGTH - 1], rip, bitness) => DecodeError::TooLong,
-            _ if given.len() == most && encoding.counts_more(given, rip, bitness) => DecodeError::TooLong,
-            _ => DecodeError::Invalid,
+    Bytes::new(bytes, mode, encoding).decode(0, rip)
+}
+
+/// Bytes that are decoded one instruction after the other: setting the library's decoder up takes longer than decoding.
+pub struct Bytes<'a> {
+    all: &'a [u8],
+    bitness: u32,
+    encoding: Encoding,
+    decoder: Decoder<'a>,
+}
+
+impl<'a> Bytes<'a> {
+    /// Code of a mode and a generation of processors.
+    pub fn new(all: &'a [u8], mode: ModeBits, encoding: Encoding) -> Bytes<'a> {
+        let bitness = mode.bitness();
+        Bytes { all, bitness, encoding, decoder: Decoder::with_ip(bitness, all, 0, DecoderOptions::NONE) }
+    }
+
+    /// Decodes the instruction at `offset`, which is `rip` in CS.
+    pub fn decode(&mut self, offset: usize, rip: u64) -> Result<Insn, DecodeError> {
+        let (bitness, most) = (self.bitness, self.encoding.max_length());
+        let rest = self.all.get(offset..).unwrap_or(&[]);
+        let given = &rest[..rest.len().min(most)];
+        self.decoder.set_position(offset).map_err(|_| DecodeError::NeedsMore)?;
+        self.decoder.set_ip(rip);
+        let raw = self.decoder.decode();
+        if raw.is_invalid() || raw.len() > most {
+            return Err(refusal(given, rip, bitness, self.encoding));
+        }
+        if bitness != 64 && is_wide_element_move(raw.code()) && vex_w(given) || self.encoding.lacks(&raw, given) {
+            return Err(DecodeError::Invalid);
+        }
+        let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
+        // Those after the instruction do not matter, and a copy of always as many is quick.
+        let bytes = given.first_chunk().copied().unwrap_or_else(|| {
+            let mut bytes = [0; MAX_LENGTH];
+            bytes[..given.len()].copy_from_slice(given);
+            bytes
         });
+        Ok(Insn { raw, has_67, bitness, bytes })
     }
-    if bitness != 64 && is_wide_element_move(raw.code()) && vex_w(given) || encoding.lacks(&raw, given) {
-        return Err(DecodeError::Invalid);
+}
+
+/// Why bytes, no more than the longest instruction has, are none.
+fn refusal(given: &[u8], rip: u64, bitness: u32, encoding: Encoding) -> DecodeError {
+    let most = encoding.max_length();
+    let mut decoder = Decoder::with_ip(bitness, given, rip, DecoderOptions::NONE);
+    let _ = decoder.decode();
+    match decoder.last_error() {
+        iced_x86::DecoderError::NoMoreBytes if given.len() >= most => DecodeError::TooLong,
+        iced_x86::DecoderError::NoMoreBytes => DecodeError::NeedsMore,
+        // The decoder calls what runs over 15 bytes invalid: it is too long if 14 bytes did not settle it.
+        _ if given.len() == MAX_LENGTH && unsettled(&given[..MAX_LENGTH - 1], rip, bitness) => DecodeError::TooLong,
+        _ if given.len() == most && encoding.counts_more(given, rip, bitness) => DecodeError::TooLong,
+        _ => DecodeError::Invalid,
     }
-    let has_67 = given[..raw.len()].iter().take_while(|b| is_prefix(**b)).any(|b| *b == 0x67);
-    let x87_opcode = x87_opcode(&given[..raw.len()], bitness);
-    let mut bytes = [0; MAX_LENGTH];
-    bytes[..raw.len()].copy_from_slice(&given[..raw.len()]);
-    Ok(Insn { raw, has_67, bitness, x87_opcode, bytes })
 }
 
 /// Whether more bytes are needed to know the instruction.
@@ -232,7 +263,7 @@ impl Insn {
     }
     /// The last opcode that an x87 instruction leaves in FOP (SDM vol. 1, 8.1.9).
     pub fn x87_opcode(&self) -> u16 {
-        self.x87_opcode
+        x87_opcode(self.bytes(), self.bitness)
     }
     /// 16, 32 or 64.
     pub fn bitness(&self) -> u32 {

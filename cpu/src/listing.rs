@@ -3,7 +3,7 @@
 
 use crate::cache::{Alone, Block, BlockKey};
 use crate::decode::{decode, host_text};
-use crate::lift::block::{dump, lift_bytes, optimise};
+use crate::lift::block::{Lifted, dump, lift_bytes, optimise};
 use crate::vcpu::Vcpu;
 use std::fmt::Write as _;
 use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE, PhysPage};
@@ -57,7 +57,8 @@ impl Vcpu {
     }
 
     fn list(&self, bytes: &[u8], key: &BlockKey) -> Listing {
-        let mut lifted = lift_bytes(self, bytes, key);
+        let mut lifted = Lifted::default();
+        lift_bytes(self, bytes, key, &mut lifted);
         optimise(&mut lifted.uops);
         let mut guest = String::new();
         for part in lifted.offsets.windows(2) {

@@ -7,6 +7,7 @@ use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
 use crate::emit::{Frame, Jit};
 use crate::exit::ExitCounts;
 use crate::fault::Fault;
+use crate::lift::block::Lifted;
 use crate::mode::ModeBits;
 use crate::model::CpuModel;
 use crate::state::control::{cr0, cr4};
@@ -55,6 +56,8 @@ pub struct Link {
     pub model: Arc<CpuModel>,
     /// Lifted blocks.
     pub cache: BlockCache,
+    /// What the last block was lifted to, for the next one's.
+    pub lifted: Lifted,
     /// Emitted code, if the JIT is on.
     pub jit: Option<Box<Jit>>,
     /// Runs of a block by the interpreter before it is emitted.
@@ -117,6 +120,7 @@ impl Vcpu {
                 mode,
                 model,
                 cache: BlockCache::default(),
+                lifted: Lifted::default(),
                 jit: None,
                 hot: HOT,
                 slack: crate::emit::SLACK,

@@ -164,13 +164,20 @@ impl Asm {
     }
     /// Ends the code: every label must be bound.
     pub fn finish(&mut self) -> &[u8] {
-        for (at, label) in std::mem::take(&mut self.waiting) {
+        for &(at, label) in &self.waiting {
             if let Some(target) = self.labels[label.0] {
                 let displacement = (target as i64 - (at as i64 + 4)) as i32;
                 self.code[at..at + 4].copy_from_slice(&displacement.to_le_bytes());
             }
         }
         &self.code
+    }
+    /// Appends up to eight bytes, the lowest first: always eight are written, which is quicker than as many as there are.
+    #[inline]
+    fn put(&mut self, Bytes { word, count }: Bytes) {
+        let end = self.code.len() + count as usize;
+        self.code.extend_from_slice(&word.to_le_bytes());
+        self.code.truncate(end);
     }
 
     /// A new label.
@@ -184,31 +191,27 @@ impl Asm {
     }
     /// JMP to a label.
     pub fn jmp(&mut self, label: Label) {
-        self.code.push(0xe9);
-        self.displacement(label);
+        self.displacement(Bytes::of(&[0xe9]), label);
     }
     /// Jcc to a label.
     pub fn jcc(&mut self, cond: u8, label: Label) {
-        self.code.extend([0x0f, 0x80 | cond]);
-        self.displacement(label);
+        self.displacement(Bytes::of(&[0x0f, 0x80 | cond]), label);
     }
-    fn displacement(&mut self, label: Label) {
-        self.waiting.push((self.code.len(), label));
-        self.code.extend([0; 4]);
+    fn displacement(&mut self, opcode: Bytes, label: Label) {
+        self.waiting.push((self.code.len() + opcode.count as usize, label));
+        self.put(opcode.and(0, 4));
     }
     /// JMP to an address in the arena.
     pub fn jmp_to(&mut self, target: u64) {
-        self.code.push(0xe9);
-        self.relative(target);
+        self.relative(0xe9, target);
     }
     /// CALL of an address in the arena.
     pub fn call(&mut self, target: u64) {
-        self.code.push(0xe8);
-        self.relative(target);
+        self.relative(0xe8, target);
     }
-    fn relative(&mut self, target: u64) {
-        let displacement = target.wrapping_sub(self.here() + 4) as i32;
-        self.code.extend(displacement.to_le_bytes());
+    fn relative(&mut self, opcode: u8, target: u64) {
+        let displacement = target.wrapping_sub(self.here() + 5);
+        self.put(Bytes::of(&[opcode]).and(displacement, 4));
     }
     /// A JMP whose displacement is 4-byte aligned, so that it can be patched; gives the displacement's address. It leads to
     /// the label until then.
@@ -222,8 +225,9 @@ impl Asm {
 
     /// An instruction with a register operand (or opcode extension) and a register or memory operand.
     pub fn op(&mut self, form: Form, reg: u8, rm: Rm) {
+        let mut bytes = Bytes::default();
         if form.lock {
-            self.code.push(0xf0);
+            bytes.push(0xf0);
         }
         let (base, index) = match rm {
             Rm::R(r) | Rm::Base(r, _) => (r, 0),
@@ -247,85 +251,34 @@ impl Asm {
                 };
                 let inverted = (!r & 1) << 7 | (!x & 1) << 6 | (!b & 1) << 5;
                 let last = u8::from(form.wide) << 7 | (!second & 15) << 3 | u8::from(long) << 2 | pp;
-                self.code.extend([0xc4, inverted | map, last, form.opcode]);
+                bytes = Bytes::of(&[0xc4, inverted | map, last, form.opcode]);
             }
             None => {
                 if form.prefix != 0 {
-                    self.code.push(form.prefix);
+                    bytes.push(form.prefix);
                 }
                 let rex = u8::from(form.wide) << 3 | r << 2 | x << 1 | b;
                 let low_byte = form.bytes && (reg >= 4 || matches!(rm, Rm::R(4..)));
                 if rex != 0 || low_byte {
-                    self.code.push(0x40 | rex);
+                    bytes.push(0x40 | rex);
                 }
                 match form.map {
                     Map::One => {}
-                    Map::M0f => self.code.push(0x0f),
-                    Map::M0f38 => self.code.extend([0x0f, 0x38]),
-                    Map::M0f3a => self.code.extend([0x0f, 0x3a]),
+                    Map::M0f => bytes.push(0x0f),
+                    Map::M0f38 => bytes = bytes.and(0x380f, 2),
+                    Map::M0f3a => bytes = bytes.and(0x3a0f, 2),
                 }
-                self.code.push(form.opcode);
+                bytes.push(form.opcode);
             }
         }
-        self.modrm(reg & 7, rm);
-        if let Some((imm, bytes)) = form.imm {
-            self.code.extend(&imm.to_le_bytes()[..usize::from(bytes).min(8)]);
-        }
-    }
-
-    fn modrm(&mut self, reg: u8, rm: Rm) {
-        let short = |disp: i32| disp == i32::from(disp as i8);
-        match rm {
-            Rm::R(r) => self.code.push(0xc0 | reg << 3 | r & 7),
-            Rm::Base(base, disp) => {
-                let mode = if disp == 0 && base & 7 != 5 {
-                    0
-                } else if short(disp) {
-                    0x40
-                } else {
-                    0x80
-                };
-                self.code.push(mode | reg << 3 | base & 7);
-                if base & 7 == 4 {
-                    self.code.push(0x24);
-                }
-                self.disp(mode, disp);
-            }
-            Rm::Pair(base, index) => self.sib(reg, Some(base), index, 0, 0),
-            Rm::Full { base, index, scale, disp } => self.sib(reg, base, index, scale, disp),
-            Rm::Absolute(disp) => {
-                self.code.extend([reg << 3 | 4, 0x25]);
-                self.code.extend(disp.to_le_bytes());
-            }
-        }
-    }
-
-    fn sib(&mut self, reg: u8, base: Option<Reg>, index: Reg, scale: u8, disp: i32) {
-        let low = index & 7;
-        match base {
-            Some(base) => {
-                let mode = if disp == 0 && base & 7 != 5 {
-                    0
-                } else if disp == i32::from(disp as i8) {
-                    0x40
-                } else {
-                    0x80
-                };
-                self.code.extend([mode | reg << 3 | 4, scale << 6 | low << 3 | base & 7]);
-                self.disp(mode, disp);
-            }
-            None => {
-                self.code.extend([reg << 3 | 4, scale << 6 | low << 3 | 5]);
-                self.code.extend(disp.to_le_bytes());
-            }
-        }
-    }
-
-    fn disp(&mut self, mode: u8, disp: i32) {
-        match mode {
-            0x40 => self.code.push(disp as u8),
-            0x80 => self.code.extend(disp.to_le_bytes()),
-            _ => {}
+        let displacement = modrm(&mut bytes, reg & 7, rm);
+        self.put(bytes);
+        let rest = match form.imm {
+            Some((imm, count)) => displacement.and(imm as u64, u32::from(count)),
+            None => displacement,
+        };
+        if rest.count != 0 {
+            self.put(rest);
         }
     }
 
@@ -356,16 +309,13 @@ impl Asm {
     /// `reg = imm`, the shortest way; leaves the flags alone.
     pub fn mov_imm(&mut self, reg: Reg, imm: u64) {
         if let Ok(low) = u32::try_from(imm) {
-            if reg >= 8 {
-                self.code.push(0x41);
-            }
-            self.code.push(0xb8 | reg & 7);
-            self.code.extend(low.to_le_bytes());
+            let prefix: &[u8] = if reg >= 8 { &[0x41] } else { &[] };
+            self.put(Bytes::of(prefix).and(u64::from(0xb8 | reg & 7) | u64::from(low) << 8, 5));
         } else if imm as i64 == i64::from(imm as i32) {
             self.op(Form { wide: true, ..Form::new(Map::One, 0xc7) }.with(imm as i64, 4), 0, Rm::R(reg));
         } else {
-            self.code.extend([0x48 | reg >> 3, 0xb8 | reg & 7]);
-            self.code.extend(imm.to_le_bytes());
+            self.put(Bytes::of(&[0x48 | reg >> 3, 0xb8 | reg & 7]));
+            self.put(Bytes { word: imm, count: 8 });
         }
     }
     /// `rm = imm` (sign-extended from 32 bits).
@@ -408,6 +358,72 @@ impl Asm {
     pub fn raw(&mut self, bytes: &[u8]) {
         self.code.extend_from_slice(bytes);
     }
+}
+
+/// Up to eight bytes, the first one the lowest: what stands before an instruction's displacement, or the rest of it.
+#[derive(Copy, Clone, Debug, Default)]
+struct Bytes {
+    word: u64,
+    count: u32,
+}
+
+impl Bytes {
+    #[inline]
+    fn of(bytes: &[u8]) -> Bytes {
+        let mut all = Bytes::default();
+        bytes.iter().for_each(|&byte| all.push(byte));
+        all
+    }
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        *self = self.and(u64::from(byte), 1);
+    }
+    /// With the lowest `count` bytes of a number behind them.
+    #[inline]
+    fn and(self, number: u64, count: u32) -> Bytes {
+        Bytes { word: self.word | number << (8 * self.count), count: self.count + count }
+    }
+}
+
+/// Appends ModRM and, if there is one, SIB; gives the displacement.
+#[inline]
+fn modrm(bytes: &mut Bytes, reg: u8, rm: Rm) -> Bytes {
+    // The mod field and the displacement that goes with it: without one, RBP and R13 would be something else.
+    let with = |base: Reg, disp: i32| match disp {
+        0 if base & 7 != 5 => (0, Bytes::default()),
+        _ if disp == i32::from(disp as i8) => (0x40, Bytes::of(&[disp as u8])),
+        _ => (0x80, whole(disp)),
+    };
+    let reg = reg << 3;
+    let (base, index, scale, disp) = match rm {
+        Rm::R(r) => {
+            bytes.push(0xc0 | reg | r & 7);
+            return Bytes::default();
+        }
+        Rm::Base(base, disp) => {
+            let (mode, displacement) = with(base, disp);
+            bytes.push(mode | reg | base & 7);
+            if base & 7 == 4 {
+                bytes.push(0x24);
+            }
+            return displacement;
+        }
+        Rm::Absolute(disp) => {
+            *bytes = bytes.and(u64::from(reg | 4) | 0x25 << 8, 2);
+            return whole(disp);
+        }
+        Rm::Pair(base, index) => (Some(base), index, 0, 0),
+        Rm::Full { base, index, scale, disp } => (base, index, scale, disp),
+    };
+    let (mode, displacement) = base.map_or((0, whole(disp)), |base| with(base, disp));
+    bytes.push(mode | reg | 4);
+    bytes.push(scale << 6 | (index & 7) << 3 | base.unwrap_or(5) & 7);
+    displacement
+}
+
+/// A displacement of four bytes.
+fn whole(disp: i32) -> Bytes {
+    Bytes { word: u64::from(disp as u32), count: 4 }
 }
 
 /// What `dynasm!` needs of a sink.

@@ -11,6 +11,7 @@ use crate::mode::ModeBits;
 use crate::state::flags;
 use crate::uop::list::Effect;
 use crate::uop::{FlagUse, Op, Uop, Width};
+use std::collections::VecDeque;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::{FetchEntry, fetch_id};
 
@@ -118,8 +119,6 @@ pub struct Context<'a> {
     pub unit: u32,
     /// Makes the interpreter's step of a uop.
     pub step: &'a mut dyn FnMut(&Uop) -> Box<[Step; 2]>,
-    /// Index that the first site gets.
-    pub first_site: u32,
     /// How many memos were given out.
     pub memos: memo::Given,
     /// Uops whose accesses get none.
@@ -135,15 +134,23 @@ pub(super) struct Point {
     x87: Option<(u16, u16)>,
 }
 
-type Cold = Box<dyn FnOnce(&mut Emitter<'_>)>;
+type Cold = Box<dyn FnOnce(&mut Emitter<'_>) + Send>;
+
+/// What emitting a block fills, kept from one to the next: to allocate it anew took longer than to fill it.
+#[derive(Default)]
+pub struct Workspace {
+    cold: VecDeque<Cold>,
+    needed: Vec<u64>,
+}
 
 /// The state of emitting one block.
 pub struct Emitter<'a> {
     pub(super) asm: &'a mut Asm,
     pub(super) context: Context<'a>,
-    /// Sites so far.
-    pub sites: Vec<Site>,
-    cold: Vec<Cold>,
+    /// All sites, by number: those of this block are the last ones.
+    pub(super) sites: &'a mut Vec<Site>,
+    /// Cold paths that are to be made.
+    cold: &'a mut VecDeque<Cold>,
     /// Where the flags are now.
     pub(super) places: FlagPlaces,
     /// Which units are the host's now.
@@ -151,7 +158,7 @@ pub struct Emitter<'a> {
     /// The last x87 instruction of this block so far, if its pointers are not noted yet.
     pub(super) x87: Option<(u16, u16)>,
     /// The status flags that are needed before each uop.
-    needed: Vec<u64>,
+    needed: &'a [u64],
     /// Accesses get no memos for now: they are those of a run that has one.
     pub(super) without_memos: bool,
     /// Index of the current uop.
@@ -159,9 +166,16 @@ pub struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// Emits a block; `false`: it has something that is left to the interpreter.
-    pub fn run(asm: &'a mut Asm, context: Context<'a>, variant: Variant) -> Emitter<'a> {
-        let needed = needed(context.uops);
+    /// Emits a block.
+    pub fn run(
+        asm: &'a mut Asm,
+        sites: &'a mut Vec<Site>,
+        workspace: &'a mut Workspace,
+        context: Context<'a>,
+        variant: Variant,
+    ) -> Emitter<'a> {
+        let Workspace { cold, needed } = workspace;
+        find_needed(context.uops, needed);
         let places = match variant.recipe {
             recipe @ Some(_) => FlagPlaces { recipe, ..FlagPlaces::default() },
             None => FlagPlaces::SAVED,
@@ -169,8 +183,8 @@ impl<'a> Emitter<'a> {
         let mut emitter = Emitter {
             asm,
             context,
-            sites: Vec::new(),
-            cold: Vec::new(),
+            sites,
+            cold,
             places,
             live: variant.live,
             x87: None,
@@ -209,10 +223,8 @@ impl<'a> Emitter<'a> {
                 },
             }
         }
-        while !emitter.cold.is_empty() {
-            for cold in std::mem::take(&mut emitter.cold) {
-                cold(&mut emitter);
-            }
+        while let Some(cold) = emitter.cold.pop_front() {
+            cold(&mut emitter);
         }
         emitter
     }
@@ -286,8 +298,8 @@ impl<'a> Emitter<'a> {
     }
 
     /// Defers code to the end of the block.
-    pub(super) fn later(&mut self, cold: impl FnOnce(&mut Emitter<'_>) + 'static) {
-        self.cold.push(Box::new(cold));
+    pub(super) fn later(&mut self, cold: impl FnOnce(&mut Emitter<'_>) + Send + 'static) {
+        self.cold.push_back(Box::new(cold));
     }
 
     /// A site for the current uop, at its instruction's start.
@@ -341,12 +353,12 @@ impl<'a> Emitter<'a> {
     /// Registers a site and gives its number.
     pub(super) fn add_site(&mut self, site: Site) -> u32 {
         self.sites.push(site);
-        self.context.first_site + self.sites.len() as u32 - 1
+        self.sites.len() as u32 - 1
     }
 
     /// Leaves emitted code.
     pub(super) fn exit(&mut self, status: Status, site: u32) {
-        let live = self.sites[(site - self.context.first_site) as usize].live;
+        let live = self.sites[site as usize].live;
         self.asm.mov_imm(S0, status as u64);
         self.asm.mov_imm(S1, u64::from(site));
         let target = self.context.gates.exit[live.index()];
@@ -447,15 +459,15 @@ pub(super) fn look_at_page(asm: &mut Asm, (linear, page): (u64, PhysPage)) {
 }
 
 /// The flags that are needed before each uop: somebody reads them, or may see them, before they are replaced.
-fn needed(uops: &[Uop]) -> Vec<u64> {
-    let mut needed = vec![flags::STATUS; uops.len() + 1];
+fn find_needed(uops: &[Uop], needed: &mut Vec<u64>) {
+    needed.clear();
+    needed.resize(uops.len() + 1, flags::STATUS);
     for (at, uop) in uops.iter().enumerate().rev() {
         let (sees, replaces) = effect(uop);
         // What does not show its flags leaves those before it alone (CDQ's shift).
         let replaces = if leaves_flags(uop) { 0 } else { replaces };
         needed[at] = sees | needed[at + 1] & !replaces;
     }
-    needed
 }
 
 /// Whether a uop that would replace all flags leaves them as they are, since nobody reads its own.

@@ -216,11 +216,10 @@ impl Emitter<'_> {
         let cold = self.asm.label();
         let at = CodePtr(self.asm.patchable_jmp(cold));
         let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
-        let index = (site - self.context.first_site) as usize;
         self.later(move |e| {
             e.asm.bind(cold);
             let here = CodePtr(e.asm.here());
-            e.sites[index].edge = Some(Box::new(Edge { target, at, cold: here, same_page }));
+            e.sites[site as usize].edge = Some(Box::new(Edge { target, at, cold: here, same_page }));
             e.exit(Status::Chain, site);
         });
     }

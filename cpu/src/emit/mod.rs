@@ -55,7 +55,7 @@ use crate::mode::ModeBits;
 use crate::uop::Uop;
 use arena::Arena;
 use asm::Asm;
-use block::{Context, Emitter};
+use block::{Context, Emitter, Workspace};
 use frame::{JUMPS, JumpEntry, jump_index};
 use gate::Gates;
 use registers::{S0, S1};
@@ -164,6 +164,9 @@ struct Unit {
     entry: CodePtr,
     len: u32,
     key: BlockKey,
+    variant: Variant,
+    /// The unit made before this one for another variant of the block.
+    other: Option<u32>,
     needs_flags: bool,
     alive: bool,
     /// Sites whose edges lead here.
@@ -178,9 +181,10 @@ pub struct Jit {
     /// Bytes of common code, which stay.
     common: usize,
     sites: Vec<Site>,
+    workspace: Workspace,
     units: Vec<Unit>,
-    by_key: FxHashMap<(BlockKey, Variant), u32>,
-    variants: FxHashMap<BlockKey, Vec<Variant>>,
+    /// The last unit made for a block; the others by [`Unit::other`].
+    by_key: FxHashMap<BlockKey, u32>,
     jumps: [Box<[JumpEntry]>; Live::ALL],
     /// How many memos were given out.
     memos: memo::Given,
@@ -238,9 +242,9 @@ impl Jit {
             gates,
             common,
             sites: Vec::new(),
+            workspace: Workspace::default(),
             units: Vec::new(),
             by_key: FxHashMap::default(),
-            variants: FxHashMap::default(),
             jumps: [(); Live::ALL].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
             memos: memo::Given::default(),
             far: FxHashMap::default(),
@@ -308,7 +312,14 @@ impl Jit {
 
     /// The unit of a block, if there is one.
     pub fn find(&self, key: &BlockKey, variant: Variant) -> Option<u32> {
-        self.by_key.get(&(*key, variant)).copied()
+        self.units_of(key).find_map(|(number, unit)| (unit.variant == variant).then_some(number))
+    }
+
+    /// The units of a block with their numbers, the last one made first.
+    fn units_of(&self, key: &BlockKey) -> impl Iterator<Item = (u32, &Unit)> {
+        let numbered = |number: u32| Some((number, self.units.get(number as usize)?));
+        let last = self.by_key.get(key).copied().and_then(numbered);
+        std::iter::successors(last, move |(_, unit)| unit.other.and_then(numbered))
     }
 
     /// Where a unit's code starts.
@@ -346,7 +357,6 @@ impl Jit {
         self.sites.clear();
         self.units.clear();
         self.by_key.clear();
-        self.variants.clear();
         self.jumps.iter_mut().for_each(|table| table.fill(JumpEntry::NONE));
         self.epoch = self.epoch.wrapping_add(1);
         self.counters.flushes += 1;
@@ -379,21 +389,17 @@ impl Jit {
             disable: self.disable,
             unit,
             step: &mut steps,
-            first_site: self.sites.len() as u32,
             memos: self.memos,
             far: self.far.get(&key).map_or(&[], Vec::as_slice),
         };
-        let emitter = Emitter::run(&mut self.asm, context, variant);
+        let emitter = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
         let needs_flags = emitter.needs_flags();
         self.memos = emitter.context.memos;
-        let sites = emitter.sites;
         let code = self.asm.finish();
         let len = code.len() as u32;
         let entry = self.arena.append(code)?;
-        self.sites.extend(sites);
-        self.units.push(Unit { entry, len, key, needs_flags, alive: true, incoming: Vec::new() });
-        self.by_key.insert((key, variant), unit);
-        self.variants.entry(key).or_default().push(variant);
+        let other = self.by_key.insert(key, unit);
+        self.units.push(Unit { entry, len, key, variant, other, needs_flags, alive: true, incoming: Vec::new() });
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
             // Names that are lost are no reason to stop.
@@ -425,8 +431,8 @@ impl Jit {
         // rather than hot (a fork and an exec were a fifth slower).
         let unit = self.find(to, plain).and_then(|unit| self.units.get(unit as usize));
         let pays = backward || to.mode.has(ModeBits::USER) && unit.is_some_and(|unit| unit.needs_flags);
-        let room = self.variants.get(to).is_none_or(|all| all.contains(&known) || all.len() < MOST_VARIANTS);
-        if pays && room && !self.disable.has(Disable::RECIPES) { known } else { plain }
+        let room = || self.find(to, known).is_some() || self.units_of(to).count() < MOST_VARIANTS;
+        if pays && room() && !self.disable.has(Disable::RECIPES) { known } else { plain }
     }
 
     /// Links the jump at a site to a unit.
@@ -514,9 +520,9 @@ impl Jit {
 
     /// Drops all code of a block: nothing leads to it any more. Its bytes stay until the next flush.
     pub fn drop_block(&mut self, key: &BlockKey) {
-        for variant in self.variants.remove(key).unwrap_or_default() {
-            let Some(unit) = self.by_key.remove(&(*key, variant)) else { continue };
-            let Some(found) = self.units.get_mut(unit as usize) else { continue };
+        let mut next = self.by_key.remove(key);
+        while let Some(found) = next.and_then(|unit| self.units.get_mut(unit as usize)) {
+            next = found.other;
             found.alive = false;
             let entry = found.entry.0;
             for site in std::mem::take(&mut found.incoming) {
@@ -533,11 +539,12 @@ impl Jit {
         }
     }
 
-    /// The code made for a block, for dumps: where it lies, and its bytes; the plain variant first.
+    /// The code made for a block, for dumps: where it lies, and its bytes; the variant made first comes first.
     pub fn code_of(&self, key: &BlockKey) -> Vec<(u64, &[u8])> {
-        let variants = self.variants.get(key).map_or(&[][..], Vec::as_slice);
-        let units = variants.iter().filter_map(|variant| self.by_key.get(&(*key, *variant)));
-        let units = units.filter_map(|&unit| self.units.get(unit as usize));
-        units.map(|unit| (unit.entry.0, self.arena.bytes(unit.entry, unit.len as usize))).collect()
+        let units = self.units_of(key).map(|(_, unit)| unit);
+        let mut all: Vec<_> =
+            units.map(|unit| (unit.entry.0, self.arena.bytes(unit.entry, unit.len as usize))).collect();
+        all.reverse();
+        all
     }
 }

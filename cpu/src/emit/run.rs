@@ -7,7 +7,7 @@ use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
 use crate::exec;
 use crate::fault::Fault;
-use crate::lift::block::{lift_bytes, optimise};
+use crate::lift::block::{MOST_BYTES, lift_bytes, optimise};
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::vcpu::Vcpu;
@@ -106,7 +106,8 @@ impl Vcpu {
             jit.flush();
         }
         let offset = b.key.linear & PAGE_OFFSET;
-        let mut bytes = vec![0; usize::from(b.len())];
+        let mut bytes = [0; MOST_BYTES];
+        let bytes = bytes.get_mut(..usize::from(b.len()))?;
         let (first, rest) = bytes.split_at_mut(usize::from(b.len()).min((PAGE_SIZE - offset) as usize));
         self.link.mmu.read_phys(b.key.page, offset as u16, first);
         let second = b.second.map(|page| {
@@ -114,14 +115,17 @@ impl Vcpu {
             let next = (b.key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
             (if b.key.mode.has(ModeBits::L) { next } else { next & 0xffff_ffff }, page)
         });
-        let mut lifted = lift_bytes(self, &bytes, &b.key);
-        if lifted.offsets.len() as u64 != b.insns() + 1 {
-            return None;
-        }
+        let mut lifted = std::mem::take(&mut self.link.lifted);
+        lift_bytes(self, bytes, &b.key, &mut lifted);
         optimise(&mut lifted.uops);
         let (key, cache) = (b.key, &mut self.link.cache);
-        let lifted = (lifted.uops.as_slice(), lifted.offsets.as_slice());
-        jit.compile(key, variant, lifted, second, &mut |uop| exec::step(uop, key.rip, cache))
+        let parts = (lifted.uops.as_slice(), lifted.offsets.as_slice());
+        let as_known = lifted.offsets.len() as u64 == b.insns() + 1;
+        let unit = as_known
+            .then(|| jit.compile(key, variant, parts, second, &mut |uop| exec::step(uop, key.rip, cache)))
+            .flatten();
+        self.link.lifted = lifted;
+        unit
     }
 
     /// Runs the code of a block, and of those it is chained to, until it is left.

@@ -2,7 +2,7 @@
 
 use super::lift;
 use crate::cache::{Alone, BlockKey, BlockRef};
-use crate::decode::{DecodeError, Insn, MAX_LENGTH, decode};
+use crate::decode::{Bytes, DecodeError, MAX_LENGTH};
 use crate::exec::steps_of;
 use crate::fault::{Fault, vector};
 use crate::mode::ModeBits;
@@ -16,28 +16,33 @@ use umbra_mmu::fault::{Access, View};
 
 /// The bytes that a block is lifted from: it ends before an instruction that reaches beyond them.
 const WINDOW: usize = 512;
+/// The most bytes that a block has.
+pub const MOST_BYTES: usize = WINDOW + MAX_LENGTH;
 
-/// What lifting a block gave.
+/// What lifting a block gave. Kept from one block to the next: to allocate it anew takes as long as to fill it.
 #[derive(Debug, Default)]
 pub struct Lifted {
     /// Its uops; the last one ends the block.
     pub uops: Vec<Uop>,
     /// Offset of each instruction from the block's start, and of the end.
     pub offsets: Vec<u16>,
+    /// The status flags that each instruction reads, and those that it overwrites.
+    flags: Vec<(u64, u64)>,
 }
 
 /// Lifts the block that `key` names, whose first page has just been fetched from, and caches it.
 pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     let offset = key.linear & PAGE_OFFSET;
     let room = ((PAGE_SIZE - offset) as usize).min(WINDOW);
-    let mut bytes = [0; WINDOW + MAX_LENGTH];
-    let mut lifted = lift_tracked(cpu, &key, &mut bytes[..room]);
+    let mut bytes = [0; MOST_BYTES];
+    let mut lifted = std::mem::take(&mut cpu.link.lifted);
+    lift_tracked(cpu, &key, &mut bytes[..room], &mut lifted);
     let mut second = None;
     if lifted.offsets.len() < 2 {
         // The first instruction runs into the next page (or there is a fault on the way).
         let (page, extra) = fetch_second(cpu, key.linear, &mut bytes, room)?;
         second = Some(page);
-        lifted = lift_bytes(cpu, &bytes[..room + extra], &BlockKey { alone: Alone::Yes, ..key });
+        lift_bytes(cpu, &bytes[..room + extra], &BlockKey { alone: Alone::Yes, ..key }, &mut lifted);
         if usize::from(lifted.offsets.last().copied().unwrap_or(0)) <= room {
             second = None;
         }
@@ -52,31 +57,33 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     c.lifted_insns += lifted.offsets.len() as u64 - 1;
     c.lifted_uops += lifted.uops.len() as u64;
     let steps = steps_of(&lifted.uops, key.rip, &mut cpu.link.cache);
-    Ok(cpu.link.cache.insert(key, steps, lifted.offsets.into_boxed_slice(), second))
+    let block = cpu.link.cache.insert(key, steps, lifted.offsets.as_slice().into(), second);
+    cpu.link.lifted = lifted;
+    Ok(block)
 }
 
 /// Lifts from what follows in a page, whose bytes used are tracked when this returns, and as they were after that: a write by
 /// another vCPU is either in them or posted.
-fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8]) -> Lifted {
+fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8], lifted: &mut Lifted) {
     let offset = (key.linear & PAGE_OFFSET) as u16;
     cpu.link.mmu.read_phys(key.page, offset, bytes);
     let mut tracked = 0;
     loop {
-        let lifted = lift_bytes(cpu, bytes, key);
+        lift_bytes(cpu, bytes, key, lifted);
         // An instruction that runs into the next page uses all that is left.
         let used = match lifted.offsets.last() {
             Some(&end) if end != 0 => usize::from(end).min(bytes.len()),
             _ => bytes.len().min(MAX_LENGTH),
         };
         if used <= tracked {
-            return lifted;
+            return;
         }
         cpu.link.mmu.track_code(key.page, offset, used as u16);
         tracked = used;
         let mut after = [0; WINDOW];
         cpu.link.mmu.read_phys(key.page, offset, &mut after[..bytes.len()]);
         if bytes[..used] == after[..used] {
-            return lifted;
+            return;
         }
         bytes.copy_from_slice(&after[..bytes.len()]);
     }
@@ -97,24 +104,26 @@ fn fetch_second(cpu: &mut Vcpu, linear: u64, bytes: &mut [u8], room: usize) -> R
 }
 
 /// Decodes and lifts from `bytes`. No instruction at all means that the first one needs more bytes than there are.
-pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
-    let mut out = Lifted { uops: Vec::with_capacity(48), offsets: Vec::with_capacity(32) };
+pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey, out: &mut Lifted) {
+    out.uops.clear();
+    out.offsets.clear();
+    out.flags.clear();
     out.offsets.push(0);
     let limit = match key.mode.has(ModeBits::L) {
         true => u64::MAX,
         false => u64::from(cpu.state.segment(Seg::Cs).limit),
     };
     let most = if key.alone == Alone::Yes { 1 } else { usize::from(cpu.link.longest_block) };
-    let mut live: Vec<Insn> = Vec::with_capacity(32);
     let mut at = 0;
     let mut ended = false;
+    let mut code = Bytes::new(bytes, key.mode, cpu.link.model.encoding());
     let debugger = &cpu.link.debugger;
-    while live.len() < most && !ended {
+    while out.flags.len() < most && !ended {
         if at > 0 && debugger.active() && debugger.covers(key.linear.wrapping_add(at as u64)) {
             break;
         }
         let rip = key.rip.wrapping_add(at as u64);
-        let decoded = decode(&bytes[at..], rip, key.mode, cpu.link.model.encoding());
+        let decoded = code.decode(at, rip);
         let within = |len: usize| rip <= limit && rip.saturating_add((len as u64).saturating_sub(1)) <= limit;
         // What is no instruction depends on as many bytes as the decoder may have looked at.
         let looked_at = (bytes.len() - at).min(cpu.link.model.encoding().max_length());
@@ -127,11 +136,11 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
             Err(DecodeError::TooLong) => (Some(vector::GP), looked_at),
             Err(DecodeError::Invalid) => (Some(vector::UD), looked_at),
         };
-        let index = live.len() as u8;
+        let index = out.flags.len() as u8;
         match (fault, decoded) {
             (None, Ok(insn)) => {
                 ended = lift(&insn, key.mode, &cpu.link.model, index, &mut out.uops);
-                live.push(insn);
+                out.flags.push((insn.flags_read(), insn.flags_written()));
             }
             (vector, _) => {
                 let vector = i64::from(vector.unwrap_or(vector::UD));
@@ -148,21 +157,19 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey) -> Lifted {
     if !ended && out.offsets.len() > 1 {
         let end = key.rip.wrapping_add(at as u64);
         let end = if key.mode.has(ModeBits::L) { end } else { end & 0xffff_ffff };
-        let insn = live.len() as u8 - 1;
+        let insn = out.flags.len() as u8 - 1;
         out.uops.push(Uop { insn, next_rip: end, ..Uop::new(Op::End) });
     }
-    mark_dead_flags(&mut out.uops, &live);
-    out
+    mark_dead_flags(&mut out.uops, &out.flags);
 }
 
 /// Marks the uops whose status flags are all overwritten before anything can read them.
-fn mark_dead_flags(uops: &mut [Uop], insns: &[Insn]) {
+fn mark_dead_flags(uops: &mut [Uop], insns: &[(u64, u64)]) {
     let mut wanted = flags::STATUS;
     let mut at = uops.len();
-    for (index, insn) in insns.iter().enumerate().rev() {
+    for (index, &(read, written)) in insns.iter().enumerate().rev() {
         let first = uops[..at].iter().rposition(|u| usize::from(u.insn) < index).map_or(0, |p| p + 1);
         let mine = &mut uops[first..at];
-        let written = insn.flags_written();
         let opaque = mine.iter().any(|u| matches!(u.op.effect(), Effect::Calls | Effect::Ends));
         // A block may be left right after a store, so what a storing instruction does to the flags is always seen.
         let stores = mine.iter().any(|u| matches!(u.form, Form::M | Form::MR | Form::MI) && u.op != Op::Lea);
@@ -181,7 +188,7 @@ fn mark_dead_flags(uops: &mut [Uop], insns: &[Insn]) {
         if !variable {
             wanted &= !written;
         }
-        wanted |= insn.flags_read();
+        wanted |= read;
         if may_look {
             wanted = flags::STATUS;
         }

@@ -16,7 +16,7 @@ use umbra_cpu::bus::OpenBus;
 use umbra_cpu::cache::{Alone, BlockKey};
 use umbra_cpu::decode::Encoding;
 use umbra_cpu::emit::{DEFAULT_BYTES, Jit, SLACK};
-use umbra_cpu::lift::block::{dump, lift_bytes};
+use umbra_cpu::lift::block::{Lifted, dump, lift_bytes};
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
@@ -208,7 +208,8 @@ impl Runner {
             bytes[..count].copy_from_slice(&case.code[..count]);
         }
         let key = BlockKey { page: PhysPage(0), linear, rip, mode: self.cpu.link.mode, alone: Alone::Yes };
-        let lifted = lift_bytes(&self.cpu, &bytes, &key);
+        let mut lifted = Lifted::default();
+        lift_bytes(&self.cpu, &bytes, &key, &mut lifted);
         for line in dump(&lifted.uops).lines() {
             let _ = writeln!(out, "uop {}", line.trim_start());
         }
