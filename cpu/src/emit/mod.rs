@@ -125,7 +125,7 @@ pub struct JitCounters {
     pub guest_bytes: u64,
     /// Host bytes of them.
     pub host_bytes: u64,
-    /// CPU time that lifting and emitting them took, in nanoseconds.
+    /// The time that lifting and emitting them took, in nanoseconds.
     pub nanoseconds: u64,
     /// Jumps linked.
     pub links: u64,

@@ -28,7 +28,7 @@ pub struct Run {
 pub struct Facts {
     /// Bytes resident beside the guest memory that was touched.
     pub overhead_bytes: Option<f64>,
-    /// Guest instructions that the JIT lifted and emitted in a second of CPU time.
+    /// Guest instructions that the JIT lifted and emitted in a second.
     pub emitted_per_second: Option<f64>,
 }
 
