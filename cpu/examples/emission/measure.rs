@@ -1,7 +1,4 @@
-//! Speed of making code: lifts and emits the blocks of a program, its own, in millions of guest instructions a second.
-//!
-//! `emission [ROUNDS [FILE]]`; FILE is another ELF program. Nothing of it runs: what is counted is lifting and emitting alone, with
-//! warm caches. A count of host instructions (`valgrind --tool=callgrind`) is exact where time is not.
+//! Where there is emitted code.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,7 +44,7 @@ fn long() -> Vcpu {
     cpu
 }
 
-fn main() {
+pub fn main() {
     let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
     let text = text(&std::env::args().nth(2).unwrap_or("/proc/self/exe".into()));
     let mut cpu = long();
