@@ -362,7 +362,8 @@ impl Jit {
         self.counters.flushes += 1;
     }
 
-    /// Makes the code of a block, whose last instruction may run into a `second` page (linear address, page). `step` makes the interpreter's step of a uop.
+    /// Makes the code of a block, whose last instruction may run into a `second` page (linear address, page). `step` makes the
+    /// interpreter's step of a uop.
     pub fn compile(
         &mut self,
         key: BlockKey,

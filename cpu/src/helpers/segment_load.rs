@@ -1,7 +1,8 @@
 //! Loads of DS, ES, FS, GS and SS, and of the table registers (SDM vol. 2 MOV, POP, LDS…LGS, LLDT, LTR, LGDT, LIDT,
 //! SLDT, STR, SGDT, SIDT; vol. 3, 3.4, 2.4).
 //!
-//! MOV from a segment register, and PUSH on a flat stack, are uops. CS is loaded by far transfers only. The checks that read a descriptor without loading it are in `access_rights`.
+//! MOV from a segment register, and PUSH on a flat stack, are uops. CS is loaded by far transfers only. The checks that read a
+//! descriptor without loading it are in `access_rights`.
 
 use super::descriptor::{is_null, rpl, selector_error, system};
 use super::{Args, Flow, Helper, Rm};
