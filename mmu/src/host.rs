@@ -30,12 +30,23 @@ impl Reservation {
         }
         let lead = start.addr().next_multiple_of(HUGE) - start.addr();
         let aligned: *mut u8 = start.cast::<u8>().wrapping_add(lead);
+        Ok(Reservation { start: HostPtr(aligned), mapped: (start.expose_provenance(), length) })
+    }
+    /// Makes pages (4 KiB each, from `first` on) resident.
+    pub(crate) fn touch(&self, first: usize, pages: usize) {
+        // SAFETY: the range lies in our mapping. A refusal (hosts before Linux 5.14) only costs speed.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::madvise(self.start.0.wrapping_add(first * 4096).cast(), pages * 4096, libc::MADV_POPULATE_WRITE);
+        }
+    }
+    /// Lets the host give huge pages for the first `bytes` from now on.
+    pub(crate) fn prefer_huge_pages(&self, bytes: usize) {
         // SAFETY: the range is ours. A refusal only costs speed.
         #[cfg(target_os = "linux")]
         unsafe {
-            libc::madvise(aligned.cast(), bytes, libc::MADV_HUGEPAGE);
+            libc::madvise(self.start.0.cast(), bytes, libc::MADV_HUGEPAGE);
         }
-        Ok(Reservation { start: HostPtr(aligned), mapped: (start.expose_provenance(), length) })
     }
     /// Commits and locks the first `bytes`: the host will not use them for anything else.
     pub(crate) fn pin(&self, bytes: usize) -> std::io::Result<()> {
@@ -82,6 +93,10 @@ impl Reservation {
         }
         Ok(Reservation { start: HostPtr(start), mapped: (start.expose_provenance(), bytes) })
     }
+    /// Whoever comes first touches them.
+    pub(crate) fn touch(&self, _first: usize, _pages: usize) {}
+    /// As the allocator decides.
+    pub(crate) fn prefer_huge_pages(&self, _bytes: usize) {}
     /// Not possible here.
     pub(crate) fn pin(&self, _bytes: usize) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())

@@ -184,11 +184,19 @@ impl GuestMemory {
     /// Writes guest memory at `at`, seen by every tracker. ROM, devices and open bus drop it.
     pub fn write(&self, at: GuestPhys, from: &[u8]) {
         let mut monitor = self.shared.lock();
+        if from.len() >= BULK {
+            let frames = chunks(at, from.len()).map(|(page, ..)| monitor.phys.get(page).and_then(|slot| slot.ram));
+            self.shared.pool.touch(frames.flatten());
+        }
         for (page, offset, part) in chunks(at, from.len()) {
             if let Some(from) = from.get(part) {
                 monitor.write_page(page, offset, from);
             }
         }
+    }
+    /// Lets the host back RAM with huge pages from now on: called when what a machine starts from is loaded.
+    pub fn prefer_huge_pages(&self) {
+        self.shared.pool.prefer_huge_pages();
     }
     /// What a bus master sees.
     pub fn dma(&self) -> GuestDma {
@@ -265,6 +273,9 @@ fn mix(hash: u64, word: u64) -> u64 {
 }
 
 /// A range as (page, offset in page, range of the buffer).
+/// Writes of so many bytes have the host give the frames first. A bus master's are shorter.
+const BULK: usize = 128 << 10;
+
 fn chunks(at: GuestPhys, bytes: usize) -> impl Iterator<Item = (PhysPage, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -332,10 +332,11 @@ impl Vga {
     /// The staged window's and display memory's pages that are not zero.
     fn pages(&self) -> Vec<(u32, Vec<u8>)> {
         let count = (self.config.memory.bytes() / umbra_mmu::addr::PAGE_SIZE) as u32;
+        const ZEROS: [u8; umbra_mmu::addr::PAGE_SIZE as usize] = [0; umbra_mmu::addr::PAGE_SIZE as usize];
+        let mut bytes = ZEROS;
         let page = |number: u32| {
-            let mut bytes = vec![0; umbra_mmu::addr::PAGE_SIZE as usize];
             self.config.memory.read(number as usize * bytes.len(), &mut bytes);
-            bytes.iter().any(|&byte| byte != 0).then_some((number, bytes))
+            (bytes != ZEROS).then(|| (number, bytes.to_vec()))
         };
         (0..count).filter_map(page).collect()
     }

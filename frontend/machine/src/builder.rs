@@ -14,13 +14,14 @@ use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
 use crate::config::{
     Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, Span, Switch, Toggle,
 };
-use crate::contents::Contents;
+use crate::contents::{Begun, Contents};
 use crate::drives::{BoardBell, Drives, MediaHost};
 use crate::images::ImageError;
 use crate::load::bzimage::real_mode::{self, Items};
+use crate::load::bzimage::{self, HEAD};
 use crate::load::flat::FlatMode;
 use crate::load::{
-    self, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
+    self, Bytes, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
 };
 use crate::machine::Machine;
 use crate::memory_map::{EXTENDED_BASE, MemoryMap};
@@ -29,8 +30,6 @@ use crate::time::GuestClock;
 use crate::vcpu_bus::VcpuBus;
 use crate::wiring;
 use parking_lot::{Condvar, Mutex};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +56,6 @@ const MAX_VGA_ROM_BYTES: u64 = 1 << 20;
 const LOW_ROM_BYTES: u64 = 0x2_0000;
 /// The largest firmware image.
 const MAX_ROM_BYTES: u64 = 16 << 20;
-/// Bytes of a kernel that hold its setup header (Linux boot protocol).
-const HEAD: u64 = 1024;
 
 /// Why there is no machine.
 #[derive(Debug, Error)]
@@ -140,15 +137,13 @@ impl Source {
 
     /// Its first bytes, where a kernel says what it is: kernels are large, and read whole when they are loaded.
     fn head(&self) -> Result<Vec<u8>, BuildError> {
-        let mut head = Vec::with_capacity(HEAD as usize);
         match self {
             Source::File(path) => {
-                let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-                read.map_err(|problem| read_problem(path, problem))?;
+                let begun = Begun::open(path, HEAD).map_err(|problem| read_problem(path, problem))?;
+                Ok(begun.head().to_vec())
             }
-            Source::Bytes(_, bytes) => head.extend(bytes.iter().take(HEAD as usize)),
+            Source::Bytes(_, bytes) => Ok(bytes.iter().take(HEAD as usize).copied().collect()),
         }
-        Ok(head)
     }
 }
 
@@ -619,7 +614,17 @@ impl BootSource {
         board: &SharedBoard,
     ) -> Result<Option<EntryState>, BuildError> {
         let Some(kernel) = &self.kernel else { return Ok(None) };
-        let (name, bytes) = kernel.read()?;
+        let begun = match (kernel, self.flat) {
+            (Source::File(path), None) => {
+                let begun = Begun::open(path, HEAD).map_err(|problem| read_problem(path, problem))?;
+                bzimage::is_bzimage(begun.head()).then_some((path, begun))
+            }
+            _ => None,
+        };
+        let (name, bytes) = match &begun {
+            Some((path, _)) => (path.display().to_string(), Contents::Given(&[])),
+            None => kernel.read()?,
+        };
         let initrd: Vec<_> = self.initrd.iter().map(Source::read).collect::<Result<_, _>>()?;
         board.lock().play_firmware(map);
         let tables = acpi::build(&acpi_board(*map, self.cpus));
@@ -637,21 +642,28 @@ impl BootSource {
             entry: self.entry,
             screen: self.screen,
         };
-        let plan = match self.flat {
-            Some(FlatStart { at, mode }) => load::flat::load(&bytes, &options, at, mode, map)?,
-            None => load::load(&bytes, &options, map)?,
+        let plan = match (self.flat, &begun) {
+            (Some(FlatStart { at, mode }), _) => load::flat::load(&bytes, &options, at, mode, map)?,
+            (None, Some((_, begun))) => bzimage::load_by_head(begun.head(), begun.length(), &options, map)?,
+            (None, None) => load::load(&bytes, &options, map)?,
         };
-        carry_out(&plan, memory);
+        for segment in &plan.segments {
+            match (&segment.bytes, &begun) {
+                (Bytes::Here(bytes), _) => memory.write(segment.at, bytes),
+                (&Bytes::InFile { at, length }, Some((path, begun))) => begun
+                    .pieces(at, length, |offset, piece| memory.write(segment.at.wrapping_add(offset), piece))
+                    .map_err(|problem| read_problem(path, problem))?,
+                (Bytes::InFile { .. }, None) => debug_assert!(false, "{} of a file that is here", segment.what),
+            }
+        }
+        clear(&plan, memory);
         Ok(Some(plan.entry))
     }
 }
 
-/// Writes a plan's segments, and zeros where it wants them.
-fn carry_out(plan: &LoadPlan<'_>, memory: &GuestMemory) {
+/// Puts zeros where a plan wants them.
+fn clear(plan: &LoadPlan<'_>, memory: &GuestMemory) {
     const ZEROS: [u8; 4096] = [0; 4096];
-    for segment in &plan.segments {
-        memory.write(segment.at, &segment.bytes);
-    }
     for range in &plan.zero {
         let mut at = range.at;
         let mut left = range.length;

@@ -106,6 +106,7 @@ impl Machine {
     /// Puts the boot image into memory and the vCPUs into their first states.
     pub(crate) fn power_up(&mut self) -> Result<(), BuildError> {
         let entry = self.boot.install(&self.map, &self.memory, &self.board)?;
+        self.memory.prefer_huge_pages();
         for number in 0..self.vcpus.len() {
             self.set_first_state(number, entry.as_ref());
         }

@@ -5,7 +5,7 @@
 use arbitrary::{Result, Unstructured};
 use std::path::Path;
 use umbra_machine::MachineConfig;
-use umbra_machine::load::{self, EntryChoice, LoadOptions, LoadPlan, Module, Processor};
+use umbra_machine::load::{self, EntryChoice, LoadOptions, LoadPlan, Module, Processor, bzimage};
 use umbra_machine::memory_map::MemoryMap;
 use umbra_machine::mmu::GuestPhys;
 
@@ -92,7 +92,13 @@ fn kernel(image: &[u8], modules: &[&[u8]], line: &str, entry: EntryChoice) {
             entry,
             ..LoadOptions::named("image")
         };
-        match load::load(image, &options, &map) {
+        let loaded = load::load(image, &options, &map);
+        if bzimage::is_bzimage(image) {
+            let head = image.get(..bzimage::HEAD as usize).unwrap_or(image);
+            let by_head = bzimage::load_by_head(head, image.len() as u64, &options, &map);
+            assert_eq!(by_head.map(|plan| check(&plan, &map)).err(), loaded.as_ref().err().cloned());
+        }
+        match loaded {
             Ok(plan) => check(&plan, &map),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
@@ -101,7 +107,7 @@ fn kernel(image: &[u8], modules: &[&[u8]], line: &str, entry: EntryChoice) {
 
 /// Everything that a plan writes lies in RAM and on nothing else.
 fn check(plan: &LoadPlan<'_>, map: &MemoryMap) {
-    let copied = plan.segments.iter().map(|s| (s.at.0, s.bytes.len() as u64));
+    let copied = plan.segments.iter().map(|s| (s.at.0, s.bytes.length()));
     let mut ranges: Vec<(u64, u64)> = copied.chain(plan.zero.iter().map(|z| (z.at.0, z.length))).collect();
     for &(at, length) in &ranges {
         assert!(map.is_usable(GuestPhys(at), length), "{at:#x} + {length:#x} is no RAM");

@@ -1,26 +1,46 @@
 //! Checked little-endian reads from a file that may lie, and writes into tables that we build.
 
 use super::error::LoadProblem;
+use super::plan::Bytes;
 
-/// A file's bytes; every read names what it reads and fails with a sentence.
+/// A file's bytes, or its first ones; every read names what it reads and fails with a sentence.
 #[derive(Copy, Clone)]
-pub(super) struct File<'a>(pub &'a [u8]);
+pub(super) struct File<'a> {
+    bytes: &'a [u8],
+    length: u64,
+}
 
 impl<'a> File<'a> {
+    /// A whole file.
+    pub fn whole(bytes: &'a [u8]) -> File<'a> {
+        File { bytes, length: bytes.len() as u64 }
+    }
+    /// A file of `length` bytes that begins with `bytes`.
+    pub fn head(bytes: &'a [u8], length: u64) -> File<'a> {
+        File { bytes, length: length.max(bytes.len() as u64) }
+    }
     /// `length` bytes at `start`.
     pub fn slice(self, what: &'static str, start: u64, length: u64) -> Result<&'a [u8], LoadProblem> {
         let end = start.saturating_add(length);
         let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-        range.and_then(|(start, end)| self.0.get(start..end)).ok_or(LoadProblem::Truncated {
-            what,
-            start,
-            end,
-            length: self.0.len() as u64,
-        })
+        let bytes = range.and_then(|(start, end)| self.bytes.get(start..end));
+        bytes.ok_or(LoadProblem::Truncated { what, start, end, length: self.length })
     }
-    /// The file from `start` on (empty if that is past its end).
+    /// `length` bytes at `start`, to be put somewhere: those that are not here yet stay in the file.
+    pub fn piece(self, what: &'static str, start: u64, length: u64) -> Result<Bytes<'a>, LoadProblem> {
+        let end = start.saturating_add(length);
+        if end <= self.bytes.len() as u64 || end > self.length {
+            return self.slice(what, start, length).map(Bytes::from);
+        }
+        Ok(Bytes::InFile { at: start, length })
+    }
+    /// What is here from `start` on (empty if that is past its end).
     pub fn tail(self, start: u64) -> &'a [u8] {
-        usize::try_from(start).ok().and_then(|start| self.0.get(start..)).unwrap_or(&[])
+        usize::try_from(start).ok().and_then(|start| self.bytes.get(start..)).unwrap_or(&[])
+    }
+    /// How many bytes follow `start`.
+    pub fn after(self, start: u64) -> u64 {
+        self.length.saturating_sub(start)
     }
     fn array<const N: usize>(self, what: &'static str, at: u64) -> Result<[u8; N], LoadProblem> {
         let mut bytes = [0; N];

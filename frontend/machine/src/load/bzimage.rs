@@ -57,6 +57,9 @@ mod boot_params {
     pub const E820_MAX: usize = 128;
 }
 
+/// The setup header lies in these bytes: a kernel needs no more to be planned.
+pub const HEAD: u64 = 1024;
+
 const MAGIC: &[u8] = b"HdrS";
 /// The protected-mode part belongs at 1 MiB, not at 64 KiB.
 const LOADED_HIGH: u8 = 1 << 0;
@@ -115,7 +118,7 @@ impl Setup {
         let payload_at = (sectors + 1) * 512;
         // syssize rounds up to 16 bytes; what the file has beyond it (signatures) is not loaded.
         let syssize = u64::from(file.u32(what, header::SYSSIZE)?) * 16;
-        let available = file.tail(payload_at).len() as u64;
+        let available = file.after(payload_at);
         if available + 15 < syssize || available == 0 {
             let payload = "the protected-mode kernel";
             file.slice(payload, payload_at, syssize.max(1))?;
@@ -156,14 +159,24 @@ impl Setup {
 
 /// Plans how to start a bzImage.
 pub fn load<'a>(bytes: &'a [u8], options: &LoadOptions<'a>, map: &MemoryMap) -> Result<LoadPlan<'a>, LoadError> {
-    plan(bytes, options, map).map_err(|problem| LoadError { file: options.name.to_owned(), problem })
+    plan(File::whole(bytes), options, map).map_err(|problem| LoadError { file: options.name.to_owned(), problem })
 }
 
-fn plan<'a>(bytes: &'a [u8], options: &LoadOptions<'a>, map: &MemoryMap) -> Result<LoadPlan<'a>, LoadProblem> {
-    if bytes.is_empty() {
+/// The same for a file of `length` bytes of which the first are here, [`HEAD`] of them if it has so many.
+pub fn load_by_head<'a>(
+    head: &'a [u8],
+    length: u64,
+    options: &LoadOptions<'a>,
+    map: &MemoryMap,
+) -> Result<LoadPlan<'a>, LoadError> {
+    let file = File::head(head, length);
+    plan(file, options, map).map_err(|problem| LoadError { file: options.name.to_owned(), problem })
+}
+
+fn plan<'a>(file: File<'a>, options: &LoadOptions<'a>, map: &MemoryMap) -> Result<LoadPlan<'a>, LoadProblem> {
+    if file.after(0) == 0 {
         return Err(LoadProblem::Empty);
     }
-    let file = File(bytes);
     let setup = Setup::parse(file)?;
     if setup.is_64_bit && options.processor == Processor::Only32 {
         return Err(LoadProblem::NeedsLongMode);
@@ -172,7 +185,7 @@ fn plan<'a>(bytes: &'a [u8], options: &LoadOptions<'a>, map: &MemoryMap) -> Resu
 
     let mut plan = Plan::new(map);
     let start = setup.start();
-    plan.put("the kernel", start, file.slice("the kernel", setup.payload_at, setup.payload_length)?)?;
+    plan.put("the kernel", start, file.piece("the kernel", setup.payload_at, setup.payload_length)?)?;
     if let Some(rest) = setup.init_size.checked_sub(setup.payload_length) {
         plan.reserve("the kernel's working memory", start.saturating_add(setup.payload_length), rest)?;
     }

@@ -50,7 +50,7 @@ pub fn is_elf(bytes: &[u8]) -> bool {
 impl<'a> Elf<'a> {
     /// Reads and checks the headers.
     pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>, LoadProblem> {
-        let file = File(bytes);
+        let file = File::whole(bytes);
         let what = "the ELF header";
         let bad = |what, value: u64, why| Err(LoadProblem::BadField { what, value, why });
         let class = match file.u8(what, 4)? {
@@ -137,7 +137,7 @@ impl<'a> Elf<'a> {
             let Some(rest) = header.memory_size.checked_sub(header.file_size) else {
                 return bad("a segment's size in memory", header.memory_size, "less than in the file");
             };
-            let bytes = File(self.file).slice("a segment", header.offset, header.file_size)?;
+            let bytes = File::whole(self.file).slice("a segment", header.offset, header.file_size)?;
             plan.put("a segment of the kernel", header.physical_address, bytes)?;
             plan.zero("the kernel's BSS", header.physical_address.saturating_add(header.file_size), rest)?;
             any = true;
@@ -160,9 +160,9 @@ impl<'a> Elf<'a> {
     /// The contents of the first note with this owner and type. A damaged note ends the search.
     pub fn note(&self, owner: &[u8], kind: u32) -> Option<&'a [u8]> {
         self.headers.iter().filter(|header| header.kind == PT_NOTE).find_map(|header| {
-            let mut rest = File(self.file).slice("a note", header.offset, header.file_size).ok()?;
+            let mut rest = File::whole(self.file).slice("a note", header.offset, header.file_size).ok()?;
             while rest.len() >= 12 {
-                let file = File(rest);
+                let file = File::whole(rest);
                 let name_size = u64::from(file.u32("a note", 0).ok()?);
                 let data_size = u64::from(file.u32("a note", 4).ok()?);
                 let name = file.slice("a note", 12, name_size).ok()?;

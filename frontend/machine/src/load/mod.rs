@@ -14,7 +14,7 @@ pub mod plan;
 pub mod pvh;
 
 pub use error::{LoadError, LoadProblem};
-pub use plan::{EntryMode, EntryState, Format, LoadPlan, Segment, ZeroRange};
+pub use plan::{Bytes, EntryMode, EntryState, Format, LoadPlan, Segment, ZeroRange};
 
 use crate::memory_map::MemoryMap;
 use umbra_mmu::addr::GuestPhys;

@@ -95,7 +95,7 @@ fn plan<'a>(bytes: &'a [u8], options: &LoadOptions<'a>, map: &MemoryMap) -> Resu
 
 /// Loads by the header's own addresses (section 3.1.3, "the a.out kludge") and gives the entry.
 fn put_flat<'a>(plan: &mut Plan<'a, '_>, bytes: &'a [u8], header_at: u64) -> Result<u64, LoadProblem> {
-    let file = File(bytes);
+    let file = File::whole(bytes);
     let field = |n: u64| file.u32("the multiboot header's addresses", header_at + 12 + 4 * n).map(u64::from);
     let (header_addr, load_addr, load_end, bss_end, entry) = (field(0)?, field(1)?, field(2)?, field(3)?, field(4)?);
     let bad = |what, value, why| LoadProblem::BadField { what, value, why };
@@ -110,7 +110,7 @@ fn put_flat<'a>(plan: &mut Plan<'a, '_>, bytes: &'a [u8], header_at: u64) -> Res
         "further from load_addr than from the file's start",
     ))?;
     let length = match load_end {
-        0 => file.tail(start).len() as u64,
+        0 => file.after(start),
         end => end.checked_sub(load_addr).ok_or(bad("load_end_addr", end, "below load_addr"))?,
     };
     plan.put("the kernel", load_addr, file.slice("the kernel", start, length)?)?;

@@ -36,6 +36,42 @@ impl Format {
     }
 }
 
+/// A segment's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bytes<'a> {
+    /// Here they are.
+    Here(Cow<'a, [u8]>),
+    /// In the kernel's file, of which the loader saw the first bytes only: it is large, and read straight to its place.
+    InFile {
+        /// The first one's position.
+        at: u64,
+        /// How many.
+        length: u64,
+    },
+}
+
+impl Bytes<'_> {
+    /// How many.
+    pub fn length(&self) -> u64 {
+        match self {
+            Bytes::Here(bytes) => bytes.len() as u64,
+            Bytes::InFile { length, .. } => *length,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes::Here(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Bytes<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::Here(bytes.into())
+    }
+}
+
 /// Bytes that go to one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
@@ -44,7 +80,7 @@ pub struct Segment<'a> {
     /// Where it goes.
     pub at: GuestPhys,
     /// The bytes.
-    pub bytes: Cow<'a, [u8]>,
+    pub bytes: Bytes<'a>,
 }
 
 /// A range that must read as zero (BSS, or room that a kernel will use).
@@ -170,10 +206,10 @@ impl<'a, 'm> Plan<'a, 'm> {
         Ok(())
     }
     /// Puts bytes at a place.
-    pub fn put(&mut self, what: &'static str, at: u64, bytes: impl Into<Cow<'a, [u8]>>) -> Result<(), LoadProblem> {
+    pub fn put(&mut self, what: &'static str, at: u64, bytes: impl Into<Bytes<'a>>) -> Result<(), LoadProblem> {
         let bytes = bytes.into();
-        self.reserve(what, at, bytes.len() as u64)?;
-        if !bytes.is_empty() {
+        self.reserve(what, at, bytes.length())?;
+        if bytes.length() > 0 {
             self.segments.push(Segment { what, at: GuestPhys(at), bytes });
         }
         Ok(())

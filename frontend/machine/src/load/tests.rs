@@ -80,11 +80,18 @@ fn multiboot_elf() -> Vec<u8> {
     file
 }
 
+fn here<'p>(bytes: &'p Bytes<'_>) -> &'p [u8] {
+    match bytes {
+        Bytes::Here(bytes) => bytes,
+        Bytes::InFile { .. } => &[],
+    }
+}
+
 /// The bytes that a plan has at an address.
 fn at<'p>(plan: &'p LoadPlan<'_>, start: u64, length: usize) -> &'p [u8] {
     plan.segments
         .iter()
-        .find_map(|s| s.bytes.get(start.checked_sub(s.at.0)? as usize..)?.get(..length))
+        .find_map(|s| here(&s.bytes).get(start.checked_sub(s.at.0)? as usize..)?.get(..length))
         .unwrap_or_else(|| panic!("nothing at {start:#x}"))
 }
 
@@ -121,6 +128,23 @@ fn bzimage_by_the_64_bit_entry() {
     // The last large page of the identity map.
     let last = layout::PAGE_TABLES + 5 * 4096 + 511 * 8;
     assert_eq!(word(&plan, last), 0xFFE0_0083);
+}
+
+#[test]
+fn bzimage_by_its_head() {
+    let file = bzimage();
+    let options = LoadOptions { command_line: "quiet", ..LoadOptions::named("vmlinuz") };
+    let whole = load(&file, &options, &map(64)).unwrap();
+    let mut plan = bzimage::load_by_head(&file[..1024], file.len() as u64, &options, &map(64)).unwrap();
+    let in_file = plan.segments.iter_mut().find(|s| matches!(s.bytes, Bytes::InFile { .. })).expect("the kernel");
+    assert_eq!(in_file.bytes, Bytes::InFile { at: 1024, length: 4096 });
+    in_file.bytes = Bytes::from(&file[1024..]);
+    assert_eq!(plan, whole);
+    // What the header promises must be in the file, seen or not.
+    let short = file.len() as u64 - 100;
+    let by_head = bzimage::load_by_head(&file[..1024], short, &options, &map(64)).unwrap_err();
+    assert_eq!(by_head, load(&file[..short as usize], &options, &map(64)).unwrap_err());
+    assert!(matches!(by_head.problem, LoadProblem::Truncated { what: "the protected-mode kernel", .. }));
 }
 
 #[test]
@@ -277,7 +301,7 @@ fn bad_options_get_one_sentence() {
 
 /// Whatever a plan says must be within RAM and disjoint.
 fn check(plan: &LoadPlan<'_>, map: &MemoryMap) {
-    let segments = plan.segments.iter().map(|s| (s.at.0, s.bytes.len() as u64));
+    let segments = plan.segments.iter().map(|s| (s.at.0, s.bytes.length()));
     let mut ranges: Vec<_> = segments.chain(plan.zero.iter().map(|z| (z.at.0, z.length))).collect();
     ranges.sort_unstable();
     for &(start, length) in &ranges {

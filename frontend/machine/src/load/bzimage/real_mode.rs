@@ -40,7 +40,7 @@ pub fn items(bytes: &[u8], options: &LoadOptions<'_>, map: &MemoryMap) -> Result
 }
 
 fn plan(bytes: &[u8], options: &LoadOptions<'_>, map: &MemoryMap) -> Result<Items, LoadProblem> {
-    let file = File(bytes);
+    let file = File::whole(bytes);
     let setup = Setup::parse(file)?;
     let mut real_mode = Table(file.slice("the real-mode part", 0, setup.payload_at)?.to_vec());
     let kernel = file.slice("the kernel", setup.payload_at, setup.payload_length)?;
