@@ -17,9 +17,45 @@ use std::sync::Arc;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
+/// Pages side by side: those whose linear page number (52 bits) begins with that of `first`, without the lowest `shift` bits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    first: u64,
+    shift: u32,
+}
+
+/// Bits of a linear page number.
+const PAGE_BITS: u32 = 52;
+
+impl Span {
+    /// The 2^`shift` pages around page number `page`.
+    pub(crate) fn around(page: u64, shift: u32) -> Span {
+        Span { first: (page & ((1 << PAGE_BITS) - 1)) >> shift << shift, shift }
+    }
+    /// Its only page, if it has one.
+    pub(crate) fn page(self) -> Option<u64> {
+        (self.shift == 0).then_some(self.first)
+    }
+    pub(crate) fn contains(self, page: u64) -> bool {
+        (page ^ self.first) >> self.shift == 0
+    }
+    /// Whether a page of it [`is_high`].
+    fn reaches_high(self) -> bool {
+        is_high(self.first) || (self.first < 1 << 20 && self.shift > 18)
+    }
+}
+
+/// Whether a page (by linear page number) lies where systems have what all their processes share: the upper half of 64-bit
+/// space, the fourth GiB of 32-bit space.
+pub(crate) fn is_high(page: u64) -> bool {
+    page >> (PAGE_BITS - 1) & 1 != 0 || page >> 18 == 3
+}
+
 /// What a TLB must forget.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
+    /// These pages: one monitor entry was cleared, and this is the only place that it is reached at.
+    Span(Span),
     /// All entries whose linear address has these bits 20:12: one monitor leaf entry was cleared, wherever it is reached.
     Page(u16),
     /// All cached pointers to leaf tables: one was unlinked.
@@ -30,6 +66,8 @@ pub(crate) enum Stale {
     Gate,
     /// Everything, and the root must be looked up again.
     Root,
+    /// All pages that are not high ([`is_high`]) and all cached pointers to leaf tables, and the root must be looked up again.
+    Low,
 }
 
 /// Applying more than this many one by one costs more than filling a TLB again.
@@ -40,11 +78,52 @@ const DROPS: u64 = if cfg!(loom) { 4 } else { 512 };
 pub(crate) struct DropLog {
     head: AtomicU64,
     ring: Box<[AtomicU64]>,
+    /// How many drops there were when the last one that may concern a high page was posted, itself counted.
+    high: AtomicU64,
+}
+
+/// A drop as a word: the mark of a span, with its shift from bit 52 on and its first page below; else the kind from bit 16 on.
+const SPAN: u64 = 1 << 63;
+
+impl Stale {
+    fn to_word(self) -> u64 {
+        match self {
+            Stale::Span(Span { first, shift }) => SPAN | u64::from(shift) << PAGE_BITS | first,
+            Stale::Page(index) => u64::from(index),
+            Stale::Tables => 1 << 16,
+            Stale::All => 2 << 16,
+            Stale::Gate => 3 << 16,
+            Stale::Root => 4 << 16,
+            Stale::Low => 5 << 16,
+        }
+    }
+    fn of_word(word: u64) -> Stale {
+        if word & SPAN != 0 {
+            return Stale::Span(Span::around(word, (word >> PAGE_BITS) as u32 & 63));
+        }
+        match word >> 16 {
+            0 => Stale::Page(word as u16),
+            1 => Stale::Tables,
+            2 => Stale::All,
+            3 => Stale::Gate,
+            5 => Stale::Low,
+            _ => Stale::Root,
+        }
+    }
+    /// Whether a high page may have to be forgotten.
+    fn reaches_high(self) -> bool {
+        match self {
+            Stale::Span(span) => span.reaches_high(),
+            Stale::Tables | Stale::Gate | Stale::Low => false,
+            Stale::Page(_) | Stale::All | Stale::Root => true,
+        }
+    }
 }
 
 impl DropLog {
     pub(crate) fn new() -> DropLog {
-        DropLog { head: AtomicU64::new(0), ring: (0..DROPS).map(|_| AtomicU64::new(0)).collect() }
+        let ring = (0..DROPS).map(|_| AtomicU64::new(0)).collect();
+        DropLog { head: AtomicU64::new(0), ring, high: AtomicU64::new(0) }
     }
     /// How many drops were ever posted.
     #[inline(always)]
@@ -53,18 +132,15 @@ impl DropLog {
     }
     /// Appends; the caller holds the mmu lock.
     pub(crate) fn post(&self, stale: Stale) {
-        let word = match stale {
-            Stale::Page(index) => u64::from(index),
-            Stale::Tables => 1 << 16,
-            Stale::All => 2 << 16,
-            Stale::Gate => 3 << 16,
-            Stale::Root => 4 << 16,
-        };
         let head = self.head.load(Ordering::Relaxed);
-        self.ring[(head % DROPS) as usize].store(word, Ordering::Release);
+        self.ring[(head % DROPS) as usize].store(stale.to_word(), Ordering::Release);
+        if stale.reaches_high() {
+            self.high.store(head + 1, Ordering::Release);
+        }
         self.head.store(head + 1, Ordering::Release);
     }
-    /// Hands every drop since `seen` to `apply`, or [`Stale::Root`] if too many were missed; gives the new `seen`.
+    /// Hands every drop since `seen` to `apply`, or [`Stale::Root`] or [`Stale::Low`] if too many were missed; gives the new
+    /// `seen`.
     pub(crate) fn since(&self, mut seen: u64, mut apply: impl FnMut(Stale)) -> u64 {
         loop {
             let head = self.head();
@@ -75,17 +151,13 @@ impl DropLog {
             let word = self.ring[(seen % DROPS) as usize].load(Ordering::Acquire);
             let head = self.head();
             if head - seen >= DROPS {
-                apply(Stale::Root);
+                // Of the drops up to this head, or of later ones too, which does no harm.
+                let high = self.high.load(Ordering::Acquire);
+                apply(if high > seen { Stale::Root } else { Stale::Low });
                 seen = head;
                 continue;
             }
-            apply(match word >> 16 {
-                0 => Stale::Page(word as u16),
-                1 => Stale::Tables,
-                2 => Stale::All,
-                3 => Stale::Gate,
-                _ => Stale::Root,
-            });
+            apply(Stale::of_word(word));
             seen += 1;
         }
     }
@@ -437,7 +509,40 @@ mod tests {
         assert_eq!((at, seen.as_slice()), (2, [Stale::Page(7), Stale::Tables].as_slice()));
         (0..DROPS + 5).for_each(|_| log.post(Stale::All));
         seen.clear();
-        assert_eq!(log.since(at, |s| seen.push(s)), log.head());
+        let at = log.since(at, |s| seen.push(s));
+        assert_eq!((at, seen.as_slice()), (log.head(), [Stale::Root].as_slice()));
+        // Drops of low pages leave the high ones alone, however many were missed.
+        let low = Stale::Span(Span::around(0x400, 0));
+        (0..DROPS + 5).for_each(|_| log.post(low));
+        seen.clear();
+        let at = log.since(at, |s| seen.push(s));
+        assert_eq!((at, seen.as_slice()), (log.head(), [Stale::Low].as_slice()));
+        log.post(Stale::Span(Span::around(0x000c_0000, 0)));
+        (0..DROPS).for_each(|_| log.post(low));
+        seen.clear();
+        log.since(at, |s| seen.push(s));
         assert_eq!(seen, [Stale::Root]);
+    }
+
+    #[test]
+    fn drops_are_words() {
+        let spans = [(0, 0), (!0, 0), (0x1234_5678, 9), (!0 << 35, 10), (1 << 35, 27)];
+        let spans = spans.map(|(page, shift)| Stale::Span(Span::around(page, shift)));
+        let others =
+            [Stale::Page(0), Stale::Page(511), Stale::Tables, Stale::All, Stale::Gate, Stale::Root, Stale::Low];
+        for stale in spans.into_iter().chain(others) {
+            assert_eq!(Stale::of_word(stale.to_word()), stale);
+        }
+    }
+
+    #[test]
+    fn spans_know_their_pages() {
+        let span = Span::around(0x000c_01ff, 9);
+        assert_eq!((span.page(), Span::around(5, 0).page()), (None, Some(5)));
+        assert!(span.contains(0x000c_0000) && span.contains(0x000c_01ff));
+        assert!(!span.contains(0x000c_0200) && !span.contains(0x000b_ffff) && !span.contains(1 << 51 | 0x000c_0000));
+        let high = |page, shift| Stale::Span(Span::around(page, shift)).reaches_high();
+        assert!(high(0x000c_0000, 0) && high(0x000c_0000, 18) && high(0, 27) && high(!0, 0) && high(!0, 27));
+        assert!(!high(0x000b_ffff, 0) && !high(0x0008_0000, 18) && !high(1 << 20, 0) && !high(1 << 27, 27));
     }
 }

@@ -81,6 +81,13 @@ impl Rules {
             _ => 12 + 9 * (level as u32 - 1),
         }
     }
+    /// Whether a linear address is one that a processor has in this mode: with others a walk meets what lies elsewhere.
+    pub const fn is_canonical(self, linear: u64) -> bool {
+        match self.mode {
+            Mode::FourLevel => (linear as i64) << 16 >> 16 == linear as i64,
+            Mode::Off | Mode::TwoLevel | Mode::Pae => linear >> 32 == 0,
+        }
+    }
     /// Entries in a table of a level.
     pub const fn entries(self, level: u8) -> usize {
         match (self.mode, level) {

@@ -3,12 +3,12 @@
 //! A set that is out of use keeps its entries and catches up when its root is loaded again. Arrays grow when entries push each other
 //! out, shrink when little of them is used, and all of a vCPU's sets share a budget: the least recently used give theirs up.
 
-use crate::drain::{DropLog, Stale};
+use crate::drain::{DropLog, Span, Stale, is_high};
 use crate::fault::View;
 use crate::monitor::Monitor;
 use crate::monitor::root::{Root, RootKey};
 use crate::pte::Mode;
-use crate::tlb::{Array, DataEntry, FetchEntry, LEAF_ENTRIES, LeafEntry, Slot, monitor_word};
+use crate::tlb::{Array, DataEntry, FetchEntry, LEAF_ENTRIES, LeafEntry, NO_TAG, Slot, monitor_word};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -76,6 +76,35 @@ impl<E: Slot> Tlb<E> {
             }
         }
     }
+    /// The entries of some pages, with room for as many again.
+    fn part(&self, wanted: impl Fn(u64) -> bool) -> Option<Tlb<E>> {
+        let entries = (0..self.slots.len()).map(|index| self.slots.get(index));
+        let kept: Vec<E> = entries.filter(|entry| entry.page() & NO_TAG == 0 && wanted(entry.page())).collect();
+        if kept.is_empty() {
+            return None;
+        }
+        let slots = Array::new((2 * kept.len()).next_power_of_two().clamp(ENTRIES.0, self.slots.len()));
+        kept.iter().for_each(|entry| slots.set((entry.page() >> 12) as usize, *entry));
+        Some(Tlb { slots, fills: 0, conflicts: 0 })
+    }
+    /// Forgets pages by number.
+    fn drop_span(&self, span: Span) {
+        match span.page() {
+            Some(page) if self.slots.get(page as usize).page() == page << 12 => {
+                self.slots.set(page as usize, E::empty(page as usize));
+            }
+            Some(_) => {}
+            None => self.drop_where(|page| span.contains(page)),
+        }
+    }
+    fn drop_where(&self, stale: impl Fn(u64) -> bool) {
+        for index in 0..self.slots.len() {
+            let page = self.slots.get(index).page();
+            if page & NO_TAG == 0 && stale(page >> 12) {
+                self.slots.set(index, E::empty(index));
+            }
+        }
+    }
     fn bytes(&self) -> usize {
         self.slots.len() * 32
     }
@@ -116,6 +145,27 @@ impl TlbSet {
         let leaves = Array::new(LEAF_ENTRIES);
         TlbSet { root, data: [const { None }; 3], fetch: [const { None }; 2], leaves, seen, stamp: 0 }
     }
+    /// Takes over from a set that has seen as much what both roots have in common, and links it.
+    pub(crate) fn inherit(&mut self, monitor: &mut Monitor, from: &TlbSet) {
+        debug_assert_eq!(self.seen, from.seen);
+        monitor.share(&from.root, &self.root);
+        let rules = self.root.key.rules;
+        if from.root.key.rules != rules || rules.mode == Mode::Off {
+            return;
+        }
+        let (old, new) = (from.root.words(), self.root.words());
+        let wanted = |page: u64| {
+            let index = rules.index(rules.top_level(), page);
+            let word = monitor_word(new, index);
+            word != 0 && word == monitor_word(old, index)
+        };
+        for (data, old) in self.data.iter_mut().zip(&from.data) {
+            *data = old.as_ref().and_then(|tlb| tlb.part(wanted));
+        }
+        for (fetch, old) in self.fetch.iter_mut().zip(&from.fetch) {
+            *fetch = old.as_ref().and_then(|tlb| tlb.part(wanted));
+        }
+    }
     pub(crate) fn bytes(&self) -> usize {
         let data: usize = self.data.iter().flatten().map(Tlb::bytes).sum();
         let fetch: usize = self.fetch.iter().flatten().map(Tlb::bytes).sum();
@@ -146,12 +196,22 @@ impl TlbSet {
         let (data, fetch, leaves) = (&self.data, &self.fetch, &self.leaves);
         let before = self.seen;
         self.seen = log.since(self.seen, |stale| match stale {
+            Stale::Span(span) => {
+                data.iter().flatten().for_each(|tlb| tlb.drop_span(span));
+                fetch.iter().flatten().for_each(|tlb| tlb.drop_span(span));
+            }
             Stale::Page(bits) => {
                 data.iter().flatten().for_each(|tlb| tlb.drop_page(bits));
                 fetch.iter().flatten().for_each(|tlb| tlb.drop_page(bits));
             }
             Stale::Tables => leaves.clear(),
             Stale::Gate => caught.root = true,
+            Stale::Low => {
+                data.iter().flatten().for_each(|tlb| tlb.drop_where(|page| !is_high(page)));
+                fetch.iter().flatten().for_each(|tlb| tlb.drop_where(|page| !is_high(page)));
+                leaves.clear();
+                caught.root = true;
+            }
             Stale::All | Stale::Root => {
                 data.iter().flatten().for_each(|tlb| tlb.slots.clear());
                 fetch.iter().flatten().for_each(|tlb| tlb.slots.clear());

@@ -244,9 +244,10 @@ impl VcpuMmu {
         let page = pool.frame_of(HostPtr::from_bits(host)).map_or(PhysPage(0), |frame| pool.owner(frame));
         let tag = linear.page_base().0;
         let set = &mut self.sets[self.current];
-        let crowded = if access == Access::Fetch {
+        let crowded = if access == Access::Fetch && set.root.key.rules.is_canonical(tag) {
             set.fetch(view).fill(FetchEntry { tag, host, phys: page.0, id: fetch_id(tag, page) })
-        } else if self.slow_pages.contains(&tag) {
+        } else if self.slow_pages.contains(&tag) || !set.root.key.rules.is_canonical(tag) {
+            // A drop names the canonical address.
             false
         } else {
             let read = if word & right(view, Access::Read) != 0 { tag } else { no_tag(tag) };
@@ -483,7 +484,20 @@ impl VcpuMmu {
     /// A set for a root that this vCPU does not hold (any more), made current.
     fn new_set(&mut self, key: RootKey) {
         self.share.tally.event(Event::RootMiss);
-        let set = TlbSet::of(&mut self.shared.lock(), key);
+        let set = {
+            let mut monitor = self.shared.lock();
+            let mut set = TlbSet::of(&mut monitor, key);
+            let old = &mut self.sets[self.current];
+            let seen = old.seen;
+            let caught = old.catch_up(&self.shared.log);
+            if caught.root {
+                // To be heard of when this set is current again.
+                old.seen = seen;
+            } else if self.keeps_roots {
+                set.inherit(&mut monitor, old);
+            }
+            set
+        };
         self.current = match self.by_key.get(&key) {
             Some(number) => {
                 self.sets[*number] = set;

@@ -3,10 +3,11 @@
 //! The lists are threaded through the tables themselves (`table::Link`), so that a fill or a drop allocates nothing.
 
 use super::Monitor;
-use super::table::{ADDRESS, ROM, SLOW, SPECIAL, TableId, WRITES, entry_of, node};
+use super::table::{ADDRESS, MIXED, ROM, SLOW, SPECIAL, Table, TableId, WRITES, entry_of, node};
 use crate::addr::PhysPage;
-use crate::drain::Stale;
+use crate::drain::{Span, Stale};
 use crate::phys_map::NONE;
+use crate::pte::Mode;
 use crate::ram::HostPtr;
 
 /// More single drops than this become one [`Stale::All`].
@@ -32,6 +33,8 @@ impl Monitor {
     /// Makes an entry above the leaves present. It was absent.
     pub(crate) fn put_child(&mut self, table: TableId, index: usize, child: TableId) {
         let head = self.tables[child].parents;
+        let same = self.tables[child].at == index as u32 && self.is_top(table);
+        self.tables[child].at = if head == NONE || same { index as u32 } else { MIXED };
         self.tables[child].parents = self.tables.push(head, node(table, index));
         let address = self.tables[child].address().expose_provenance() as u64;
         let table = &mut self.tables[table];
@@ -40,16 +43,49 @@ impl Monitor {
         table.live += 1;
         self.counts.fills += 1;
     }
+    fn is_top(&self, table: TableId) -> bool {
+        let role = &self.tables[table].key.role;
+        role.level == role.rules.top_level()
+    }
+    /// The linear pages that an entry stands for, if there is only one way to it.
+    fn span(&self, mut table: TableId, index: usize) -> Option<Span> {
+        let role = self.tables[table].key.role;
+        let shift = |level| role.rules.shift(level) - 12;
+        let mut page = (index as u64) << shift(role.level);
+        for level in role.level + 1..=role.rules.top_level() {
+            let Table { parents, at, .. } = self.tables[table];
+            if parents == NONE || at == MIXED {
+                return None;
+            }
+            page |= u64::from(at) << shift(level);
+            table = entry_of(parents).0;
+        }
+        // Addresses are canonical: bit 47 is repeated.
+        if role.rules.mode == Mode::FourLevel && page >> 35 & 1 != 0 {
+            page |= !0 << 36;
+        }
+        Some(Span::around(page, shift(role.level)))
+    }
+    /// Posts the drop of a leaf entry.
+    fn post_leaf(&self, table: TableId, index: usize) {
+        let span = self.span(table, index).map(Stale::Span);
+        self.post(span.unwrap_or(Stale::Page(index as u16 & 511)));
+    }
     /// Makes an entry absent and posts what was derived from it. Gives the child that it led to, if it was no leaf.
     pub(crate) fn drop_entry(&mut self, table: TableId, index: usize) -> Option<TableId> {
-        let child = self.clear_entry(table, index)?;
-        let Some(child) = child else {
-            self.post(Stale::Page(index as u16 & 511));
+        let Some(child) = self.clear_entry(table, index)? else {
+            self.post_leaf(table, index);
             return None;
         };
-        self.post_subtree(child);
-        self.post(Stale::Tables);
+        let stale = self.span(table, index).map_or_else(|| self.subtree(child), |span| vec![Stale::Span(span)]);
+        self.post_cut(&stale);
         Some(child)
+    }
+    /// Posts what was derived from tables that were cut off. Their pointers first: whoever has forgotten a translation must
+    /// not find it again through one.
+    fn post_cut(&self, stale: &[Stale]) {
+        self.post(Stale::Tables);
+        stale.iter().for_each(|stale| self.post(*stale));
     }
     /// Makes an entry absent without posting. `None`: it was absent; `Some(None)`: a leaf.
     fn clear_entry(&mut self, table: TableId, index: usize) -> Option<Option<TableId>> {
@@ -72,25 +108,29 @@ impl Monitor {
         self.tables[child].parents = self.tables.remove(head, node(table, index));
         Some(Some(child))
     }
-    /// Posts a drop for everything that TLBs may hold through a table.
-    fn post_subtree(&mut self, table: TableId) {
-        let (leaf, live) = (self.tables[table].is_leaf(), self.tables[table].live as usize);
-        if live == 0 {
-            return;
-        }
-        if !leaf || live > MANY {
-            self.post(Stale::All);
-            return;
-        }
-        for index in 0..self.tables[table].entries() {
-            if self.tables[table].word(index) != 0 {
-                self.post(Stale::Page(index as u16 & 511));
+    /// Everything that TLBs may hold through a table that is reached in several ways.
+    fn subtree(&self, table: TableId) -> Vec<Stale> {
+        let table = &self.tables[table];
+        match table.live as usize {
+            0 => Vec::new(),
+            live if !table.is_leaf() || live > MANY => vec![Stale::All],
+            _ => {
+                let present = (0..table.entries()).filter(|&index| table.word(index) != 0);
+                present.map(|index| Stale::Page(index as u16 & 511)).collect()
             }
         }
     }
     /// Gives a table up: its entries, the entries that lead to it, the roots that begin there, its guest page's tracking.
     pub(crate) fn zap(&mut self, table: TableId) {
-        self.post_subtree(table);
+        // Where no entry leads to a table, what was derived from it was posted with the last one, or belongs to roots that die.
+        let stale = match self.tables[table] {
+            Table { parents: NONE, .. } => Vec::new(),
+            Table { at: MIXED, .. } => self.subtree(table),
+            Table { parents, at, .. } => {
+                let span = self.span(entry_of(parents).0, at as usize);
+                span.map_or_else(|| self.subtree(table), |span| vec![Stale::Span(span)])
+            }
+        };
         for index in 0..self.tables[table].entries() {
             if self.tables[table].live == 0 {
                 break;
@@ -105,7 +145,7 @@ impl Monitor {
             self.kill_roots_of(table);
         }
         self.untrack(table);
-        self.post(Stale::Tables);
+        self.post_cut(&stale);
         self.counts.tables_dropped += 1;
         self.tables.give_up(table, self.log.head());
     }
@@ -142,7 +182,7 @@ impl Monitor {
                 self.tables[table].set_word(index, word | SLOW);
                 taken += 1;
                 match taken {
-                    ..=MANY => self.post(Stale::Page(index as u16 & 511)),
+                    ..=MANY => self.post_leaf(table, index),
                     _ if taken == MANY + 1 => self.post(Stale::All),
                     _ => {}
                 }

@@ -120,6 +120,9 @@ pub(crate) fn entry_of(node: u32) -> (TableId, usize) {
     (TableId(node >> 10), node as usize & 1023)
 }
 
+/// [`Table::at`] of a table that is reached in several ways.
+pub(crate) const MIXED: u32 = u32::MAX;
+
 /// One monitor table.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -131,6 +134,8 @@ pub(crate) struct Table {
     pub(crate) in_use: bool,
     /// First entry that leads here.
     pub(crate) parents: u32,
+    /// The index of the entry that leads here, or of all of them where these lie in top tables; else [`MIXED`].
+    pub(crate) at: u32,
     /// Next table that shadows the same guest page.
     pub(crate) next_same: u32,
     /// Present entries.
@@ -224,6 +229,7 @@ impl Tables {
                 key,
                 in_use: false,
                 parents: NONE,
+                at: MIXED,
                 next_same: NONE,
                 live: 0,
                 roots: 0,
