@@ -130,7 +130,8 @@ fn fifty_machines() {
         std::thread::sleep(Duration::from_millis(5));
     };
     std::thread::sleep(Duration::from_millis(100));
-    assert!(Command::new("kill").args(["-ABRT", &victim.to_string()]).status().unwrap().success());
+    // The shell has this command of its own; `kill` as a program may not be there.
+    assert!(Command::new("sh").args(["-c", &format!("kill -ABRT {victim}")]).status().unwrap().success());
     let output = batch.wait_with_output().unwrap();
     let (table, said) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{table}\n{said}");
