@@ -18,7 +18,7 @@ fn board(vcpus: u32) -> Board {
         gate: Arc::default(),
     });
     let date = CivilTime::midnight(2026, 1, 1);
-    let mut board = Board::new(BoardParts {
+    let board = Board::new(BoardParts {
         memory,
         ram: 4 << 20,
         vcpus: vcpus.collect(),
@@ -28,7 +28,10 @@ fn board(vcpus: u32) -> Board {
         exit_port: Fit::Fitted,
         test: TestParts { device: Fit::Fitted, report_port: Some(0x190), text_port: Some(0x402) },
         drives: Default::default(),
+        ide_ports: Default::default(),
+        flash: None,
     });
+    let mut board = board.unwrap();
     board.play_firmware(&map);
     board
 }
