@@ -470,11 +470,20 @@ impl MachineBuilder {
         (rom, vga_rom)
     }
 
-    /// What firmware is told of a kernel that begins with its real-mode part.
+    /// Whether the firmware that was given is UEFI's, which starts a bzImage as the program that it is for UEFI.
+    fn is_uefi(&self) -> Result<bool, BuildError> {
+        let Some(rom) = &self.rom else { return Ok(false) };
+        let (_, bytes) = rom.read()?;
+        Ok(matches!(uefi::kind(&bytes, bytes.len() as u64), uefi::Kind::Code | uefi::Kind::Whole(_)))
+    }
+
+    /// What firmware is told of a kernel that begins with its real-mode part, or that UEFI firmware is to start.
     fn kernel_for_firmware(&self, map: &MemoryMap, processor: Processor) -> Result<Option<Items>, BuildError> {
         let (Some(kernel), None) = (&self.kernel, self.flat) else { return Ok(None) };
         let entry = entry_choice(self.config.boot.entry);
-        if !real_mode::is_wanted(&kernel.head()?, entry) {
+        let head = kernel.head()?;
+        let takes_it = real_mode::is_wanted(&head, entry) || bzimage::is_bzimage(&head) && self.is_uefi()?;
+        if !takes_it {
             return Ok(None);
         }
         let (name, bytes) = kernel.read()?;

@@ -10,7 +10,7 @@
 //! What a file is, the firmware volume at its beginning says (UEFI PI 1.7, volume 3, 3.2.1). A file for variables that is not
 //! there yet is made from the template: that of the image, or the file beside it that says VARS where the image's name says CODE.
 //!
-//! Leaves out: firmware that needs system-management mode (the `secboot` builds of OVMF). Called by `builder` and the app.
+//! Leaves out: firmware that needs system-management mode (OVMF's builds with `secboot` in their name, which are refused). Called by `builder` and the app.
 
 use crate::images::{self, FileStart};
 use crate::memory_map::HIGH_RAM_BASE;
@@ -44,6 +44,11 @@ pub enum UefiError {
     /// A template of variables as firmware.
     #[error("{0}: this holds UEFI variables, not firmware; try the file beside it that says CODE for VARS")]
     OnlyVariables(String),
+    /// Firmware that would wait for ever.
+    #[error(
+        "{0}: this build wants system-management mode, which is not there yet; try the one without secboot in its name"
+    )]
+    NeedsSmm(String),
     /// There is nothing to make the file of.
     #[error("{file}: there is no such file yet, and no template for it beside {firmware}; try a copy of OVMF_VARS.fd", file = .file.display())]
     NoTemplate {
@@ -155,6 +160,9 @@ pub fn plan(image: Image<'_>, file: Option<&Path>, notices: &Notices) -> Result<
         Kind::Whole(length) => (length, bytes.get(..length).map(<[u8]>::to_vec)),
         Kind::Code => (0, path.and_then(template_beside).map(|path| read_template(&path)).transpose()?),
     };
+    if needs_smm(path) {
+        return Err(UefiError::NeedsSmm(name.to_owned()));
+    }
     let (contents, storage) = match (file, template) {
         (None, None) => return Ok(Some(Plan { variables: None, code_at })),
         (None, Some(template)) => (template, None),
@@ -172,6 +180,14 @@ pub fn plan(image: Image<'_>, file: Option<&Path>, notices: &Notices) -> Result<
         None => flash,
     };
     Ok(Some(Plan { variables: Some((at, flash)), code_at }))
+}
+
+/// Whether the image is one of the builds that trust system-management mode alone with their variables, by its name or that of
+/// the file that it is a link to.
+fn needs_smm(path: Option<&Path>) -> bool {
+    let Some(path) = path else { return false };
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    target.file_name().is_some_and(|name| name.to_string_lossy().contains("secboot"))
 }
 
 fn read_template(path: &Path) -> Result<Vec<u8>, UefiError> {
@@ -351,6 +367,9 @@ mod tests {
         let vars = folder.file("vars.fd", &store(0x2000));
         let (other, words) = (folder.file("other.fd", &store(0x3000)), folder.file("words", b"some words"));
         let gone = folder.0.join("gone.fd");
+        let smm = folder.file("F_CODE.secboot.fd", &code(0x6000));
+        let link = folder.0.join("F_CODE.ms.fd");
+        std::os::unix::fs::symlink(&smm, &link).unwrap();
         #[rustfmt::skip]
         let cases = [
             (&code_file, &words,    "words: this holds no UEFI variables"),
@@ -361,6 +380,8 @@ mod tests {
             (&bad,       &gone,     "BAD_VARS.fd: this holds no UEFI variables"),
             (&rom,       &vars,     "--flash-vars is for UEFI firmware"),
             (&vars,      &gone,     "vars.fd: this holds UEFI variables, not firmware"),
+            (&smm,       &gone,     "wants system-management mode"),
+            (&link,      &gone,     "wants system-management mode"),
         ];
         for (firmware, file, expected) in cases {
             let sentence = plan_of(firmware, Some(file)).unwrap_err().to_string();
