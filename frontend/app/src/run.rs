@@ -92,7 +92,6 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
 fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result<Ended, Failure> {
     let started = Instant::now();
     logs::start(&config.trace.categories)?;
-    options::tell_of_variables(config);
     let mut builder = MachineBuilder::from_config(config).notices(Arc::new(|text| eprintln!("umbra: {text}")));
     if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
         builder = builder.rom(rom.name, rom.image);
@@ -102,6 +101,7 @@ fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result
         builder = builder.screen(Screen::VgaText);
     }
     let machine = builder.build()?;
+    options::tell_of_variables(config);
     tracing::info!(
         target: "boot",
         "{} with {} of memory, {} × {}, {:?} clock",
