@@ -7,6 +7,7 @@ pub mod acpi_pm;
 pub mod apic;
 pub mod ata;
 pub mod block;
+pub mod cfi_flash;
 pub mod clock;
 pub mod debug_ports;
 pub mod device;

@@ -155,6 +155,34 @@ impl GuestMemory {
         });
         Ok(())
     }
+    /// Has a device take the writes to a range of whole pages; reads and fetches reach the ROM image there, as in a flash memory
+    /// that is not being programmed. Takes a device that lay over it away.
+    pub fn map_rom_written(&self, at: GuestPhys, bytes: u64, region: RegionId) -> Result<(), MapError> {
+        let pages = self.pages(at, bytes)?;
+        let mut index = 0;
+        self.shared.lock().remap(pages.map(PhysPage), |page| {
+            (page.overlay, page.backing) = (Some(Overlay::Writes(region, index)), Backing::ROM);
+            index += 1;
+        });
+        Ok(())
+    }
+    /// Changes the ROM image at `at`, whatever lies over it: what is read there, and code that was made of it, is new. Pages
+    /// without an image are left out.
+    pub fn write_rom(&self, at: GuestPhys, from: &[u8]) {
+        let pool = &self.shared.pool;
+        let mut monitor = self.shared.lock();
+        for (page, offset, part) in chunks(at, from.len()) {
+            let Some(from) = from.get(part).filter(|_| monitor.phys.get(page).is_some_and(|slot| slot.rom.is_some()))
+            else {
+                continue;
+            };
+            monitor.remap(std::iter::once(page), |slot| {
+                if let Some(frame) = slot.rom {
+                    pool.copy_in(frame, offset, from);
+                }
+            });
+        }
+    }
     /// Makes pages that have RAM (or a ROM image) behave as `backing` says: shadow RAM, PAM. Takes a device overlay away.
     pub fn set_backing(&self, at: GuestPhys, bytes: u64, backing: Backing) -> Result<(), MapError> {
         let pages = self.pages(at, bytes)?;

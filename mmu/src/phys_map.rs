@@ -1,7 +1,7 @@
 //! The guest-physical map: what lies behind each page, and who watches it.
 //!
 //! A page may own a RAM frame and a ROM frame at once; `Backing` says which of them reads and writes reach
-//! (shadow RAM, 82441FX data sheet 3.2.11 "PAM"). An overlay (a device, video memory) hides both. Called by `memory` and the monitor, under the mmu lock.
+//! (shadow RAM, 82441FX data sheet 3.2.11 "PAM"). An overlay (a device, video memory) hides both, or takes the writes (flash memory). Called by `memory` and the monitor, under the mmu lock.
 
 use crate::addr::{PhysPage, RegionId};
 use crate::frames::Frame;
@@ -68,21 +68,24 @@ pub(crate) struct Page {
 pub(crate) enum Overlay {
     /// A device: region and the page's index within it.
     Device(RegionId, u32),
+    /// A device that takes writes only: reads reach what lies beneath.
+    Writes(RegionId, u32),
     /// A display adapter's memory.
     Video(Frame),
 }
 
 impl Overlay {
+    /// What an access that is not a read meets.
     fn target(self) -> Target {
         match self {
-            Overlay::Device(region, index) => Target::Device(region, index),
+            Overlay::Device(region, index) | Overlay::Writes(region, index) => Target::Device(region, index),
             Overlay::Video(frame) => Target::Ram(frame),
         }
     }
     /// Its frame, if it has one.
     pub(crate) fn frame(self) -> Option<Frame> {
         match self {
-            Overlay::Device(..) => None,
+            Overlay::Device(..) | Overlay::Writes(..) => None,
             Overlay::Video(frame) => Some(frame),
         }
     }
@@ -107,8 +110,9 @@ const VACANT: Page =
 impl Page {
     /// What a read meets.
     pub(crate) fn read_target(&self) -> Target {
-        if let Some(overlay) = self.overlay {
-            return overlay.target();
+        match self.overlay {
+            None | Some(Overlay::Writes(..)) => {}
+            Some(overlay) => return overlay.target(),
         }
         match self.backing.read {
             ReadFrom::Ram => self.ram.map_or(Target::Open, Target::Ram),

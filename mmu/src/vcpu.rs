@@ -265,6 +265,10 @@ impl VcpuMmu {
         if crowded {
             self.fit(view);
         }
+        if access == Access::Write && word & ROM != 0 {
+            // The write is dropped, or a device's.
+            return self.plain_place(place.phys, access);
+        }
         place
     }
 

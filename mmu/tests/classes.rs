@@ -105,6 +105,41 @@ fn shadow_ram_reads_rom_and_writes_ram() {
     assert_eq!(read(&mut vcpu, 0x8000), Ok(ram), "the RAM beneath kept its contents");
 }
 
+/// A flash memory: reads and code from the image, writes to the device, until the device wants the reads too.
+#[test]
+fn a_rom_whose_writes_a_device_takes() {
+    let memory = GuestMemory::new(Pool::new(64 * 4096).unwrap(), FrameOrder::Identity, 36);
+    memory.map_ram(GuestPhys(0), 8 << 12).unwrap();
+    memory.map_rom(GuestPhys(0x8000), &[b'a'; 0x2000]).unwrap();
+    memory.map_rom_written(GuestPhys(0x8000), 0x2000, RegionId(7)).unwrap();
+    let mut vcpu = memory.vcpu(Arc::default());
+    let kind = |vcpu: &mut VcpuMmu, at, access| vcpu.resolve(Linear(at), access, View::Supervisor).unwrap().kind();
+    let device = |offset| PlaceKind::Mmio { region: RegionId(7), offset };
+    for _ in 0..2 {
+        // The write comes first, then after a read has been kept.
+        assert_eq!(kind(&mut vcpu, 0x9010, Access::Write), device(0x1010));
+        assert_eq!(read(&mut vcpu, 0x9010), Ok(u64::from_le_bytes([b'a'; 8])));
+        assert_eq!(kind(&mut vcpu, 0x9010, Access::Fetch), PlaceKind::Rom);
+    }
+    memory.write_rom(GuestPhys(0x8FFC), b"12345678");
+    vcpu.drain();
+    assert_eq!(read(&mut vcpu, 0x9000), Ok(u64::from_le_bytes(*b"5678aaaa")));
+    memory.map_mmio(GuestPhys(0x8000), 0x2000, RegionId(7)).unwrap();
+    vcpu.drain();
+    assert_eq!(kind(&mut vcpu, 0x9010, Access::Read), device(0x1010));
+    memory.write_rom(GuestPhys(0x9010), b"under it");
+    memory.map_rom_written(GuestPhys(0x8000), 0x2000, RegionId(7)).unwrap();
+    vcpu.drain();
+    assert_eq!(read(&mut vcpu, 0x9010), Ok(u64::from_le_bytes(*b"under it")));
+    // What a bus master sees: the image, and no way to write it.
+    let mut bytes = [0; 8];
+    memory.write(GuestPhys(0x9010), b"dropped!");
+    memory.read(GuestPhys(0x9010), &mut bytes);
+    assert_eq!(&bytes, b"under it");
+    memory.write_rom(GuestPhys(0x1000), b"no image");
+    assert!(memory.audit().is_clean());
+}
+
 #[test]
 fn a20_masks_for_the_processor_only() {
     let memory = GuestMemory::new(Pool::new(4 << 20).unwrap(), FrameOrder::Identity, 36);

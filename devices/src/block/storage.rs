@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// A row of bytes. Called by the medium's thread only, with ranges that lie inside [`Self::length`].
+/// A row of bytes. Called by one thread at a time (the medium's; the board's caller for flash memory), with ranges that lie
+/// inside [`Self::length`].
 pub trait Storage: Send {
     /// Bytes. Does not change.
     fn length(&self) -> u64;

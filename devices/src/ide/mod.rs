@@ -2,8 +2,9 @@
 //! bus master (82371SB data sheet, 2.7).
 //!
 //! The channel moves bytes between the drives of [`crate::ata`] and the data register or guest memory, and makes INTRQ.
-//! An empty channel floats: every read gives ones, which software takes for "no controller or no drive" without waiting.
-//! With one drive, that drive answers 00h for the status of the other.
+//! An empty channel floats, but for DD7, which the host pulls down so that BSY reads as 0 (ATA/ATAPI-7, volume 2, 4.3): every
+//! register reads as 7Fh, and software that waits for a drive to be ready does not wait in vain. With one drive, that drive
+//! answers 00h for the status of the other.
 //!
 //! Leaves out: transfer timing, overlapped and queued commands.
 
@@ -92,7 +93,7 @@ impl Channel {
     /// Reads a register of the command block.
     pub fn read(&mut self, cx: &mut Ctx<'_>, offset: u16, width: Width) -> Result<u32, IoError> {
         if self.is_empty() {
-            return Ok(width.ones() as u32);
+            return Ok(floating(width));
         }
         if offset == 0 {
             return Ok(self.read_data(cx, width));
@@ -174,7 +175,7 @@ impl Channel {
     /// Reads the alternate status, which leaves the interrupt alone.
     pub fn read_control(&mut self, width: Width) -> Result<u32, IoError> {
         match width {
-            _ if self.is_empty() => Ok(width.ones() as u32),
+            _ if self.is_empty() => Ok(floating(width)),
             Width::B1 => Ok(self.status().into()),
             _ => Err(IoError::BadWidth),
         }
@@ -313,4 +314,9 @@ impl Channel {
         self.bus_master.interrupt_line = high;
         self.irq.set(high);
     }
+}
+
+/// What a cable without drives reads as.
+fn floating(width: Width) -> u32 {
+    width.ones() as u32 & !u32::from(status::BSY)
 }

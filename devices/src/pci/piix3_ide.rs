@@ -39,6 +39,16 @@ pub struct Place {
     pub second: bool,
 }
 
+/// When the ports of the channels are decoded.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum LegacyPorts {
+    /// Once firmware has set the decode bits of IDETIM, as the data sheet has it.
+    #[default]
+    OnceEnabled,
+    /// After each reset: the bits are set then. OVMF leaves them alone, since QEMU's function decodes the ports in any case.
+    FromReset,
+}
+
 /// The IDE function.
 #[derive(Debug)]
 pub struct Piix3Ide {
@@ -65,6 +75,16 @@ impl Piix3Ide {
         let [primary_irq, secondary_irq] = irqs;
         let [primary, secondary] = drives;
         Piix3Ide { config, channels: [Channel::new(primary_irq, primary), Channel::new(secondary_irq, secondary)] }
+    }
+
+    /// The same, with its ports decoded as a board has it.
+    #[must_use]
+    pub fn with_ports(mut self, ports: LegacyPorts) -> Piix3Ide {
+        if ports == LegacyPorts::FromReset {
+            let [low, high] = TIMING_DECODE.to_le_bytes();
+            self.config = self.config.preset(TIMING, &[low, high, low, high]);
+        }
+        self
     }
 
     /// An IDE function with nothing attached.

@@ -2,7 +2,7 @@
 
 use super::i440fx::I440fx;
 use super::piix3::{Piix3, ResetKind};
-use super::piix3_ide::Piix3Ide;
+use super::piix3_ide::{LegacyPorts, Piix3Ide};
 use super::piix4_pm::{PMBASE, PMREGMISC, Piix4Pm};
 use super::*;
 use crate::testing::at;
@@ -304,6 +304,23 @@ fn power_management_windows() {
 }
 
 #[test]
+fn a_board_can_have_the_ide_ports_decoded_from_reset() {
+    let mut ide = Piix3Ide::detached().with_ports(LegacyPorts::FromReset);
+    for _ in 0..2 {
+        assert!(ide.mappings().iter().all(|mapping| matches!(mapping, Mapping::Window { base: None, .. })));
+        ide.config_mut().write(0x04, Width::B2, 1);
+        let bases: Vec<_> = ide
+            .mappings()
+            .into_iter()
+            .filter_map(|mapping| if let Mapping::Window { base, .. } = mapping { base } else { None })
+            .collect();
+        assert_eq!(bases, [0x1F0, 0x3F6, 0x170, 0x376]);
+        ide.config_mut().write(0x40, Width::B2, 0);
+        at(Tick(0), |cx| ide.reset(cx));
+    }
+}
+
+#[test]
 fn empty_ide_channels_float() {
     let mut bus = board(&WireBundle::new());
     bus.put(IDE, 0x04, Width::B2, 5);
@@ -317,8 +334,8 @@ fn empty_ide_channels_float() {
     assert_eq!(bus.moved().len(), 3, "bus master to C040h; two more ports");
     let function = bus.function_mut(IDE).unwrap();
     at(Tick(0), |cx| {
-        assert_eq!(function.port_read(cx, 8, 7, Width::B1), Ok(0xFF));
-        assert_eq!(function.port_read(cx, 8, 0, Width::B2), Ok(0xFFFF));
+        assert_eq!(function.port_read(cx, 8, 7, Width::B1), Ok(0x7F));
+        assert_eq!(function.port_read(cx, 8, 0, Width::B2), Ok(0xFF7F));
         function.port_write(cx, 4, 0xA, Width::B1, 0x66).unwrap();
         function.port_write(cx, 4, 0x8, Width::B1, 0x09).unwrap();
         assert_eq!(function.port_read(cx, 4, 8, Width::B4), Ok(0x0061_0009));

@@ -157,9 +157,12 @@ pub struct RunArgs {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// A system firmware image
+    /// A system firmware image: SeaBIOS, or UEFI firmware (OVMF.fd, OVMF_CODE.fd)
     #[arg(long, value_name = "FILE")]
     pub bios: Option<PathBuf>,
+    /// Where UEFI firmware keeps its variables; a new file is made from the template beside it (OVMF_VARS.fd) [default: they are forgotten at the end]
+    #[arg(long, value_name = "FILE")]
+    pub flash_vars: Option<PathBuf>,
     /// The display adapter's option ROM [default: vgabios-stdvga.bin beside the --bios file, if it is there]
     #[arg(long, value_name = "FILE")]
     pub vga_rom: Option<PathBuf>,
@@ -649,6 +652,8 @@ mod tests {
             "menu,disk",
             "--bios",
             "b",
+            "--flash-vars",
+            "vars.fd",
             "--vga-rom",
             "v",
             "--headless",

@@ -10,6 +10,7 @@ use umbra_machine::config::{
 };
 use umbra_machine::load::{self, Format};
 use umbra_machine::roms::{Rom, TESTS};
+use umbra_machine::uefi;
 
 /// What a file is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Guess {
     Cdrom,
     /// A floppy disk image.
     Floppy,
+    /// UEFI firmware.
+    Firmware,
     /// A hard disk image.
     Disk(DiskFormat),
 }
@@ -37,6 +40,7 @@ impl Guess {
             Guess::Kernel(_) => "a plain ELF kernel",
             Guess::Cdrom => "a CD-ROM image",
             Guess::Floppy => "a floppy disk image",
+            Guess::Firmware => "UEFI firmware",
             Guess::Disk(DiskFormat::Qcow2) => "a qcow2 disk image",
             Guess::Disk(_) => "a raw disk image",
         }
@@ -115,6 +119,9 @@ pub fn guess(path: &Path) -> Result<Guess, Failure> {
         Some(format) => return Ok(Guess::Kernel(format)),
         None => {}
     }
+    if uefi::kind(&bytes, length) != uefi::Kind::Other {
+        return Ok(Guess::Firmware);
+    }
     if at(0, b"QFI\xfb") {
         return Ok(Guess::Disk(DiskFormat::Qcow2));
     }
@@ -157,6 +164,7 @@ pub fn config(args: &RunArgs) -> Result<MachineConfig, Failure> {
                 config.boot.kernel = Some(file.clone());
             }
             Guess::Cdrom => config.boot.cdrom = Some(file.clone()),
+            Guess::Firmware => config.boot.bios = Some(file.clone()),
             Guess::Floppy => config.boot.floppy = Some(file.clone()),
             Guess::Disk(format) => config.disks.push(DiskConfig {
                 file: file.clone(),
@@ -229,6 +237,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_list(&mut config.boot.initrd, &args.initrd);
     set(&mut config.boot.append, &args.append);
     set_some(&mut config.boot.bios, &args.bios);
+    set_some(&mut config.boot.flash_vars, &args.flash_vars);
     set_some(&mut config.boot.vga_rom, &args.vga_rom);
     if config.boot.vga_rom.is_none() {
         config.boot.vga_rom = vga_rom_beside(config.boot.bios.as_deref());
@@ -257,6 +266,15 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.trace.perf_map = Toggle::On;
     }
     set_some(&mut config.trace.gdb, &args.gdb);
+}
+
+/// Says what becomes of the variables of UEFI firmware that were given no file.
+pub fn tell_of_variables(config: &MachineConfig) {
+    let Some(bios) = config.boot.bios.as_deref().filter(|_| config.boot.flash_vars.is_none()) else { return };
+    let Ok((bytes, length)) = head(bios) else { return };
+    if matches!(uefi::kind(&bytes, length), uefi::Kind::Code | uefi::Kind::Whole(_)) {
+        eprintln!("umbra: {}: its variables are forgotten at the end; --flash-vars FILE keeps them", bios.display());
+    }
 }
 
 /// The video BIOS that SeaBIOS is packaged with.
@@ -312,6 +330,7 @@ pub fn save(config: &MachineConfig, path: &Path) -> Result<(), Failure> {
         .iter_mut()
         .chain(&mut boot.initrd)
         .chain(&mut boot.bios)
+        .chain(&mut boot.flash_vars)
         .chain(&mut boot.vga_rom)
         .chain(&mut boot.cdrom);
     files.chain(&mut boot.floppy).for_each(absolute);

@@ -101,6 +101,7 @@ fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result
         builder = builder.screen(Screen::VgaText);
     }
     let machine = builder.build()?;
+    options::tell_of_variables(config);
     tracing::info!(
         target: "boot",
         "{} with {} of memory, {} × {}, {:?} clock",

@@ -37,11 +37,22 @@ impl Folder {
             good.extend(word.to_le_bytes());
         }
         good.extend([0xFA, 0xF4, 0xEB, 0xFD]);
+        // Firmware volumes of UEFI code and of variables.
+        let volume = |guid: [u8; 16]| {
+            let mut bytes = vec![0xFF; 0x2000];
+            bytes[0x10..0x20].copy_from_slice(&guid);
+            bytes[0x20..0x28].copy_from_slice(&0x2000u64.to_le_bytes());
+            bytes[0x28..0x2C].copy_from_slice(b"_FVH");
+            bytes
+        };
+        let nv_data = 0x504F_5B07_4727_85A9_4C8B_7696_FFF1_2B8Du128.to_le_bytes();
+        let (code, vars) = (volume([7; 16]), volume(nv_data));
         #[rustfmt::skip]
         let files: &[(&str, &[u8])] = &[
             ("empty", b""), ("text", b"just some words\n"), ("zeros", &[0; 4096]), ("boot.img", &boot_sector),
             ("cut-kernel", &kernel), ("cut-elf", &elf), ("packed.gz", &gzip), ("disc.iso", &iso), ("good", &good),
             ("disk.qcow2", b"QFI\xfb\0\0\0\x03"), ("bad.toml", b"memory = \"12Q\"\n"), ("unknown.toml", b"\n\nmemroy = \"1G\"\n"),
+            ("F_CODE.fd", &code), ("F_CODE.secboot.fd", &code), ("G_CODE.fd", &code), ("F_VARS.fd", &vars),
             ("empty.toml", b""), ("binary.toml", b"\xff\xfe\0"), ("nokernel.toml", b"[boot]\nkernel = \"gone\"\n"),
         ];
         for (name, bytes) in files {
@@ -90,6 +101,14 @@ fn bad_input_gets_one_sentence() {
         (&["run", "--append", "quiet"],                                "there is a command line but no kernel", 2),
         (&["run", "good", "--kernel", "good"],                         "both kernels", 2),
         (&["run", "--bios", "gone"],                                   "--bios gone: there is no such file", 2),
+        (&["run", "--bios", "F_VARS.fd"],                              "F_VARS.fd: this holds UEFI variables, not firmware", 2),
+        (&["run", "--bios", "F_CODE.secboot.fd"],                      "wants system-management mode", 2),
+        (&["run", "--bios", "F_CODE.fd", "--flash-vars", "text"],      "text: this holds no UEFI variables", 2),
+        (&["run", "--bios", "F_CODE.fd", "--flash-vars", "."],         "try another path for --flash-vars", 2),
+        (&["run", "--bios", "F_CODE.fd", "--flash-vars", "no/such"],   "try another path for --flash-vars", 2),
+        (&["run", "--bios", "G_CODE.fd", "--flash-vars", "new"],       "new: there is no such file yet, and no template", 2),
+        (&["run", "--bios", "zeros", "--flash-vars", "new"],           "--flash-vars is for UEFI firmware", 2),
+        (&["run", "good", "--flash-vars", "new"],                      "no firmware that has any", 2),
         (&["run", "--cdrom", "empty"],                                 "--cdrom empty: the file is empty", 2),
         (&["run", "disk.qcow2", "--disk", "gone,ro"],                  "--disk gone: there is no such file", 2),
         (&["run", "disk.qcow2"],                                       "this is no good qcow2 image", 2),

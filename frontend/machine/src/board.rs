@@ -7,6 +7,7 @@
 
 mod chips;
 mod firmware;
+mod flash;
 mod interrupts;
 mod monitor_file;
 mod pci_map;
@@ -32,7 +33,7 @@ use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::{PAGE_OFFSET, RegionId};
 use umbra_mmu::attention::{Attention, bits};
-use umbra_mmu::memory::{GuestDma, GuestMemory};
+use umbra_mmu::memory::{GuestDma, GuestMemory, MapError};
 use umbra_mmu::while_parked;
 
 /// Where bytes that the guest sends go. Called under the board's lock: it must not call back into the machine.
@@ -150,8 +151,8 @@ impl SharedBoard {
 }
 
 impl Board {
-    /// A board with everything plugged in and reset, and no vCPU running.
-    pub fn new(mut parts: BoardParts) -> Board {
+    /// A board with everything plugged in and reset, and no vCPU running. Fails if guest memory has no room for flash memory.
+    pub fn new(mut parts: BoardParts) -> Result<Board, MapError> {
         let wires = WireBundle::new();
         let (memory, dma) = (parts.memory.clone(), parts.memory.dma());
         let pins = parts.vcpus.iter().map(|vcpu| VcpuPins {
@@ -163,6 +164,7 @@ impl Board {
             ferr: wires.line(wiring::FERR_IRQ),
         });
         let vcpus = pins.collect();
+        let flash_base = parts.flash.as_ref().map(|&(base, _)| base);
         let mut board = Board {
             vcpus,
             chips: Chips::new(&mut parts, &wires),
@@ -203,8 +205,11 @@ impl Board {
         }
         let _ = board.memory.map_mmio(wiring::LAPIC_BASE, umbra_mmu::addr::PAGE_SIZE, wiring::LAPIC_REGION);
         board.open_legacy_window();
+        if let Some(base) = flash_base {
+            board.place_flash(base)?;
+        }
         board.touch_all();
-        board
+        Ok(board)
     }
 
     /// Guest time as of the last call.
@@ -580,6 +585,7 @@ impl Board {
             Slot::Hpet => self.connect_timers(),
             Slot::Floppy | Slot::Dma => self.move_floppy_bytes(),
             Slot::Pci => self.collect_from_pci(),
+            Slot::Flash => self.map_flash(),
             _ => {}
         }
     }

@@ -27,6 +27,7 @@ use crate::machine::Machine;
 use crate::memory_map::{EXTENDED_BASE, MemoryMap};
 use crate::storm::{self, Storm};
 use crate::time::GuestClock;
+use crate::uefi::{self, UefiError};
 use crate::vcpu_bus::VcpuBus;
 use crate::wiring;
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +42,7 @@ use umbra_cpu::model::{CpuModel, Feature};
 use umbra_devices::block::Notices;
 use umbra_devices::hpet::Hpet;
 use umbra_devices::lapic;
+use umbra_devices::pci::piix3_ide::LegacyPorts;
 use umbra_devices::rtc_mc146818::CivilTime;
 use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
@@ -89,6 +91,9 @@ pub enum BuildError {
     /// There is no such optimisation.
     #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
     UnknownOptimisation(String),
+    /// UEFI firmware and its variables do not fit together.
+    #[error(transparent)]
+    Uefi(#[from] UefiError),
     /// A range of guest memory cannot be mapped.
     #[error("guest memory: {0}")]
     Map(#[from] MapError),
@@ -132,6 +137,14 @@ impl Source {
                 Ok((path.display().to_string(), bytes))
             }
             Source::Bytes(name, bytes) => Ok((name.clone(), Contents::Given(bytes))),
+        }
+    }
+
+    /// Its path, if it is a file.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Source::File(path) => Some(path),
+            Source::Bytes(..) => None,
         }
     }
 
@@ -311,11 +324,26 @@ impl MachineBuilder {
         let handed_over = self.kernel_for_firmware(&map, model_processor)?;
         let kernel = if handed_over.is_some() { None } else { self.kernel.clone() };
         let (rom, vga_rom) = self.firmware(kernel.as_ref());
+        let rom_path = rom.as_ref().and_then(Source::path);
         let rom = rom.as_ref().map(Source::read).transpose()?;
+        let uefi = match &rom {
+            Some((name, bytes)) => {
+                let image = uefi::Image { name, path: rom_path, bytes };
+                uefi::plan(image, config.boot.flash_vars.as_deref(), &self.notices)?
+            }
+            None => None,
+        };
+        let rom = rom.as_ref().map(|(name, bytes)| {
+            let code_at = uefi.as_ref().map_or(0, |plan| plan.code_at);
+            (name.as_str(), bytes.get(code_at..).unwrap_or(bytes))
+        });
+        let ide_ports = if uefi.is_some() { LegacyPorts::FromReset } else { LegacyPorts::OnceEnabled };
+        let flash = uefi.and_then(|plan| plan.variables);
         let order = config.host_memory.frame_order.with_seed(config.seed);
         let every = config.host_memory.compact_every;
-        let spare = every.map_or(0, |_| storm::SPARE_BYTES);
-        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom.as_ref())?;
+        let flash_bytes = flash.as_ref().map_or(0, |(_, flash)| flash.contents().len() as u64);
+        let spare = every.map_or(0, |_| storm::SPARE_BYTES) + flash_bytes;
+        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom)?;
         if config.host_memory.policy == MemoryPolicy::Pinned
             && let Err(problem) = memory.pin()
         {
@@ -351,8 +379,10 @@ impl MachineBuilder {
                 text_port: config.test_ports.text,
             },
             drives: Drives::open(config, &media)?,
+            ide_ports,
+            flash,
         };
-        let mut board = Board::new(parts);
+        let mut board = Board::new(parts)?;
         board.fill_cmos(&map);
         if rom.is_some() {
             board.offer_monitor_file();
@@ -440,11 +470,20 @@ impl MachineBuilder {
         (rom, vga_rom)
     }
 
-    /// What firmware is told of a kernel that begins with its real-mode part.
+    /// Whether the firmware that was given is UEFI's, which starts a bzImage as the program that it is for UEFI.
+    fn is_uefi(&self) -> Result<bool, BuildError> {
+        let Some(rom) = &self.rom else { return Ok(false) };
+        let (_, bytes) = rom.read()?;
+        Ok(matches!(uefi::kind(&bytes, bytes.len() as u64), uefi::Kind::Code | uefi::Kind::Whole(_)))
+    }
+
+    /// What firmware is told of a kernel that begins with its real-mode part, or that UEFI firmware is to start.
     fn kernel_for_firmware(&self, map: &MemoryMap, processor: Processor) -> Result<Option<Items>, BuildError> {
         let (Some(kernel), None) = (&self.kernel, self.flat) else { return Ok(None) };
         let entry = entry_choice(self.config.boot.entry);
-        if !real_mode::is_wanted(&kernel.head()?, entry) {
+        let head = kernel.head()?;
+        let takes_it = real_mode::is_wanted(&head, entry) || bzimage::is_bzimage(&head) && self.is_uefi()?;
+        if !takes_it {
             return Ok(None);
         }
         let (name, bytes) = kernel.read()?;
@@ -484,7 +523,7 @@ fn build_memory(
     map: &MemoryMap,
     (order, spare): (FrameOrder, u64),
     physical_bits: u8,
-    rom: Option<&(String, Contents<'_>)>,
+    rom: Option<(&str, &[u8])>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
     let video = vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64;

@@ -76,6 +76,12 @@ pub enum ConfigError {
     /// Two machines would write one image.
     #[error("with the engine both two machines would write {file}; try ,snapshot or ,ro", file = .0.display())]
     BothNeedsSnapshot(PathBuf),
+    /// Variables of firmware that is not there.
+    #[error("there is a file for UEFI variables but no firmware that has any; try --bios OVMF_CODE.fd")]
+    VariablesWithoutFirmware,
+    /// Two machines would write one file of variables.
+    #[error("with the engine both two machines would write {file}; try without --flash-vars", file = .0.display())]
+    BothWriteVariables(PathBuf),
     /// The debug console has no pseudo-terminal.
     #[error("the debug console cannot be a pseudo-terminal; try --console stdio or --console file:PATH")]
     ConsolePty,
@@ -192,6 +198,10 @@ pub struct BootConfig {
     /// A system firmware image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bios: Option<PathBuf>,
+    /// Where UEFI firmware keeps its variables; made from the firmware's template if there is no such file. Without it they
+    /// are forgotten at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flash_vars: Option<PathBuf>,
     /// The display adapter's option ROM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vga_rom: Option<PathBuf>,
@@ -422,13 +432,13 @@ impl MachineConfig {
     }
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
-        let BootConfig { kernel, initrd, bios, vga_rom, cdrom, floppy, .. } = &mut self.boot;
+        let BootConfig { kernel, initrd, bios, flash_vars, vga_rom, cdrom, floppy, .. } = &mut self.boot;
         let serial = self.serial.iter_mut().chain(&mut self.console).filter_map(|target| match target {
             SerialTarget::File(path) => Some(path),
             _ => None,
         });
         let kernel = kernel.iter_mut().chain(&mut self.expect.listing);
-        let files = kernel.chain(initrd).chain(bios).chain(vga_rom).chain(cdrom).chain(floppy);
+        let files = kernel.chain(initrd).chain(bios).chain(flash_vars).chain(vga_rom).chain(cdrom).chain(floppy);
         for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
             *path = folder.join(&*path);
         }
@@ -468,6 +478,11 @@ impl MachineConfig {
         let written = self.disks.iter().find(|disk| disk.access == DiskAccess::ReadWrite && !disk.file.is_dir());
         if let (Engine::Both, Some(disk)) = (self.engine, written) {
             return Err(ConfigError::BothNeedsSnapshot(disk.file.clone()));
+        }
+        match &self.boot.flash_vars {
+            Some(_) if self.boot.bios.is_none() => return Err(ConfigError::VariablesWithoutFirmware),
+            Some(file) if self.engine == Engine::Both => return Err(ConfigError::BothWriteVariables(file.clone())),
+            _ => {}
         }
         if self.console == Some(SerialTarget::Pty) {
             return Err(ConfigError::ConsolePty);
@@ -590,6 +605,8 @@ mod tests {
             ("engine = \"both\"",                       "the engine both needs the virtual clock"),
             ("engine = \"both\"\nclock = \"virtual\"\n[[disk]]\nfile = \"x\"", "with the engine both two machines"),
             ("[run]\ninstructions = 5",                 "a limit of instructions needs the virtual clock"),
+            ("[boot]\nflash-vars = \"v\"",               "there is a file for UEFI variables but no firmware"),
+            ("engine = \"both\"\nclock = \"virtual\"\n[boot]\nbios = \"b\"\nflash-vars = \"v\"", "with the engine both two machines"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("[[disk]]\nfile = \"x\"\ninterface = \"virtio\"", "a virtio disk is not there yet"),
             ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),

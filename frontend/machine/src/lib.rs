@@ -27,6 +27,7 @@ pub mod run;
 mod storm;
 pub mod time;
 pub mod typing;
+pub mod uefi;
 pub mod vcpu_bus;
 pub mod wiring;
 

@@ -62,6 +62,8 @@ slots! {
     TestDevice,
     /// PCI bus 0 with everything on it.
     Pci,
+    /// The flash memory of UEFI variables.
+    Flash,
 }
 
 impl Slot {
@@ -98,6 +100,8 @@ pub const HPET_REGION: RegionId = RegionId(2);
 pub const TEST_DEVICE_REGION: RegionId = RegionId(3);
 /// The display adapter's legacy window, A0000h–BFFFFh.
 pub const VGA_REGION: RegionId = RegionId(4);
+/// The flash memory's region. Its window is right below the firmware's code.
+pub const FLASH_REGION: RegionId = RegionId(5);
 /// Regions from this on belong to windows of PCI functions.
 pub const FIRST_PCI_REGION: u16 = 16;
 

@@ -194,7 +194,9 @@ impl Monitor {
                         || self.pool.code(frame).load(Ordering::Relaxed) != 0);
                 self.pool.pointer(frame).bits() | flags | if watched { SLOW } else { 0 }
             }
-            (Target::Rom(frame), Target::Rom(_)) => self.pool.pointer(frame).bits() | flags | SLOW | ROM,
+            (Target::Rom(frame), Target::Rom(_) | Target::Device(..)) => {
+                self.pool.pointer(frame).bits() | flags | SLOW | ROM
+            }
             _ => SPECIAL | page.0 << 12 | flags,
         }
     }

@@ -4,6 +4,7 @@ use crate::drives::Drives;
 use crate::gate::Gate;
 use crate::wiring::{self, Slot};
 use std::sync::Arc;
+use umbra_devices::cfi_flash::CfiFlash;
 use umbra_devices::debug_ports::DebugPorts;
 use umbra_devices::device::Device;
 use umbra_devices::dma8237::Dma8237;
@@ -18,7 +19,7 @@ use umbra_devices::pci::PciBus;
 use umbra_devices::pci::ahci::Ahci;
 use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
-use umbra_devices::pci::piix3_ide::Piix3Ide;
+use umbra_devices::pci::piix3_ide::{LegacyPorts, Piix3Ide};
 use umbra_devices::pci::piix4_pm::Piix4Pm;
 use umbra_devices::pic8259::Pic8259;
 use umbra_devices::pit8254::Pit8254;
@@ -28,6 +29,7 @@ use umbra_devices::rtc_mc146818::{CivilTime, RtcMc146818};
 use umbra_devices::uart16550::{Uart16550, UartConfig};
 use umbra_devices::vga::{self, Vga};
 use umbra_devices::wire::{IrqLine, WireBundle};
+use umbra_mmu::addr::GuestPhys;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::memory::GuestMemory;
 
@@ -49,6 +51,10 @@ pub struct BoardParts {
     pub exit_port: Fit,
     /// Disks and CD-ROM drives.
     pub drives: Drives,
+    /// When the IDE channels' ports are decoded.
+    pub ide_ports: LegacyPorts,
+    /// The flash memory of UEFI variables, and its place, if there is one.
+    pub flash: Option<(GuestPhys, CfiFlash)>,
     /// What is there for test guests.
     pub test: TestParts,
 }
@@ -105,6 +111,7 @@ pub struct Chips {
     pub(super) exit: Option<ExitPort>,
     test_device: Option<PcTestdev>,
     pub(super) pci: PciBus,
+    pub(super) flash: Option<CfiFlash>,
     absent: Absent,
 }
 
@@ -121,7 +128,8 @@ impl Chips {
         // Nothing is plugged in yet, so that no slot can be taken.
         let _ = pci.add(wiring::HOST_BRIDGE, Box::new(I440fx::new(parts.ram)));
         let _ = pci.add(wiring::ISA_BRIDGE, Box::new(Piix3::new(isa)));
-        let _ = pci.add(wiring::IDE, Box::new(Piix3Ide::new(wiring::IDE_IRQS.map(|irq| wires.line(irq)), drives.ide)));
+        let ide = Piix3Ide::new(wiring::IDE_IRQS.map(|irq| wires.line(irq)), drives.ide).with_ports(parts.ide_ports);
+        let _ = pci.add(wiring::IDE, Box::new(ide));
         if drives.ahci.iter().any(Option::is_some) {
             let line = wiring::pirq_of(wiring::AHCI.device(), 0);
             let _ = pci.add(wiring::AHCI, Box::new(Ahci::new(wires.line(wiring::PIRQ_PIN + line), drives.ahci)));
@@ -162,6 +170,7 @@ impl Chips {
             test_device: (parts.test.device == Fit::Fitted)
                 .then(|| PcTestdev::new(std::array::from_fn(|line| wires.line(wiring::test_line(line as u8))))),
             pci,
+            flash: parts.flash.take().map(|(_, flash)| flash),
             absent: Absent,
         }
     }
@@ -173,6 +182,7 @@ impl Chips {
             Slot::Exit => self.exit.is_some(),
             Slot::Floppy => self.floppy.is_some(),
             Slot::TestDevice => self.test_device.is_some(),
+            Slot::Flash => self.flash.is_some(),
             _ => true,
         }
     }
@@ -201,6 +211,7 @@ impl Chips {
             Slot::Exit => or_absent(&mut self.exit, &mut self.absent),
             Slot::TestDevice => or_absent(&mut self.test_device, &mut self.absent),
             Slot::Pci => &mut self.pci,
+            Slot::Flash => or_absent(&mut self.flash, &mut self.absent),
         }
     }
     /// The serial port in a slot.

@@ -1,12 +1,17 @@
 //! The board without a processor: ports split, interrupts arrive at the right vCPU, events happen in order.
 
 use super::*;
+use umbra_devices::cfi_flash::CfiFlash;
 use umbra_devices::lapic;
 use umbra_devices::rtc_mc146818::CivilTime;
 use umbra_mmu::addr::GuestPhys;
 use umbra_mmu::frames::{FrameOrder, Pool};
 
 fn board(vcpus: u32) -> Board {
+    board_with(vcpus, None)
+}
+
+fn board_with(vcpus: u32, flash: Option<(GuestPhys, CfiFlash)>) -> Board {
     let map = crate::memory_map::MemoryMap::new(4 << 20).unwrap();
     let memory = GuestMemory::new(Pool::new(4 << 20).unwrap(), FrameOrder::Identity, 40);
     for (at, bytes) in map.ram_ranges() {
@@ -18,7 +23,7 @@ fn board(vcpus: u32) -> Board {
         gate: Arc::default(),
     });
     let date = CivilTime::midnight(2026, 1, 1);
-    let mut board = Board::new(BoardParts {
+    let board = Board::new(BoardParts {
         memory,
         ram: 4 << 20,
         vcpus: vcpus.collect(),
@@ -28,7 +33,10 @@ fn board(vcpus: u32) -> Board {
         exit_port: Fit::Fitted,
         test: TestParts { device: Fit::Fitted, report_port: Some(0x190), text_port: Some(0x402) },
         drives: Default::default(),
+        ide_ports: Default::default(),
+        flash,
     });
+    let mut board = board.unwrap();
     board.play_firmware(&map);
     board
 }
@@ -46,6 +54,38 @@ fn wide_accesses_are_split_and_open_bus_reads_as_ones() {
     assert_eq!(board.port_read(0xCFC, 4), 0x1237_8086);
     assert_eq!(board.port_read(0xCFE, 2), 0x1237);
     assert!(board.counters().unclaimed[&0x2F8] >= 2);
+}
+
+/// Flash memory reads as a ROM until a command is written; what was programmed is in the ROM afterwards.
+#[test]
+fn flash_memory_is_a_rom_until_a_command() {
+    const BASE: GuestPhys = GuestPhys(0xFFFF_0000);
+    let chip = CfiFlash::new(vec![0xA5; 0x2000], 0x1000, Arc::new(|_| {})).unwrap();
+    let mut board = board_with(1, Some((BASE, chip)));
+    let contents = |board: &Board, offset: u64| {
+        let mut bytes = [0; 1];
+        board.memory.read(BASE.wrapping_add(offset), &mut bytes);
+        bytes[0]
+    };
+    let write = |board: &mut Board, offset, value| board.mmio_write(0, wiring::FLASH_REGION, offset, 1, value);
+    assert_eq!([0, 0x1FFF].map(|offset| contents(&board, offset)), [0xA5, 0xA5]);
+    write(&mut board, 0x10, 0x70);
+    assert_eq!(board.mmio_read(0, wiring::FLASH_REGION, 0x1234, 1), 0x80, "the status, everywhere");
+    assert_eq!(contents(&board, 0), 0xFF, "a device");
+    for (offset, value) in [(0x1000, 0x20), (0x1000, 0xD0), (0x1FFF, 0x40), (0x1FFF, 0x12), (0, 0xFF)] {
+        write(&mut board, offset, value);
+    }
+    assert_eq!([0, 0xFFF, 0x1000, 0x1FFF].map(|offset| contents(&board, offset)), [0xA5, 0xA5, 0xFF, 0x12]);
+    write(&mut board, 0, 0x40);
+    board.reset();
+    assert_eq!(contents(&board, 0x1FFF), 0x12, "a reset ends the command");
+    let saved: Vec<_> = board.save().into_iter().map(|(name, state)| (name.to_owned(), state)).collect();
+    for (offset, value) in [(0x1FFF, 0x20), (0x1FFF, 0xD0), (0, 0xFF)] {
+        write(&mut board, offset, value);
+    }
+    assert_eq!(contents(&board, 0x1FFF), 0xFF);
+    board.restore(&saved, Tick(0)).unwrap();
+    assert_eq!(contents(&board, 0x1FFF), 0x12);
 }
 
 #[test]

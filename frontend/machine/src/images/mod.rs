@@ -1,4 +1,4 @@
-//! Disk, CD-ROM and floppy images: files of the host as [`Storage`] for a medium.
+//! Disk, CD-ROM and floppy images: files of the host as [`Storage`] for a medium; and small ones for flash memory.
 //!
 //! ```text
 //!  raw ────────────┐
@@ -9,13 +9,16 @@
 //! An image that is written is locked, so that a second machine refuses it; images that are only read may be shared among
 //! readers. A hostile image is an error or reads as garbage; it never reaches files outside its own folder.
 //!
-//! Leaves out: other formats (vmdk, vdi), network disks, discarding. Called by `builder` and by media changes.
+//! Leaves out: other formats (vmdk, vdi), network disks, discarding. Called by `builder`, `uefi` and by media changes.
 
 mod folder;
 mod overlay;
 mod qcow2;
 mod qcow2_check;
 mod raw;
+mod small_file;
+
+pub use small_file::{FileProblem, FileStart, open_file};
 
 use crate::config::{DiskAccess, DiskFormat};
 use std::fs::File;
