@@ -1,7 +1,8 @@
 //! The guest-physical map: what lies behind each page, and who watches it.
 //!
-//! A page may own a RAM frame and a ROM frame at once; `Backing` says which of them reads and writes reach
-//! (shadow RAM, 82441FX data sheet 3.2.11 "PAM"). An overlay (a device, video memory) hides both, or takes the writes (flash memory). Called by `memory` and the monitor, under the mmu lock.
+//! A page may own a RAM frame and a ROM frame at once; `Backing` says which of them reads and writes reach (shadow RAM, 82441FX
+//! data sheet 3.2.11 "PAM"). An overlay (a device, video memory) hides both, or takes the writes (flash memory). Called by
+//! `memory` and the monitor, under the mmu lock.
 
 use crate::addr::{PhysPage, RegionId};
 use crate::frames::Frame;
