@@ -187,7 +187,7 @@ pub struct RunArgs {
     /// The processor's model, such as max, x86-64-v2, pentium3, 486 [default: max]
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
-    /// What executes guest code [default: interp]
+    /// What executes guest code [default: jit, or interp where a host does not run emitted code]
     #[arg(long, value_parser = choice(choices::ENGINES))]
     pub engine: Option<Engine>,
     /// Runs of a block by the interpreter before the JIT makes code of it; 1: every block at once [default: 12]
@@ -351,7 +351,7 @@ pub struct TestArgs {
     /// At most so many cases of each vector file
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// What executes guest code [default: interp]
+    /// What executes guest code [default: jit, or interp where a host does not run emitted code]
     #[arg(long, value_parser = choice(choices::ENGINES))]
     pub engine: Option<Engine>,
     /// The processor's model [default: max]
