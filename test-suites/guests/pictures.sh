@@ -1,0 +1,45 @@
+#!/bin/sh
+# pictures.sh UMBRA FOLDER [NAME...]: makes the pictures in docs/ beside this script, which the README shows: what a person sees of
+# each guest, at a moment that a text names (the installer's first dialog: after two minutes). FOLDER is what firmware.sh (CDs, floppies,
+# disks) and installer.sh (Debian's installer) made. Needs ovmf, memtest86+ and ipxe.
+set -eu
+[ $# -ge 2 ] || { echo "usage: pictures.sh UMBRA FOLDER [NAME...]" >&2; exit 2; }
+umbra=$1 folder=$2
+shift 2
+wanted=" $* "
+docs=$(cd "$(dirname "$0")" && pwd)/docs
+mkdir -p "$docs"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# picture NAME STATUS OPTIONS...: the screen at the end of a run that ends with STATUS.
+picture() {
+    name=$1 expected=$2
+    shift 2
+    case $wanted in *" $name "* | "  ") ;; *) return 0 ;; esac
+    status=0
+    "$umbra" run "$@" --headless --screenshot "$docs/$name.png" > "$log" 2>&1 < /dev/null || status=$?
+    if [ $status -ne "$expected" ] || grep -q 'never showed' "$log"; then
+        cat "$log"
+        echo "pictures.sh: $name: FAILED (status $status)"
+        exit 1
+    fi
+    echo "$name: $(wc -c < "$docs/$name.png") bytes"
+}
+
+firmware=$folder/firmware
+screen='--serial none --type-at screen --timeout 120s'
+# shellcheck disable=SC2086 # words
+{
+    picture grub 0 "$firmware/grub.iso" --disk "$firmware/disk.img,snapshot" $screen --wait-text 'grub>' --type 'ls\r' \
+        --wait-text '(fd0)\ngrub>' --type 'cat (hd0,1)/hello.txt\r' --wait-text 'from-the-disk'
+    picture memtest 0 /usr/lib/memtest86+/memtest86+x64.iso -m 16M $screen --wait-text 'Pass  4%'
+    picture ipxe 0 /boot/ipxe.lkrn $screen --wait-text 'Open Source Network Boot Firmware'
+    picture boot-menu 0 --disk "$firmware/disk.img,snapshot" --cdrom "$firmware/grub.iso" $screen \
+        --wait-text 'boot menu' --type '\{f12}' --wait-text '2. disk'
+}
+picture uefi 0 --bios /usr/share/OVMF/OVMF_CODE_4M.fd --until 'Shell>'
+# Its first dialog, after which it waits for ever.
+picture installer 124 --kernel "$folder/installer/amd64/gtk/linux" --initrd "$folder/installer/amd64/gtk/initrd.gz" -m 1G \
+    --append 'quiet vga=788' --serial none --timeout 120s
+echo "pictures.sh: all good"
