@@ -1,7 +1,8 @@
 //! The TLBs of one (vCPU, root): an array per view, the leaf-table pointers, and how much of the drop log they have seen.
 //!
-//! A set that is out of use keeps its entries and catches up when its root is loaded again. Arrays grow when entries push each other
-//! out, shrink when little of them is used, and all of a vCPU's sets share a budget: the least recently used give theirs up.
+//! A set that is out of use keeps its entries and catches up when its root is loaded again; a new one begins with what its root
+//! shares with the last one's. Arrays grow when entries push each other out, shrink when little of them is used, and all of a
+//! vCPU's sets share a budget: the least recently used give theirs up.
 
 use crate::drain::{DropLog, Span, Stale, is_high};
 use crate::fault::View;

@@ -1,4 +1,4 @@
-//! Filling: from a guest walk to monitor entries (S6), with the guest's A and D bits.
+//! Filling: from a guest walk to monitor entries (S6), with the guest's A and D bits; and from one root to another.
 //!
 //! Order matters: a guest table is watched before the read that counts (SHADOW-MMU, several vCPUs, (b)); A bits are set on every level
 //! only when the whole walk succeeds, D only for a write; then the path of monitor tables is linked, top down.
@@ -146,6 +146,29 @@ impl Monitor {
             table = self.descend(table, index, TableKey { base, role });
         }
         0
+    }
+    /// Links below a root what its guest table has in common with another's, entry for entry: a system's own part, which each
+    /// of its address spaces has. Equal entries under equal rules mean equal tables; their A bits are set already.
+    pub(crate) fn share(&mut self, from: &Root, to: &Root) {
+        if from.key.rules != to.key.rules || from.key.rules.mode == Mode::Off {
+            return;
+        }
+        let entry = |monitor: &Monitor, root: &Root, index: usize| match root.key.root {
+            GuestRoot::Pdptes(registers) => registers.get(index).copied(),
+            GuestRoot::Table(_) => {
+                let bytes = root.key.rules.entry_bytes();
+                let base = monitor.tables[root.top].key.base;
+                Some(monitor.table_entry(GuestPhys((base.0 << 12) + index as u64 * bytes), bytes))
+            }
+        };
+        for index in 0..self.tables[to.top].entries() {
+            if self.tables[from.top].word(index) != 0
+                && self.tables[to.top].word(index) == 0
+                && entry(self, from, index) == entry(self, to, index)
+            {
+                self.put_child(to.top, index, self.tables[from.top].child(index));
+            }
+        }
     }
     /// The table below an entry, linked if it was not.
     fn descend(&mut self, table: TableId, index: usize, key: TableKey) -> TableId {

@@ -71,29 +71,6 @@ impl Monitor {
         self.counts.roots = self.roots.len() as u64;
         root
     }
-    /// Links below a root what its guest table has in common with another's, entry for entry: a system's own part, which each
-    /// of its address spaces has. Equal entries under equal rules mean equal tables; their A bits are set already.
-    pub(crate) fn share(&mut self, from: &Root, to: &Root) {
-        if from.key.rules != to.key.rules || from.key.rules.mode == Mode::Off {
-            return;
-        }
-        let entry = |monitor: &Monitor, root: &Root, index: usize| match root.key.root {
-            GuestRoot::Pdptes(registers) => registers.get(index).copied(),
-            GuestRoot::Table(_) => {
-                let bytes = root.key.rules.entry_bytes();
-                let base = monitor.tables[root.top].key.base;
-                Some(monitor.table_entry(GuestPhys((base.0 << 12) + index as u64 * bytes), bytes))
-            }
-        };
-        for index in 0..self.tables[to.top].entries() {
-            if self.tables[from.top].word(index) != 0
-                && self.tables[to.top].word(index) == 0
-                && entry(self, from, index) == entry(self, to, index)
-            {
-                self.put_child(to.top, index, self.tables[from.top].child(index));
-            }
-        }
-    }
     /// Gives one root up that was not used lately (second chance).
     fn evict_root(&mut self) {
         for _ in 0..2 * ROOTS {
