@@ -185,7 +185,7 @@ impl Vcpu {
                 if status != Status::Dynamic {
                     self.state.rip = rip;
                 }
-                if self.link.attention.get() != 0 {
+                if self.is_wanted() {
                     return Ok(Next::Leave);
                 }
                 let block = self.find_block(Alone::No)?;
@@ -219,7 +219,7 @@ impl Vcpu {
             }
             Status::StepEnd => {
                 self.state.retired += u64::from(current) + 1;
-                if self.link.attention.get() != 0 {
+                if self.is_wanted() {
                     return Ok(Next::Leave);
                 }
                 Ok(self.after_helper()?.map_or(Next::Leave, Next::Block))

@@ -159,7 +159,7 @@ impl Vcpu {
                 return self.run_singly(end);
             }
             let leave = self.run_one(block)?;
-            if self.link.attention.get() != 0 {
+            if self.is_wanted() {
                 return Ok(());
             }
             block = match leave {

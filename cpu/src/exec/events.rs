@@ -107,6 +107,14 @@ impl Vcpu {
         })
     }
 
+    /// Whether attention is for something that can be served now. An interrupt that waits for IF is not: a boot loader may run
+    /// for seconds like that. Whatever sets IF looks at the whole word.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        let attention = self.link.attention.get();
+        attention != 0 && (attention != bits::INTR || self.state.rflags & flags::IF != 0)
+    }
+
     /// Forgets mappings that were dropped, and translated code that was written.
     fn heed_memory(&mut self) {
         let attention = self.link.attention.get();

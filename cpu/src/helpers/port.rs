@@ -135,7 +135,7 @@ fn repeat(
         }
         done += 1;
         let traps = cpu.state.rflags & flags::TF != 0 || cpu.trap_is_due();
-        if done >= budget || traps || cpu.link.attention.get() != 0 {
+        if done >= budget || traps || cpu.is_wanted() {
             break;
         }
         cpu.state.retired += 1;

@@ -228,3 +228,18 @@ fn single_step_traps_after_each_instruction_but_not_after_int() {
     guest.step(2);
     assert_eq!(guest.at().1, 0xa001);
 }
+
+#[test]
+fn an_interrupt_that_waits_for_if_does_not_hold_code_up() {
+    // inc eax; loop $-3; sti; nop
+    let mut guest = Guest::protected(&[0x40, 0xe2, 0xfd, 0xfb, 0x90]);
+    guest.edit(|state| {
+        state.rflags &= !flags::IF;
+        state.set_gpr(slots::RCX, 1000);
+    });
+    guest.cpu.link.attention.set(bits::INTR);
+    guest.step(2000);
+    assert_eq!((guest.gpr(slots::RCX), guest.cpu.link.counters.interrupts), (0, 0));
+    // A look-up for each block would be a thousand.
+    assert!(guest.cpu.link.counters.lookups < 100, "{}", guest.cpu.link.counters.lookups);
+}
