@@ -133,6 +133,8 @@ fn fill(asm: &mut Asm) {
 }
 
 const VECTORS: usize = offset_of!(Vcpu, state) + offset_of!(State, vectors);
+/// The bits of MXCSR in which exceptions are recorded (SDM vol. 1, 10.2.3).
+const RECORDED: u32 = 0x3f;
 const MXCSR: usize = VECTORS + offset_of!(Vectors, mxcsr);
 
 /// Where a vector register is, or its upper half.
@@ -171,13 +173,24 @@ fn mxcsr(asm: &mut Asm, extension: u8, offset: usize) {
     asm.op(Form::new(Map::M0f, 0xae), extension, Rm::cpu(offset));
 }
 
-/// Units to state; the host's own control words afterwards.
+/// Units to state; the host's own control words afterwards. RAX is destroyed.
+///
+/// MXCSR stays if the guest has in it what the host wants there: the exceptions that it records are of no interest to Rust,
+/// and STMXCSR beside two LDMXCSR takes a hundred cycles on some processors, while one LDMXCSR takes none.
 fn save_units(asm: &mut Asm, live: Live) {
     if live.has(Live::VECTORS) {
+        let same = asm.label();
         vmovups(asm, 0x11, true);
         asm.raw(&[0xc5, 0xf8, 0x77]); // VZEROUPPER
         mxcsr(asm, 3, MXCSR);
+        dynasm!(asm ; .arch x64
+            ; mov eax, [r15 + MXCSR as i32]
+            ; xor eax, [r15 + frame!(host_mxcsr) as i32]
+            ; test eax, !RECORDED as i32
+        );
+        asm.jcc(4, same);
         mxcsr(asm, 2, frame!(host_mxcsr));
+        asm.bind(same);
     }
     if live.has(Live::X87) {
         asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 0, Rm::cpu(frame!(fx)));
