@@ -12,6 +12,34 @@ pub struct Retired(pub u64);
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct MsrRefused;
 
+/// The time-stamp counter as a straight line over the host's own, for a while: what [`Bus::tsc`] would say.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TscLine {
+    /// The host's count at which the line begins.
+    pub host: u64,
+    /// Host counts that it is good for; 0: for none.
+    pub span: u64,
+    /// What the counter shows at its begin.
+    pub tsc: u64,
+    /// Counts for 2³² of the host's.
+    pub rate: u64,
+}
+
+impl TscLine {
+    /// Says nothing.
+    pub const NONE: TscLine = TscLine { host: 0, span: 0, tsc: 0, rate: 0 };
+    /// What the counter shows at a count of the host's, if the line reaches there.
+    pub fn at(&self, host: u64) -> Option<u64> {
+        let since = host.wrapping_sub(self.host);
+        (since < self.span).then(|| self.tsc + self.beyond(since))
+    }
+    /// What the counter adds in `since` host counts.
+    pub fn beyond(&self, since: u64) -> u64 {
+        ((u128::from(since) * u128::from(self.rate)) >> 32) as u64
+    }
+}
+
 /// What a vCPU can ask of the board. Widths are in bytes: 1, 2, 4 (ports) and up to 8 (MMIO).
 ///
 /// An access that brings the next event nearer, or raises an interrupt, sets bits in the vCPU's attention word; the
@@ -31,6 +59,10 @@ pub trait Bus: Send {
     fn take_startup_vector(&mut self) -> u8;
     /// The time-stamp counter, before IA32_TSC_ADJUST is added.
     fn tsc(&mut self, at: Retired) -> u64;
+    /// How [`Self::tsc`] goes on by itself, until the vCPU leaves [`Vcpu::run`](crate::vcpu::Vcpu::run) at the latest.
+    fn tsc_line(&mut self) -> TscLine {
+        TscLine::NONE
+    }
     /// Reads an MSR that belongs to the local APIC (1Bh, 6E0h, 800h–8FFh).
     fn msr_read(&mut self, at: Retired, msr: u32) -> Result<u64, MsrRefused>;
     /// Writes an MSR that belongs to the local APIC.

@@ -1,6 +1,6 @@
 //! One vCPU: the architectural state, then the links to memory, board and caches that are never saved.
 
-use crate::bus::{Bus, Retired};
+use crate::bus::{Bus, Retired, TscLine};
 use crate::cache::{BlockCache, BlockKey};
 use crate::counters::CpuCounters;
 use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
@@ -69,6 +69,8 @@ pub struct Link {
     pub longest_block: u8,
     /// What emitted code reads and writes.
     pub frame: Frame,
+    /// The time-stamp counter as emitted code may read it, since the board was last asked in this run.
+    pub tsc_line: TscLine,
     /// A panic on its way through emitted code.
     pub panic: Option<Box<dyn std::any::Any + Send>>,
     /// The block must be left after the current instruction (a device was accessed, code was written).
@@ -126,6 +128,7 @@ impl Vcpu {
                 slack: crate::emit::SLACK,
                 longest_block: LONGEST_BLOCK,
                 frame: Frame::default(),
+                tsc_line: TscLine::NONE,
                 panic: None,
                 leave: false,
                 data_breakpoints: false,

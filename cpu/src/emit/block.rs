@@ -333,6 +333,11 @@ impl<'a> Emitter<'a> {
         rip_at(&self.context.key, offset)
     }
 
+    /// The uop before this one.
+    pub(super) fn before(&self) -> Option<&Uop> {
+        self.context.uops.get(self.at.checked_sub(1)?)
+    }
+
     /// Goes on with another uop.
     pub(super) fn set_at(&mut self, at: usize) {
         self.at = at;
@@ -401,7 +406,7 @@ impl<'a> Emitter<'a> {
         }
         let done = match uop.op {
             Op::Call if self.x87_call(uop) || self.bmi_call(uop) => true,
-            Op::Call => self.system_call(uop) || self.segment_call(uop),
+            Op::Call => self.system_call(uop) || self.segment_call(uop) || self.time_stamp(uop),
             Op::VCall if self.zero_upper(uop) => true,
             Op::CallEnd if self.repeat(uop) => true,
             Op::Nop => true,

@@ -94,8 +94,10 @@ impl Disable {
     pub const STACK_RUNS: u32 = 1 << 9;
     /// One check for several vector loads, or stores.
     pub const VECTOR_RUNS: u32 = 1 << 10;
+    /// RDTSC and RDTSCP in line.
+    pub const TSC: u32 = 1 << 11;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 11] = [
+    pub const NAMES: [(&'static str, u32); 12] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -107,6 +109,7 @@ impl Disable {
         ("strings", Self::STRINGS),
         ("stack-runs", Self::STACK_RUNS),
         ("vector-runs", Self::VECTOR_RUNS),
+        ("tsc", Self::TSC),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {

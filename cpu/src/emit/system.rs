@@ -1,22 +1,36 @@
-//! CLI, STI, CLAC, STAC and SWAPGS at level 0, PUSHF and POPF, CLD and STD: what kernels execute at each entry
-//! (`helpers::flags_io`, `helpers::syscall`). Whatever their handlers would have to decide is theirs.
+//! CLI, STI, CLAC, STAC and SWAPGS at level 0, PUSHF and POPF, CLD and STD, RDTSC and RDTSCP: what kernels execute at each entry
+//! (`helpers::flags_io`, `helpers::syscall`, `helpers::identify`). Whatever their handlers would have to decide is theirs.
 
+use super::Disable;
 use super::address::Way;
 use super::asm::{Alu, Form, Map, Rm};
 use super::block::{Emitter, Live, Site};
 use super::flags::FlagPlaces;
 use super::frame::frame;
-use super::registers::{S0, S1, SP, slot};
+use super::registers::{RAX, RCX, RDX, S0, S1, SP, slot};
+use crate::bus::TscLine;
 use crate::mode::ModeBits;
-use crate::state::control::Msrs;
+use crate::state::control::{Control, Msrs, cr4};
 use crate::state::{Seg, Segment, State, flags};
 use crate::uop::{Op, Uop, Width};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Link, Vcpu};
 use std::mem::offset_of;
 
 const STATE: usize = offset_of!(Vcpu, state);
 const CPL: Rm = Rm::cpu(STATE + offset_of!(State, cpl));
 const RFLAGS: Rm = Rm::cpu(STATE + offset_of!(State, rflags));
+
+const CR4: Rm = Rm::cpu(STATE + offset_of!(State, control) + offset_of!(Control, cr4));
+
+/// An MSR of the state.
+const fn msr(offset: usize) -> Rm {
+    Rm::cpu(STATE + offset_of!(State, msr) + offset)
+}
+
+/// A field of the line of the time-stamp counter.
+const fn line(offset: usize) -> Rm {
+    Rm::cpu(offset_of!(Vcpu, link) + offset_of!(Link, tsc_line) + offset)
+}
 
 impl Emitter<'_> {
     /// CLI, STI, CLAC, STAC or SWAPGS in protected mode; POPF.
@@ -62,7 +76,7 @@ impl Emitter<'_> {
                         + Seg::Gs as usize * size_of::<Segment>()
                         + offset_of!(Segment, base),
                 );
-                let kernel = Rm::cpu(STATE + offset_of!(State, msr) + offset_of!(Msrs, kernel_gs_base));
+                let kernel = msr(offset_of!(Msrs, kernel_gs_base));
                 let load = Form::sized(Map::One, 0x8b, Width::B8);
                 asm.op(load, S0, base);
                 asm.op(load, S1, kernel);
@@ -73,6 +87,62 @@ impl Emitter<'_> {
         asm.bind(done);
         let steps = Some((self.context.step)(uop));
         let site = super::block::Site { steps, ..self.site(uop) };
+        let site = self.add_site(site);
+        let live = self.live.index();
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[live].0);
+            e.asm.jmp(done);
+        });
+        true
+    }
+
+    /// RDTSC or RDTSCP by the host's own counter, as far as the board's line for it reaches (`helpers::identify`).
+    pub(super) fn time_stamp(&mut self, uop: &Uop) -> bool {
+        let name = uop.helper.map_or("", |helper| helper.name);
+        let waits = match name {
+            // What looks like nothing may be the LFENCE that orders it.
+            "rdtsc" => self.before().is_some_and(|before| before.op == Op::Nop),
+            "rdtscp" => true,
+            _ => return false,
+        };
+        if self.context.disable.has(Disable::TSC) {
+            return false;
+        }
+        for written in [RAX, RDX, RCX] {
+            self.protect(written);
+        }
+        self.clobber();
+        let (slow, done) = (self.asm.label(), self.asm.label());
+        let flags = self.places.at_site();
+        let asm = &mut *self.asm;
+        if self.context.key.mode.has(ModeBits::USER) {
+            asm.op(Form::new(Map::One, 0xf7).with(cr4::TSD as i64, 4), 0, CR4); // TEST
+            asm.jcc(5, slow);
+        }
+        if waits {
+            asm.raw(&[0x0f, 0xae, 0xe8]); // LFENCE
+        }
+        asm.raw(&[0x0f, 0x31]); // RDTSC
+        asm.shift_imm(4, Width::B8, Rm::R(RDX), 32);
+        asm.alu(Alu::Or, Width::B8, RAX, Rm::R(RDX));
+        asm.alu(Alu::Sub, Width::B8, RAX, line(offset_of!(TscLine, host)));
+        asm.alu(Alu::Cmp, Width::B8, RAX, line(offset_of!(TscLine, span)));
+        asm.jcc(3, slow);
+        asm.op(Form::sized(Map::One, 0xf7, Width::B8), 4, line(offset_of!(TscLine, rate))); // MUL
+        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xac) }.with(32, 1), RDX, Rm::R(RAX)); // SHRD
+        asm.alu(Alu::Add, Width::B8, RAX, line(offset_of!(TscLine, tsc)));
+        asm.alu(Alu::Add, Width::B8, RAX, msr(offset_of!(Msrs, tsc_offset)));
+        asm.mov(RDX, RAX);
+        asm.shift_imm(5, Width::B8, Rm::R(RDX), 32);
+        asm.op(Form::sized(Map::One, 0x8b, Width::B4), RAX, Rm::R(RAX));
+        if name == "rdtscp" {
+            asm.load(Width::B4, RCX, msr(offset_of!(Msrs, tsc_aux)));
+        }
+        asm.bind(done);
+        let steps = Some((self.context.step)(uop));
+        let site = Site { flags, steps, ..self.site(uop) };
         let site = self.add_site(site);
         let live = self.live.index();
         self.later(move |e| {

@@ -1,5 +1,6 @@
 //! The run loop of one vCPU: finds or lifts blocks, chains them, counts instructions, serves events at boundaries.
 
+use crate::bus::TscLine;
 use crate::cache::{Alone, BlockKey, BlockRef, Leave};
 use crate::emit::Next;
 use crate::exit::{Activity, Exit};
@@ -49,6 +50,7 @@ impl Vcpu {
 
     fn run_raw(&mut self, end: u64) -> Result<Exit, RawFault> {
         self.link.end = end;
+        self.link.tsc_line = TscLine::NONE;
         if self.link.debugger.take_stale() {
             self.link.cache.clear();
         }

@@ -81,7 +81,9 @@ const PLAIN_AMD: &[(u32, u64, u64)] = &[
 impl Vcpu {
     /// The time-stamp counter as the guest reads it.
     pub fn guest_tsc(&mut self) -> u64 {
-        self.ask_board(|bus, now| bus.tsc(now)).wrapping_add(self.state.msr.tsc_offset)
+        let (tsc, line) = self.ask_board(|bus, now| (bus.tsc(now), bus.tsc_line()));
+        self.link.tsc_line = line;
+        tsc.wrapping_add(self.state.msr.tsc_offset)
     }
 
     fn set_guest_tsc(&mut self, value: u64) {

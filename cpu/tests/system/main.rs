@@ -15,4 +15,5 @@ mod save_areas;
 mod segments;
 mod tables;
 mod tasks;
+mod time_stamp;
 mod v86;

@@ -2,10 +2,12 @@
 //!
 //! Between looks at the system's clock, at most [`SPAN`] apart, time goes on by the host's time-stamp counter, if that counts
 //! evenly and on all processors alike (CPUID 8000_0007h EDX bit 8; SDM vol. 3, 18.17.1). Its rate is measured from the first
-//! look on, so it becomes more exact all the time. Time never goes back.
+//! look on, so it becomes more exact all the time. Each span is a [`TscLine`], which vCPUs also follow by themselves. Time never
+//! goes back: a line ends at a count that is fixed when it is made, and the next begins no lower than that end.
 #![allow(unsafe_code, reason = "reads the time-stamp counter, for which the standard library has no safe function")]
 
 use std::time::{Duration, Instant};
+use umbra_cpu::bus::TscLine;
 
 /// The longest that the counter is trusted for.
 const SPAN: Duration = Duration::from_millis(10);
@@ -25,12 +27,8 @@ pub struct HostClock {
 struct Counter {
     /// The counter and the system's clock at the first look.
     first: (u64, u64),
-    /// The counter at the last look at the system's clock, and what that showed.
-    look: (u64, u64),
-    /// Nanoseconds in 2³² counts; 0: not yet known.
-    rate: u64,
-    /// Counts until the next look.
-    span: u64,
+    /// From the last look on, in nanoseconds. Without a span if the rate is not yet known.
+    line: TscLine,
 }
 
 impl HostClock {
@@ -38,8 +36,8 @@ impl HostClock {
     pub fn new() -> HostClock {
         let origin = Instant::now();
         let counter = read().map(|count| {
-            let (count, now) = look(origin, count);
-            Counter { first: (count, now), look: (count, now), rate: 0, span: 0 }
+            let first = look(origin, count);
+            Counter { first, line: TscLine { host: first.0, tsc: first.1, ..TscLine::NONE } }
         });
         HostClock { origin, counter, shown: 0 }
     }
@@ -58,27 +56,37 @@ impl HostClock {
         self.shown = self.shown.max(now);
         self.shown
     }
+
+    /// How time goes on from here without being asked for.
+    pub fn line(&self) -> TscLine {
+        self.counter.as_ref().map_or(TscLine::NONE, |counter| counter.line)
+    }
 }
 
 impl Counter {
     fn at(&mut self, count: u64, origin: Instant) -> u64 {
-        let since = count.wrapping_sub(self.look.0);
-        if since < self.span {
-            return self.look.1 + ((u128::from(since) * u128::from(self.rate)) >> 32) as u64;
+        if let Some(now) = self.line.at(count) {
+            return now;
         }
         let (count, now) = look(origin, count);
+        let line = &mut self.line;
+        let shown = line.tsc + line.beyond(line.span);
         // A counter that went back (the host was suspended, or moved) begins anew.
-        let all = count.checked_sub(self.first.0).filter(|_| count >= self.look.0);
+        let all = count.checked_sub(self.first.0).filter(|_| count >= line.host);
+        line.tsc = now.max(shown);
+        line.host = count;
         match all {
             Some(all) if now - self.first.1 >= FIRST.as_nanos() as u64 && all > 0 => {
-                self.rate = ((u128::from(now - self.first.1) << 32) / u128::from(all)).min(u128::from(u64::MAX)) as u64;
-                self.span = ((SPAN.as_nanos() << 32) / u128::from(self.rate.max(1))).min(u128::from(u32::MAX)) as u64;
+                let rate = ((u128::from(now - self.first.1) << 32) / u128::from(all)).min(u128::from(u64::MAX)) as u64;
+                line.span = ((SPAN.as_nanos() << 32) / u128::from(rate.max(1))).min(u128::from(u32::MAX)) as u64;
+                // What is ahead of the system's clock goes slower until that has caught up.
+                let ahead = (line.tsc - now).min(SPAN.as_nanos() as u64 / 16);
+                line.rate = rate - (u128::from(rate) * u128::from(ahead) / SPAN.as_nanos()) as u64;
             }
             Some(_) => {}
-            None => (self.span, self.first) = (0, (count, now)),
+            None => (line.span, self.first) = (0, (count, now)),
         }
-        self.look = (count, now);
-        now
+        line.tsc
     }
 }
 
@@ -143,10 +151,29 @@ mod tests {
         std::thread::sleep(2 * FIRST);
         let before = clock.now();
         if let Some(counter) = &mut clock.counter {
-            counter.look.0 = u64::MAX;
+            counter.line.host = u64::MAX;
             counter.first.0 = u64::MAX;
         }
         let now = clock.now();
-        assert!(now >= before && now <= nanoseconds(clock.origin()));
+        // It may be ahead by what was left of the line.
+        assert!(now >= before && now <= nanoseconds(clock.origin()) + SPAN.as_nanos() as u64);
+    }
+
+    #[test]
+    fn a_line_begins_where_the_one_before_it_ended_or_later() {
+        let mut clock = HostClock::new();
+        std::thread::sleep(2 * FIRST);
+        let (mut now, mut lines) = (clock.now(), Vec::new());
+        while now < 80_000_000 && clock.counter.is_some() {
+            let line = clock.line();
+            if lines.last() != Some(&line) {
+                lines.push(line);
+            }
+            now = clock.now();
+        }
+        for pair in lines.windows(2).filter(|pair| pair[0].span > 0) {
+            let end = pair[0].at(pair[0].host + pair[0].span - 1).unwrap();
+            assert!(pair[1].host >= pair[0].host + pair[0].span && pair[1].tsc >= end, "{pair:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::host_clock::HostClock;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use umbra_cpu::bus::Retired;
+use umbra_cpu::bus::{Retired, TscLine};
 use umbra_devices::clock::Tick;
 
 /// The machine's clock, shared by all its threads.
@@ -60,6 +60,13 @@ impl GuestClock {
                 Tick(at.0.wrapping_add(offset))
             }
         }
+    }
+    /// Real: how the ticks go on from the last time that [`Self::now`] was asked, while the clock runs.
+    pub fn tsc_line(&self) -> TscLine {
+        let Kind::Real(clock) = &self.0 else { return TscLine::NONE };
+        let clock = clock.lock();
+        let line = clock.since.as_ref().map_or(TscLine::NONE, HostClock::line);
+        TscLine { tsc: clock.base.after(line.tsc).0, ..line }
     }
     /// Virtual: makes the vCPU's time be `now` at `at` retired instructions. Real: nothing.
     pub fn set(&self, vcpu: usize, at: Retired, now: Tick) {

@@ -6,7 +6,7 @@
 use crate::board::{Board, SharedBoard};
 use crate::time::GuestClock;
 use std::sync::Arc;
-use umbra_cpu::bus::{Bus, MsrRefused, Retired};
+use umbra_cpu::bus::{Bus, MsrRefused, Retired, TscLine};
 use umbra_devices::clock::Tick;
 use umbra_mmu::addr::RegionId;
 use umbra_mmu::attention::bits;
@@ -78,6 +78,9 @@ impl Bus for VcpuBus {
     }
     fn tsc(&mut self, at: Retired) -> u64 {
         self.now(at).0
+    }
+    fn tsc_line(&mut self) -> TscLine {
+        self.clock.tsc_line()
     }
     fn msr_read(&mut self, at: Retired, msr: u32) -> Result<u64, MsrRefused> {
         let value = self.with(at, |board| board.with_lapic(self.vcpu, |lapic, now| lapic.read_msr(now, msr)));
