@@ -36,6 +36,13 @@ impl Span {
     pub(crate) fn page(self) -> Option<u64> {
         (self.shift == 0).then_some(self.first)
     }
+    pub(crate) fn first(self) -> u64 {
+        self.first
+    }
+    /// How many there are.
+    pub(crate) fn pages(self) -> u64 {
+        1 << self.shift.min(PAGE_BITS)
+    }
     pub(crate) fn contains(self, page: u64) -> bool {
         (page ^ self.first) >> self.shift == 0
     }

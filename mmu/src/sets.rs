@@ -95,11 +95,16 @@ impl<E: Slot> Tlb<E> {
                 self.slots.set(page as usize, E::empty(page as usize));
             }
             Some(_) => {}
-            None => self.drop_where(|page| span.contains(page)),
+            None => self.drop_from(span.first() as usize, span.pages(), |page| span.contains(page)),
         }
     }
     fn drop_where(&self, stale: impl Fn(u64) -> bool) {
-        for index in 0..self.slots.len() {
+        self.drop_from(0, u64::MAX, stale);
+    }
+    /// Forgets pages of so many entries, from one on.
+    fn drop_from(&self, first: usize, entries: u64, stale: impl Fn(u64) -> bool) {
+        let entries = entries.min(self.slots.len() as u64) as usize;
+        for index in first..first + entries {
             let page = self.slots.get(index).page();
             if page & NO_TAG == 0 && stale(page >> 12) {
                 self.slots.set(index, E::empty(index));
