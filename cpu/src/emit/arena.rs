@@ -1,12 +1,15 @@
 //! The code cache's memory: one memfd with a writable and an executable view, filled from the start.
 //!
 //! Nobody can both write and execute through one mapping, and nothing is ever remapped (switching the rights of 64 MiB costs
-//! about a millisecond). This file is one of the five places with `unsafe`: it writes machine code and hands out its addresses.
+//! about a millisecond). Each 2 MiB of the executable view become one huge page of the host when they are full: a guest's kernel
+//! and program run through more pages of emitted code than a processor's instruction TLB holds. This file is one of the five places with `unsafe`: it writes machine code and hands out its addresses.
 #![allow(unsafe_code, reason = "writes machine code; see above")]
 
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The host address of emitted code.
@@ -24,12 +27,65 @@ pub enum ArenaError {
     Host(&'static str),
 }
 
+/// The host's huge page.
+const HUGE: usize = 2 << 20;
+
+/// The executable view, at the begin of a huge page.
+#[derive(Debug)]
+struct Executable {
+    /// What is mapped, with room around the view.
+    mapped: *mut std::ffi::c_void,
+    length: usize,
+    /// The view.
+    start: *const u8,
+    bytes: usize,
+}
+
+// SAFETY: plain memory, which lies where it is until this is dropped.
+unsafe impl Send for Executable {}
+// SAFETY: as above.
+unsafe impl Sync for Executable {}
+
+impl Executable {
+    fn of(file: &File, bytes: usize) -> rustix::io::Result<Executable> {
+        let length = bytes + HUGE;
+        // SAFETY: a fresh mapping at an address of the host's choice.
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), MapFlags::PRIVATE)
+        }?;
+        let lead = mapped.addr().next_multiple_of(HUGE) - mapped.addr();
+        let start = mapped.wrapping_byte_add(lead);
+        let view = Executable { mapped, length, start: start.cast(), bytes };
+        let rights = ProtFlags::READ | ProtFlags::EXEC;
+        // SAFETY: replaces a part of the mapping above. What is executed was written whole before its address was handed out.
+        unsafe { rustix::mm::mmap(start, bytes, rights, MapFlags::SHARED | MapFlags::FIXED, file.as_fd(), 0) }?;
+        Ok(view)
+    }
+    /// Makes a huge page of the `number`th 2 MiB. A refusal (hosts before Linux 6.1) only costs speed.
+    fn join(&self, number: usize) {
+        if (number + 1) * HUGE <= self.bytes {
+            let at = self.start.wrapping_add(number * HUGE).cast_mut().cast();
+            // SAFETY: the range is ours, and keeps its contents.
+            unsafe { libc::madvise(at, HUGE, libc::MADV_COLLAPSE) };
+        }
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody runs anything of it any more. It cannot fail.
+        let _ = unsafe { rustix::mm::munmap(self.mapped, self.length) };
+    }
+}
+
 /// The two views and how far they are filled.
 #[derive(Debug)]
 pub struct Arena {
     writable: MmapMut,
-    executable: Mmap,
+    executable: Executable,
     used: usize,
+    /// Huge pages that were asked for.
+    joined: usize,
 }
 
 impl Arena {
@@ -44,14 +100,13 @@ impl Arena {
         options.len(bytes);
         // SAFETY: the file is ours alone: nobody truncates it.
         let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
-        // SAFETY: as above. What is executed was written whole before its address was handed out.
-        let executable = unsafe { options.map_exec(&file) }.map_err(refused)?;
-        Ok(Arena { writable, executable, used: 0 })
+        let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
+        Ok(Arena { writable, executable, used: 0, joined: 0 })
     }
 
     /// Where the next code will lie.
     pub fn next(&self) -> CodePtr {
-        CodePtr(self.executable.as_ptr() as u64 + self.used as u64)
+        CodePtr(self.executable.start as u64 + self.used as u64)
     }
 
     /// Bytes in use.
@@ -69,6 +124,10 @@ impl Arena {
         let at = self.next();
         self.writable.get_mut(self.used..self.used + code.len())?.copy_from_slice(code);
         self.used = (self.used + code.len()).next_multiple_of(16).min(self.writable.len());
+        if self.used / HUGE > self.joined {
+            self.executable.join(self.joined);
+            self.joined += 1;
+        }
         Some(at)
     }
 
@@ -80,7 +139,7 @@ impl Arena {
     /// Makes the 4-byte aligned displacement at `at` lead to `target`: one store, so that a processor that executes the jump
     /// meanwhile takes the old way or the new one.
     pub fn patch(&mut self, at: CodePtr, target: CodePtr) {
-        let offset = at.0.wrapping_sub(self.executable.as_ptr() as u64) as usize;
+        let offset = at.0.wrapping_sub(self.executable.start as u64) as usize;
         debug_assert!(at.0.is_multiple_of(4));
         if offset + 4 <= self.used {
             let displacement = target.0.wrapping_sub(at.0 + 4) as u32;
@@ -92,7 +151,7 @@ impl Arena {
 
     /// The bytes of emitted code, for dumps.
     pub fn bytes(&self, at: CodePtr, len: usize) -> &[u8] {
-        let offset = at.0.wrapping_sub(self.executable.as_ptr() as u64) as usize;
-        self.executable.get(offset..offset + len).unwrap_or(&[])
+        let offset = at.0.wrapping_sub(self.executable.start as u64) as usize;
+        self.writable.get(offset..offset + len).unwrap_or(&[])
     }
 }
