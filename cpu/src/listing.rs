@@ -70,7 +70,8 @@ impl Vcpu {
             let _ = writeln!(guest, "{at:12x}  {raw:<22} {text}");
         }
         let code = self.link.jit.as_ref().map(|jit| jit.code_of(key)).unwrap_or_default();
-        let host = code.into_iter().map(|(address, bytes)| host_text(bytes, address)).collect();
+        let host =
+            code.into_iter().map(|parts| parts.map(|(address, bytes)| host_text(bytes, address)).join("\n")).collect();
         Listing { rip: key.rip, guest, uops: dump(&lifted.uops), host }
     }
 }

@@ -82,15 +82,19 @@ fn long(code: &[u8]) -> Vcpu {
     cpu
 }
 
-/// A line of host code without its address and bytes, and without host addresses.
-fn plain(line: &str) -> String {
+/// A line of host code without its address and bytes, and without host addresses. The cold part begins at `cold`.
+fn plain(line: &str, cold: u64) -> String {
     let text: String = line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
     let mut out = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let end = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len();
         let digits = word[..end].strip_suffix('h').filter(|digits| u64::from_str_radix(digits, 16).is_ok());
-        let is_far = digits.is_some_and(|digits| digits.trim_start_matches('0').len() > 8);
-        out += if is_far { "far" } else { &word[..end] };
+        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+        match number.checked_sub(cold).filter(|offset| *offset < 0x1_0000) {
+            Some(offset) => _ = write!(out, "cold+{offset:X}h"),
+            None if number >> 32 != 0 => out += "far",
+            None => out += &word[..end],
+        }
         out += &word[end..];
     }
     out
@@ -104,10 +108,14 @@ fn block(name: &str, instruction: &[u8]) -> String {
     assert_eq!(cpu.run(1000), Exit::Halted, "{name}");
     let block = cpu.link.cache.around(CODE).find(|block| block.key.rip == CODE).expect("its block");
     let made = cpu.link.jit.as_ref().expect("the JIT").code_of(&block.key);
-    let (_, bytes) = made.first().unwrap_or_else(|| panic!("{name}: no host code"));
-    let lines: Vec<String> = host_text(bytes, 0).lines().map(plain).collect();
-    let mut text = format!("{name}: {} host instructions with its jump\n", lines.len());
-    lines.iter().for_each(|line| _ = writeln!(text, "    {line}"));
+    let &[(hot, code), (cold, ways_out)] = made.first().unwrap_or_else(|| panic!("{name}: no host code"));
+    let cold = cold - hot;
+    let lines =
+        |bytes: &[u8], at: u64| -> Vec<String> { host_text(bytes, at).lines().map(|line| plain(line, cold)).collect() };
+    let (code, ways_out) = (lines(code, 0), lines(ways_out, cold));
+    let mut text = format!("{name}: {} host instructions with its jump, {} cold\n", code.len(), ways_out.len());
+    code.iter().for_each(|line| _ = writeln!(text, "    {line}"));
+    ways_out.iter().for_each(|line| _ = writeln!(text, "        {line}"));
     text
 }
 

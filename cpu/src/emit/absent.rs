@@ -26,7 +26,7 @@ impl Jit {
     /// Nothing to switch off.
     pub fn set_disable(&mut self, _: Disable) {}
     /// None.
-    pub fn code_of(&self, _: &BlockKey) -> Vec<(u64, &[u8])> {
+    pub fn code_of(&self, _: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
         match *self {}
     }
     /// Nothing to count.

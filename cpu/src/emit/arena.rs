@@ -1,4 +1,7 @@
-//! The code cache's memory: one memfd with a writable and an executable view, filled from the start.
+//! The code cache's memory: one memfd with a writable and an executable view.
+//!
+//! It is filled in chunks, some with what usually runs ([`Part::Hot`]), others with the ways out of it ([`Part::Cold`]): so what
+//! runs lies close together, for the processor's instruction cache and its TLB.
 //!
 //! Nobody can both write and execute through one mapping, and nothing is ever remapped (switching the rights of 64 MiB costs
 //! about a millisecond). Each 2 MiB of the executable view become one huge page of the host when they are full: a guest's kernel
@@ -50,9 +53,8 @@ impl Executable {
     fn of(file: &File, bytes: usize) -> rustix::io::Result<Executable> {
         let length = bytes + HUGE;
         // SAFETY: a fresh mapping at an address of the host's choice.
-        let mapped = unsafe {
-            rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), MapFlags::PRIVATE)
-        }?;
+        let mapped =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), MapFlags::PRIVATE) }?;
         let lead = mapped.addr().next_multiple_of(HUGE) - mapped.addr();
         let start = mapped.wrapping_byte_add(lead);
         let view = Executable { mapped, length, start: start.cast(), bytes };
@@ -78,13 +80,45 @@ impl Drop for Executable {
     }
 }
 
+/// Which code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What usually runs.
+    Hot,
+    /// What seldom runs.
+    Cold,
+}
+
+/// What is left of the chunk that is being filled: offsets into the views.
+#[derive(Copy, Clone, Debug, Default)]
+struct Chunk {
+    next: usize,
+    end: usize,
+}
+
+impl Chunk {
+    fn room(self) -> usize {
+        self.end - self.next
+    }
+}
+
+/// Code of one part for which [`Arena::prepare`] makes room: more than most units have.
+const ROOM: usize = 48 << 10;
+
 /// The two views and how far they are filled.
 #[derive(Debug)]
 pub struct Arena {
     writable: MmapMut,
     executable: Executable,
+    /// The size of a chunk.
+    chunk: usize,
+    /// Chunks that were begun; they are taken in order.
+    begun: usize,
+    /// The chunk of each part.
+    filling: [Chunk; 2],
+    /// Bytes in use.
     used: usize,
-    /// Huge pages that were asked for.
+    /// Huge pages that were made: they stay.
     joined: usize,
 }
 
@@ -101,12 +135,16 @@ impl Arena {
         // SAFETY: the file is ours alone: nobody truncates it.
         let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
         let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
-        Ok(Arena { writable, executable, used: 0, joined: 0 })
+        let chunk = (bytes / 4 & !0xfff).min(HUGE);
+        let mut arena =
+            Arena { writable, executable, chunk, begun: 0, filling: [Chunk::default(); 2], used: 0, joined: 0 };
+        arena.prepare();
+        Ok(arena)
     }
 
-    /// Where the next code will lie.
-    pub fn next(&self) -> CodePtr {
-        CodePtr(self.executable.start as u64 + self.used as u64)
+    /// Where the next code of a part will lie.
+    pub fn next(&self, part: Part) -> CodePtr {
+        CodePtr(self.executable.start as u64 + self.filling[part as usize].next as u64)
     }
 
     /// Bytes in use.
@@ -114,26 +152,51 @@ impl Arena {
         self.used
     }
 
-    /// Bytes that are left.
-    pub fn room(&self) -> usize {
-        self.writable.len() - self.used
+    /// Whether there is room for [`Self::prepare`] to make.
+    pub fn has_room(&self) -> bool {
+        let chunks = self.writable.len() / self.chunk - self.begun;
+        self.filling.iter().filter(|chunk| chunk.room() < ROOM).count() <= chunks
+    }
+
+    /// Begins new chunks where not much is left: before [`Self::next`] is asked for the places of new code.
+    pub fn prepare(&mut self) {
+        for part in [Part::Hot, Part::Cold] {
+            if self.filling[part as usize].room() < ROOM && self.has_room() {
+                let next = self.begun * self.chunk;
+                let full = std::mem::replace(&mut self.filling[part as usize], Chunk { next, end: next + self.chunk });
+                self.begun += 1;
+                let number = full.end / HUGE;
+                if part == Part::Hot && full.end == number * HUGE && number > self.joined {
+                    self.executable.join(number - 1);
+                    self.joined = number;
+                }
+            }
+        }
     }
 
     /// Appends code that was made for [`Arena::next`]; `None` when there is no room.
-    pub fn append(&mut self, code: &[u8]) -> Option<CodePtr> {
-        let at = self.next();
-        self.writable.get_mut(self.used..self.used + code.len())?.copy_from_slice(code);
-        self.used = (self.used + code.len()).next_multiple_of(16).min(self.writable.len());
-        if self.used / HUGE > self.joined {
-            self.executable.join(self.joined);
-            self.joined += 1;
+    pub fn append(&mut self, hot: &[u8], cold: &[u8]) -> Option<CodePtr> {
+        let at = self.next(Part::Hot);
+        let parts = [hot, cold];
+        let fits = |(chunk, code): (&Chunk, &&[u8])| code.len() <= chunk.room();
+        if !self.filling.iter().zip(&parts).all(fits) {
+            return None;
+        }
+        for (chunk, code) in self.filling.iter_mut().zip(parts) {
+            self.writable.get_mut(chunk.next..chunk.next + code.len())?.copy_from_slice(code);
+            let next = (chunk.next + code.len()).next_multiple_of(16).min(chunk.end);
+            self.used += next - chunk.next;
+            chunk.next = next;
         }
         Some(at)
     }
 
-    /// Forgets everything after the first `used` bytes. Nothing of it may run or be jumped to any more.
+    /// Forgets everything after the first `used` bytes, which are hot. Nothing of it may run or be jumped to any more.
     pub fn truncate(&mut self, used: usize) {
-        self.used = used.min(self.used);
+        self.used = used;
+        self.begun = 1;
+        self.filling = [Chunk { next: used, end: self.chunk }, Chunk::default()];
+        self.prepare();
     }
 
     /// Makes the 4-byte aligned displacement at `at` lead to `target`: one store, so that a processor that executes the jump
@@ -141,7 +204,7 @@ impl Arena {
     pub fn patch(&mut self, at: CodePtr, target: CodePtr) {
         let offset = at.0.wrapping_sub(self.executable.start as u64) as usize;
         debug_assert!(at.0.is_multiple_of(4));
-        if offset + 4 <= self.used {
+        if offset + 4 <= self.writable.len() {
             let displacement = target.0.wrapping_sub(at.0 + 4) as u32;
             // SAFETY: within the writable view, aligned; all accesses to these bytes through it are made by this thread.
             unsafe { AtomicU32::from_ptr(self.writable.as_mut_ptr().add(offset).cast()) }

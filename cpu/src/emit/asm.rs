@@ -144,6 +144,8 @@ pub struct Asm {
     code: Vec<u8>,
     /// The host address of the first byte.
     base: u64,
+    /// Where the cold part begins: its offset, and its host address.
+    cold: (usize, u64),
     /// Where labels are, once they are.
     labels: Vec<Option<usize>>,
     /// Displacements that wait for a label.
@@ -151,26 +153,35 @@ pub struct Asm {
 }
 
 impl Asm {
-    /// Starts code that will lie at `base`.
-    pub fn start(&mut self, base: u64) {
+    /// Starts code that will lie at `base`, its cold part at `cold`.
+    pub fn start(&mut self, base: u64, cold: u64) {
+        self.cold = (usize::MAX, cold);
         self.code.clear();
         self.labels.clear();
         self.waiting.clear();
         self.base = base;
     }
+    /// What follows is the cold part.
+    pub fn go_cold(&mut self) {
+        self.cold.0 = self.code.len();
+    }
     /// The host address of the next byte.
     pub fn here(&self) -> u64 {
-        self.base + self.code.len() as u64
+        self.address(self.code.len())
     }
-    /// Ends the code: every label must be bound.
-    pub fn finish(&mut self) -> &[u8] {
+    fn address(&self, offset: usize) -> u64 {
+        let (cold, address) = self.cold;
+        if offset < cold { self.base + offset as u64 } else { address + (offset - cold) as u64 }
+    }
+    /// Ends the code, hot part and cold part: every label must be bound.
+    pub fn finish(&mut self) -> (&[u8], &[u8]) {
         for &(at, label) in &self.waiting {
             if let Some(target) = self.labels[label.0] {
-                let displacement = (target as i64 - (at as i64 + 4)) as i32;
+                let displacement = self.address(target).wrapping_sub(self.address(at) + 4) as u32;
                 self.code[at..at + 4].copy_from_slice(&displacement.to_le_bytes());
             }
         }
-        &self.code
+        self.code.split_at(self.cold.0.min(self.code.len()))
     }
     /// Appends up to eight bytes, the lowest first: always eight are written, which is quicker than as many as there are.
     #[inline]

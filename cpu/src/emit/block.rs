@@ -223,6 +223,7 @@ impl<'a> Emitter<'a> {
                 },
             }
         }
+        emitter.asm.go_cold();
         while let Some(cold) = emitter.cold.pop_front() {
             cold(&mut emitter);
         }

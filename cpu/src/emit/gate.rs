@@ -11,7 +11,7 @@
 #![allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::identity_op, reason = "code that dynasm! makes")]
 
 use super::address::Way;
-use super::arena::{Arena, CodePtr};
+use super::arena::{Arena, CodePtr, Part};
 use super::asm::{Asm, Form, Label, Map, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
@@ -215,9 +215,10 @@ impl Gates {
     /// Emits the common code at the arena's start.
     pub fn emit(arena: &mut Arena, asm: &mut Asm) -> Option<Gates> {
         let mut piece = |make: &mut dyn FnMut(&mut Asm)| {
-            asm.start(arena.next().0);
+            asm.start(arena.next(Part::Hot).0, arena.next(Part::Cold).0);
             make(asm);
-            arena.append(asm.finish())
+            let (hot, cold) = asm.finish();
+            arena.append(hot, cold)
         };
         let enter = piece(&mut |asm| {
             dynasm!(asm ; .arch x64

@@ -53,7 +53,7 @@ pub use run::Next;
 use crate::cache::{BlockKey, Leave, Step};
 use crate::mode::ModeBits;
 use crate::uop::Uop;
-use arena::Arena;
+use arena::{Arena, Part};
 use asm::Asm;
 use block::{Context, Emitter, Workspace};
 use frame::{JUMPS, JumpEntry, jump_index};
@@ -164,8 +164,8 @@ impl JitCounters {
 /// One piece of code.
 #[derive(Debug)]
 struct Unit {
-    entry: CodePtr,
-    len: u32,
+    /// Its hot and its cold part, in bytes. It is entered at the begin of the first.
+    parts: [(CodePtr, u32); 2],
     key: BlockKey,
     variant: Variant,
     /// The unit made before this one for another variant of the block.
@@ -174,6 +174,12 @@ struct Unit {
     alive: bool,
     /// Sites whose edges lead here.
     incoming: Vec<u32>,
+}
+
+impl Unit {
+    fn entry(&self) -> CodePtr {
+        self.parts[0].0
+    }
 }
 
 /// A vCPU's emitted code.
@@ -327,12 +333,12 @@ impl Jit {
 
     /// Where a unit's code starts.
     pub fn entry(&self, unit: u32) -> CodePtr {
-        self.units[unit as usize].entry
+        self.units[unit as usize].entry()
     }
 
     /// Whether another unit may not fit: drop everything first ([`Jit::flush`]), when no emitted code is running.
     pub fn is_full(&self) -> bool {
-        self.arena.room() < 256 << 10 || self.sites.len() > 4_000_000
+        !self.arena.has_room() || self.sites.len() > 4_000_000
     }
 
     /// The access at a site goes from page to page: its block is to be made again.
@@ -379,7 +385,9 @@ impl Jit {
             return None;
         }
         let unit = self.units.len() as u32;
-        self.asm.start(self.arena.next().0);
+        self.arena.prepare();
+        let cold = self.arena.next(Part::Cold);
+        self.asm.start(self.arena.next(Part::Hot).0, cold.0);
         let mut steps = |uop: &Uop| {
             let first = step(uop);
             Box::new([first, Step { run: end, ..first }])
@@ -399,27 +407,26 @@ impl Jit {
         let emitter = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
         let needs_flags = emitter.needs_flags();
         self.memos = emitter.context.memos;
-        let code = self.asm.finish();
-        let len = code.len() as u32;
-        let entry = self.arena.append(code)?;
+        let (hot, ways_out) = self.asm.finish();
+        let (len, cold_len) = (hot.len() as u32, ways_out.len() as u32);
+        let entry = self.arena.append(hot, ways_out)?;
         let other = self.by_key.insert(key, unit);
-        self.units.push(Unit { entry, len, key, variant, other, needs_flags, alive: true, incoming: Vec::new() });
+        let incoming = Vec::new();
+        let parts = [(entry, len), (cold, cold_len)];
+        self.units.push(Unit { parts, key, variant, other, needs_flags, alive: true, incoming });
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
-            // Names that are lost are no reason to stop.
-            let _ = writeln!(
-                file,
-                "{:x} {len:x} guest_{:x}{}",
-                entry.0,
-                key.rip,
-                if variant.recipe.is_some() { "_loop" } else { "" }
-            );
+            let name = if variant.recipe.is_some() { "_loop" } else { "" };
+            for ((at, len), part) in parts.iter().zip(["", "_cold"]) {
+                // Names that are lost are no reason to stop.
+                let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", at.0, key.rip);
+            }
         }
         let c = &mut self.counters;
         c.units += 1;
         c.insns += offsets.len() as u64 - 1;
         c.guest_bytes += u64::from(offsets.last().copied().unwrap_or(0));
-        c.host_bytes += u64::from(len);
+        c.host_bytes += u64::from(len + cold_len);
         Some(unit)
     }
 
@@ -454,7 +461,7 @@ impl Jit {
             SiteFlags::Recipe(recipe) if variant.recipe.is_none() && target.needs_flags => Some(recipe),
             _ => None,
         };
-        let mut to = target.entry;
+        let mut to = target.entry();
         if !stays || store.is_some() {
             let (key, live) = (target.key, found.live);
             let Some(stub) = self.stub((!stays).then_some((key.linear, key.page)), store, site, live, to) else {
@@ -476,7 +483,8 @@ impl Jit {
         live: Live,
         to: CodePtr,
     ) -> Option<CodePtr> {
-        self.asm.start(self.arena.next().0);
+        self.arena.prepare();
+        self.asm.start(self.arena.next(Part::Hot).0, self.arena.next(Part::Cold).0);
         let asm = &mut self.asm;
         let (cold, found) = (asm.label(), asm.label());
         if let Some(page) = page {
@@ -490,6 +498,7 @@ impl Jit {
         asm.jmp_to(to.0);
         if let Some(page) = page {
             // It may only be missing from the TLB.
+            asm.go_cold();
             asm.bind(cold);
             asm.mov_imm(S0, page.0);
             asm.mov_imm(S1, u64::from(site));
@@ -500,8 +509,8 @@ impl Jit {
             asm.mov_imm(S1, u64::from(site));
             asm.jmp_to(self.gates.exit[live.index()].0);
         }
-        let code = asm.finish();
-        self.arena.append(code)
+        let (hot, ways_out) = asm.finish();
+        self.arena.append(hot, ways_out)
     }
 
     /// Whether the table of indirect jumps has a block.
@@ -518,7 +527,7 @@ impl Jit {
             return;
         }
         let id = fetch_id(key.linear, key.page);
-        let entry = JumpEntry { rip: key.rip, code: found.entry.0, id, mode: u64::from(key.mode.0) };
+        let entry = JumpEntry { rip: key.rip, code: found.entry().0, id, mode: u64::from(key.mode.0) };
         self.jumps[live.index()][jump_index(key.rip)] = entry;
     }
 
@@ -528,7 +537,7 @@ impl Jit {
         while let Some(found) = next.and_then(|unit| self.units.get_mut(unit as usize)) {
             next = found.other;
             found.alive = false;
-            let entry = found.entry.0;
+            let entry = found.entry().0;
             for site in std::mem::take(&mut found.incoming) {
                 if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge.as_deref()) {
                     self.arena.patch(edge.at, edge.cold);
@@ -543,11 +552,11 @@ impl Jit {
         }
     }
 
-    /// The code made for a block, for dumps: where it lies, and its bytes; the variant made first comes first.
-    pub fn code_of(&self, key: &BlockKey) -> Vec<(u64, &[u8])> {
-        let units = self.units_of(key).map(|(_, unit)| unit);
-        let mut all: Vec<_> =
-            units.map(|unit| (unit.entry.0, self.arena.bytes(unit.entry, unit.len as usize))).collect();
+    /// The code made for a block, for dumps: where it lies, and its bytes, the hot part of each variant and its cold one; the
+    /// variant made first comes first.
+    pub fn code_of(&self, key: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
+        let part = |(at, len): (CodePtr, u32)| (at.0, self.arena.bytes(at, len as usize));
+        let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| unit.parts.map(part)).collect();
         all.reverse();
         all
     }
