@@ -407,7 +407,9 @@ impl<'a> Emitter<'a> {
         }
         let done = match uop.op {
             Op::Call if self.x87_call(uop) || self.bmi_call(uop) => true,
-            Op::Call => self.system_call(uop) || self.segment_call(uop) || self.time_stamp(uop),
+            Op::Call => {
+                self.system_call(uop) || self.segment_call(uop) || self.time_stamp(uop) || self.exchange_wide(uop)
+            }
             Op::VCall if self.zero_upper(uop) => true,
             Op::CallEnd if self.repeat(uop) => true,
             Op::Nop => true,

@@ -26,6 +26,7 @@ mod asm;
 mod block;
 mod bmi;
 mod branch;
+mod exchange;
 mod flags;
 pub(crate) mod frame;
 mod gate;

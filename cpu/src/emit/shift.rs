@@ -454,30 +454,6 @@ impl Emitter<'_> {
         }
         true
     }
-
-    /// XCHG with memory, XADD, CMPXCHG.
-    pub(super) fn exchange(&mut self, uop: &Uop) -> bool {
-        let width = uop.width;
-        let bytes = width.bytes() as u8;
-        let memory = uop.form.has_memory();
-        match uop.op {
-            Op::XchgMem => {
-                self.protect(uop.src);
-                let form = Form::sized(Map::One, 0x87, width);
-                let value = Value::both(uop.src);
-                let access = Access::plain(form, value, bytes, Way::Update);
-                self.access(uop, access);
-            }
-            Op::Xadd if memory => {
-                self.update(uop, Form::sized(Map::M0f, 0xc1, width).locked(uop.lock), Value::both(uop.src));
-            }
-            Op::Cmpxchg if memory => {
-                self.update(uop, Form::sized(Map::M0f, 0xb1, width).locked(uop.lock), Value::source(uop.src));
-            }
-            _ => return false,
-        }
-        true
-    }
 }
 
 /// The opcode extension of a shift (SDM vol. 2, table A-6, group 2).

@@ -288,9 +288,10 @@ fn wide_compare_exchange(l: &mut Lifter<'_>) -> Lifted {
         l.raise_ud();
         return Lifted::Yes;
     }
-    let args = l.rm_args(Operand::Mem);
+    let (args, lock) = (l.rm_args(Operand::Mem), l.insn.lock());
     let wide = l.insn.mnemonic() == M::Cmpxchg16b;
-    l.call(if wide { &crate::helpers::exchange::CMPXCHG16B } else { &crate::helpers::exchange::CMPXCHG8B }, args);
+    let helper = if wide { &crate::helpers::exchange::CMPXCHG16B } else { &crate::helpers::exchange::CMPXCHG8B };
+    l.emit(Uop { lock, ..Lifter::calling(helper, args) });
     Lifted::Yes
 }
 

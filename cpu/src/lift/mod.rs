@@ -143,7 +143,13 @@ impl Lifter<'_> {
 
     /// Appends a helper call. If `self.ends` is set it leaves the block afterwards in any case.
     pub fn call(&mut self, helper: &'static Helper, args: Args) {
-        self.emit(Uop {
+        let op = if self.ends { Op::CallEnd } else { Op::Call };
+        self.emit(Uop { op, ..Self::calling(helper, args) });
+    }
+
+    /// The uop of a helper call that does not end the block.
+    pub fn calling(helper: &'static Helper, args: Args) -> Uop {
+        Uop {
             dst: args.a,
             src: args.b,
             cond: args.c,
@@ -151,8 +157,8 @@ impl Lifter<'_> {
             seg: args.seg,
             imm: args.imm as i64,
             helper: Some(helper),
-            ..Uop::new(if self.ends { Op::CallEnd } else { Op::Call })
-        });
+            ..Uop::new(Op::Call)
+        }
     }
 
     /// Arguments with nothing in them, to fill in with struct update syntax.

@@ -5,6 +5,7 @@ mod breakpoints;
 mod control;
 #[path = "../support/engine.rs"]
 mod engine;
+mod exchanges;
 mod exits;
 mod gates;
 mod interrupts;
