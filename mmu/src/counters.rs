@@ -68,6 +68,10 @@ impl Tally {
     pub(crate) fn class(&self, class: FaultClass) {
         self.add(class as usize, 1);
     }
+    /// Counts so many slow accesses of a class.
+    pub(crate) fn classes(&self, class: FaultClass, count: u64) {
+        self.add(class as usize, count);
+    }
     #[inline(always)]
     pub(crate) fn event(&self, event: Event) {
         self.add(event as usize, 1);

@@ -28,6 +28,10 @@ impl<E: Slot> Tlb<E> {
     pub(crate) fn new() -> Tlb<E> {
         Tlb { slots: Array::new(ENTRIES.0), fills: 0, conflicts: 0 }
     }
+    /// Counts entries that took another page's place.
+    pub(crate) fn add_conflicts(&mut self, conflicts: u64) {
+        self.conflicts += conflicts as usize;
+    }
     /// Puts an entry in; tells whether the size is to be looked at.
     #[inline]
     pub(crate) fn fill(&mut self, entry: E) -> bool {

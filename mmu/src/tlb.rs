@@ -219,6 +219,9 @@ impl Memos {
     }
 }
 
+/// What [`HotTlbs::conflicts`] may come to before Rust looks at the size of the TLB.
+pub const MOST_CONFLICTS: u64 = 16;
+
 /// What emitted code reads: the first field of a vCPU's mmu, at fixed offsets (`offset_of!`).
 ///
 /// Every slow path may change the pointers and masks: read them anew after each call.
@@ -239,6 +242,13 @@ pub struct HotTlbs {
     pub owners: *const AtomicU64,
     /// The host address of frame 0.
     pub pool: u64,
+    /// The rights in a leaf word that allow reads and writes of the current view; none while nothing may be put into the TLB
+    /// without asking ([`VcpuMmu::set_slow_pages`](crate::VcpuMmu::set_slow_pages)).
+    pub rights: [u64; 2],
+    /// Entries that emitted code has put into the data TLB, still to be counted.
+    pub refills: u64,
+    /// How many of them took another page's place, still to be counted: [`MOST_CONFLICTS`] at most.
+    pub conflicts: u64,
     /// What access sites found last. Only emitted code fills them, from entries of the current TLB.
     pub memos: Memos,
 }

@@ -73,6 +73,9 @@ impl VcpuMmu {
             leaves: set.leaves.start(),
             owners: shared.pool.owners(),
             pool: shared.pool.base().bits(),
+            rights: [0; 2],
+            refills: 0,
+            conflicts: 0,
             memos: Memos::new(),
         };
         let (bytes, sets) = (set.bytes(), vec![set]);
@@ -186,6 +189,7 @@ impl VcpuMmu {
     ///
     /// A fault is the guest's own: its tables were read after everything that was dropped so far.
     pub fn resolve(&mut self, linear: Linear, access: Access, view: View) -> Result<Place, PageFault> {
+        self.count_refills();
         loop {
             self.catch_up();
             let word = self.set().probe(linear.0);
@@ -225,6 +229,11 @@ impl VcpuMmu {
         self.share.tally.class(if tracked { FaultClass::WriteTrack } else { FaultClass::Hit });
         self.enter(linear, access, view, word)
     }
+    /// Counts what emitted code did by itself.
+    fn count_refills(&mut self) {
+        let refills = std::mem::take(&mut self.hot.refills);
+        self.share.tally.classes(FaultClass::Hit, refills);
+    }
     /// A place that the bus or the guest-physical map serves.
     fn plain_place(&mut self, phys: GuestPhys, access: Access) -> Place {
         let target = {
@@ -253,7 +262,9 @@ impl VcpuMmu {
             let read = if word & right(view, Access::Read) != 0 { tag } else { no_tag(tag) };
             let writable = word & right(view, Access::Write) != 0 && word & SLOW == 0;
             let write = if writable { tag } else { no_tag(tag) };
-            set.data(view).fill(DataEntry { read, write, host, phys: page.0 })
+            let tlb = set.data(view);
+            tlb.add_conflicts(std::mem::take(&mut self.hot.conflicts));
+            tlb.fill(DataEntry { read, write, host, phys: page.0 })
         };
         let place = Place {
             phys: GuestPhys(page.0 << 12 | linear.page_offset()),
@@ -277,6 +288,7 @@ impl VcpuMmu {
         let tags: Vec<u64> = pages.map(|linear| linear.page_base().0).collect();
         if tags != self.slow_pages {
             self.slow_pages = tags;
+            self.install();
             self.hot.memos.clear();
             self.sets.iter().flat_map(|set| set.data.iter().flatten()).for_each(|tlb| tlb.slots.clear());
         }
@@ -418,6 +430,7 @@ impl VcpuMmu {
     }
     /// This vCPU will not use its TLBs until [`VcpuMmu::unpark`]: nobody waits for it (device access, HLT, any lock).
     pub fn park(&mut self) {
+        self.count_refills();
         self.share.park();
     }
     /// This vCPU runs (again), on the calling thread.
@@ -550,6 +563,8 @@ impl VcpuMmu {
         let fetch = &set.fetch(view).slots;
         (hot.fetch, hot.fetch_mask) = (fetch.start(), fetch.byte_mask());
         hot.leaves = set.leaves.start();
+        let free = self.slow_pages.is_empty();
+        hot.rights = [Access::Read, Access::Write].map(|access| if free { right(view, access) } else { 0 });
     }
     /// Lets the arrays of a view grow or shrink.
     #[cold]

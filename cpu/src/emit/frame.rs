@@ -184,6 +184,18 @@ const _: () = assert!(align_of::<VcpuMmu>() >= 8);
 pub const DATA: usize = HOT + offset_of!(HotTlbs, data);
 /// The mask of the data TLB.
 pub const DATA_MASK: usize = HOT + offset_of!(HotTlbs, data_mask);
+/// The rights that a leaf word must have for reads and writes.
+pub const RIGHTS: usize = HOT + offset_of!(HotTlbs, rights);
+/// Pointers to leaf tables.
+pub const LEAVES: usize = HOT + offset_of!(HotTlbs, leaves);
+/// The page of each frame.
+pub const OWNERS: usize = HOT + offset_of!(HotTlbs, owners);
+/// The host address of frame 0.
+pub const POOL: usize = HOT + offset_of!(HotTlbs, pool);
+/// Counters.
+pub const REFILLS: usize = HOT + offset_of!(HotTlbs, refills);
+/// As above.
+pub const CONFLICTS: usize = HOT + offset_of!(HotTlbs, conflicts);
 /// The fetch TLB.
 pub const FETCH: usize = HOT + offset_of!(HotTlbs, fetch);
 /// Its mask.

@@ -32,6 +32,7 @@ pub(crate) mod frame;
 mod gate;
 mod integer;
 mod memo;
+mod refill;
 mod registers;
 mod run;
 mod segment;

@@ -10,6 +10,7 @@ use super::address::{Way, tag};
 use super::arena::CodePtr;
 use super::asm::{Asm, Label};
 use super::frame::{self, Straddle, frame};
+use super::refill;
 use dynasmrt::{DynasmApi, dynasm};
 use std::mem::offset_of;
 use umbra_mmu::addr::PAGE_SIZE;
@@ -95,7 +96,11 @@ pub fn begin(asm: &mut Asm, way: Way, gate: CodePtr) {
     );
     asm.bind(miss);
     dynasm!(asm ; .arch x64 ; pop r13 ; pop r14 ; pop rdi ; pop rsi ; pop rcx ; pop rax);
+    let other = asm.label();
+    asm.jmp(other);
     asm.bind(inside);
+    refill::refill(asm, way, other);
+    asm.bind(other);
     asm.jmp_to(gate.0);
 }
 
