@@ -1,7 +1,8 @@
 //! The regular part of x86-64 encoding (SDM vol. 2, chapter 2): one way to write an instruction with a register and a register or
 //! memory operand. Irregular, fixed sequences (entry, gates) are written with `dynasm!` in `gate`, on the same sink.
 
-use super::registers::CPU;
+use super::registers::{CPU, S0, S1, slot_offset};
+use crate::state::slots;
 use crate::uop::Width;
 use dynasmrt::DynasmApi;
 
@@ -92,6 +93,21 @@ impl Form {
     pub const fn with(self, imm: i64, bytes: u8) -> Form {
         Form { imm: Some((imm, bytes)), ..self }
     }
+    /// Whether the instruction may change a register or the slot that it is a copy of: it names the one, or memory where the
+    /// other lies.
+    fn may_change(self, reg: u8, rm: Rm, (copy, slot): (Reg, i32)) -> bool {
+        let bytes = if self.vex.is_some() { 32 } else { 8 };
+        let named = |r: Reg| r == copy;
+        named(reg)
+            || self.vex.is_some_and(|(second, _)| named(second))
+            || match rm {
+                Rm::R(r) => named(r),
+                Rm::Base(CPU, at) => at < slot + 8 && slot < at + bytes,
+                Rm::Base(..) | Rm::Absolute(_) => false,
+                Rm::Pair(base, index) => base == CPU || index == CPU,
+                Rm::Full { base, index, .. } => base == Some(CPU) || index == CPU,
+            }
+    }
     /// With LOCK.
     pub const fn locked(self, lock: bool) -> Form {
         Form { lock, ..self }
@@ -138,6 +154,9 @@ impl Alu {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Label(usize);
 
+/// Where the slots lie in the vCPU.
+const SLOTS: std::ops::Range<i32> = slot_offset(0) as i32..slot_offset(slots::COUNT) as i32;
+
 /// Code being made for a known address.
 #[derive(Debug, Default)]
 pub struct Asm {
@@ -150,12 +169,16 @@ pub struct Asm {
     labels: Vec<Option<usize>>,
     /// Displacements that wait for a label.
     waiting: Vec<(usize, Label)>,
+    /// A scratch register that holds what a slot in memory does, and the slot's offset in the vCPU: a load of the slot would
+    /// wait for the store before it. Anything may forget it; what keeps it says so.
+    copy: Option<(Reg, i32)>,
 }
 
 impl Asm {
     /// Starts code that will lie at `base`, its cold part at `cold`.
     pub fn start(&mut self, base: u64, cold: u64) {
         self.cold = (usize::MAX, cold);
+        self.copy = None;
         self.code.clear();
         self.labels.clear();
         self.waiting.clear();
@@ -186,6 +209,7 @@ impl Asm {
     /// Appends up to eight bytes, the lowest first: always eight are written, which is quicker than as many as there are.
     #[inline]
     fn put(&mut self, Bytes { word, count }: Bytes) {
+        self.copy = None;
         let end = self.code.len() + count as usize;
         self.code.extend_from_slice(&word.to_le_bytes());
         self.code.truncate(end);
@@ -199,6 +223,7 @@ impl Asm {
     /// Binds a label here.
     pub fn bind(&mut self, label: Label) {
         self.labels[label.0] = Some(self.code.len());
+        self.copy = None;
     }
     /// JMP to a label.
     pub fn jmp(&mut self, label: Label) {
@@ -206,7 +231,9 @@ impl Asm {
     }
     /// Jcc to a label.
     pub fn jcc(&mut self, cond: u8, label: Label) {
+        let copy = self.copy;
         self.displacement(Bytes::of(&[0x0f, 0x80 | cond]), label);
+        self.copy = copy;
     }
     fn displacement(&mut self, opcode: Bytes, label: Label) {
         self.waiting.push((self.code.len() + opcode.count as usize, label));
@@ -236,6 +263,12 @@ impl Asm {
 
     /// An instruction with a register operand (or opcode extension) and a register or memory operand.
     pub fn op(&mut self, form: Form, reg: u8, rm: Rm) {
+        let copy = self.copy.filter(|copy| !form.may_change(reg, rm, *copy));
+        self.encode(form, reg, rm);
+        self.copy = copy;
+    }
+
+    fn encode(&mut self, form: Form, reg: u8, rm: Rm) {
         let mut bytes = Bytes::default();
         if form.lock {
             bytes.push(0xf0);
@@ -297,17 +330,41 @@ impl Asm {
 
     /// `reg = rm`, as a load or move of that width (a doubleword clears the upper half).
     pub fn load(&mut self, width: Width, reg: Reg, rm: Rm) {
-        self.op(Form::sized(Map::One, 0x8b, width), reg, rm);
+        let from = self.copy_of(rm);
+        if width == Width::B8 && from == Rm::R(reg) {
+            return;
+        }
+        self.op(Form::sized(Map::One, 0x8b, width), reg, from);
+        self.note_copy(width, from, reg);
     }
     /// `rm = reg`.
     pub fn store(&mut self, width: Width, rm: Rm, reg: Reg) {
         self.op(Form::sized(Map::One, 0x89, width), reg, rm);
+        self.note_copy(width, rm, reg);
+    }
+    /// The register that holds what a slot does, if there is one: for operands that are read.
+    fn copy_of(&self, rm: Rm) -> Rm {
+        match (self.copy, rm) {
+            (Some((reg, slot)), Rm::Base(CPU, at)) if at == slot => Rm::R(reg),
+            _ => rm,
+        }
+    }
+    /// A scratch register and a slot are the same now.
+    fn note_copy(&mut self, width: Width, rm: Rm, reg: Reg) {
+        if let Rm::Base(CPU, at) = rm
+            && width == Width::B8
+            && SLOTS.contains(&at)
+            && matches!(reg, S0 | S1)
+        {
+            self.copy = Some((reg, at));
+        }
     }
     /// `reg = zero-extended rm`, from `width`.
     pub fn load_zero(&mut self, width: Width, reg: Reg, rm: Rm) {
+        let from = self.copy_of(rm);
         match width {
-            Width::B1 => self.op(Form { bytes: true, ..Form::new(Map::M0f, 0xb6) }, reg, rm),
-            Width::B2 => self.op(Form::new(Map::M0f, 0xb7), reg, rm),
+            Width::B1 => self.op(Form { bytes: true, ..Form::new(Map::M0f, 0xb6) }, reg, from),
+            Width::B2 => self.op(Form::new(Map::M0f, 0xb7), reg, from),
             Width::B4 | Width::B8 => self.load(width, reg, rm),
         }
     }
@@ -319,6 +376,11 @@ impl Asm {
     }
     /// `reg = imm`, the shortest way; leaves the flags alone.
     pub fn mov_imm(&mut self, reg: Reg, imm: u64) {
+        let copy = self.copy.filter(|copy| copy.0 != reg);
+        self.put_imm(reg, imm);
+        self.copy = copy;
+    }
+    fn put_imm(&mut self, reg: Reg, imm: u64) {
         if let Ok(low) = u32::try_from(imm) {
             let prefix: &[u8] = if reg >= 8 { &[0x41] } else { &[] };
             self.put(Bytes::of(prefix).and(u64::from(0xb8 | reg & 7) | u64::from(low) << 8, 5));
@@ -336,7 +398,7 @@ impl Asm {
     }
     /// `reg op= rm`.
     pub fn alu(&mut self, op: Alu, width: Width, reg: Reg, rm: Rm) {
-        self.op(op.with_rm(width), reg, rm);
+        self.op(op.with_rm(width), reg, self.copy_of(rm));
     }
     /// `rm op= imm`.
     pub fn alu_imm(&mut self, op: Alu, width: Width, rm: Rm, imm: i64) {
@@ -367,6 +429,7 @@ impl Asm {
     }
     /// Bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
+        self.copy = None;
         self.code.extend_from_slice(bytes);
     }
 }
@@ -455,6 +518,7 @@ impl DynasmApi for Asm {
         dynasmrt::AssemblyOffset(self.code.len())
     }
     fn push(&mut self, byte: u8) {
+        self.copy = None;
         self.code.push(byte);
     }
     fn align(&mut self, alignment: usize, with: u8) {
