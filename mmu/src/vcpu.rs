@@ -43,6 +43,8 @@ pub struct VcpuMmu {
     stale_root: bool,
     /// Sets of TLBs are kept for the roots that are not current.
     keeps_roots: bool,
+    /// Emitted code may fill the data TLB.
+    refills: bool,
     /// Changes of paging state that met a kept set.
     met: u64,
     /// Linear pages that never get a data entry: every access to them is resolved, and so seen (breakpoints on data).
@@ -82,10 +84,11 @@ impl VcpuMmu {
         let view = View::Supervisor;
         let slow_pages = Vec::new();
         let (current, clock, met) = (0, 0, 0);
-        let (stale_root, keeps_roots) = (false, true);
+        let (stale_root, keeps_roots, refills) = (false, true, true);
         #[rustfmt::skip]
         let mut vcpu = VcpuMmu {
-            hot, view, current, sets, by_key, regs, bytes, clock, stale_root, keeps_roots, met, slow_pages, shared, share,
+            hot, view, current, sets, by_key, regs, bytes, clock, stale_root, keeps_roots, refills, met, slow_pages, shared,
+            share,
         };
         vcpu.install();
         vcpu
@@ -115,6 +118,11 @@ impl VcpuMmu {
     /// what it is worth to keep them.
     pub fn forget_roots(&mut self) {
         self.keeps_roots = false;
+    }
+    /// From now on emitted code fills no TLB by itself: to measure what that is worth, and to find out whether it is at fault.
+    pub fn resolve_each_miss(&mut self) {
+        self.refills = false;
+        self.install();
     }
     /// Counts a change of paging state that met a kept set; what it still holds, each [`SAMPLED`]th time.
     fn note_met(&mut self) {
@@ -563,7 +571,7 @@ impl VcpuMmu {
         let fetch = &set.fetch(view).slots;
         (hot.fetch, hot.fetch_mask) = (fetch.start(), fetch.byte_mask());
         hot.leaves = set.leaves.start();
-        let free = self.slow_pages.is_empty();
+        let free = self.refills && self.slow_pages.is_empty();
         hot.rights = [Access::Read, Access::Write].map(|access| if free { right(view, access) } else { 0 });
     }
     /// Lets the arrays of a view grow or shrink.

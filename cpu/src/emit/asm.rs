@@ -172,6 +172,8 @@ pub struct Asm {
     /// A scratch register that holds what a slot in memory does, and the slot's offset in the vCPU: a load of the slot would
     /// wait for the store before it. Anything may forget it; what keeps it says so.
     copy: Option<(Reg, i32)>,
+    /// Whether copies are noted.
+    copies: bool,
 }
 
 impl Asm {
@@ -183,6 +185,10 @@ impl Asm {
         self.labels.clear();
         self.waiting.clear();
         self.base = base;
+    }
+    /// Whether loads of a slot may use the scratch register that was stored to it.
+    pub fn set_copies(&mut self, copies: bool) {
+        self.copies = copies;
     }
     /// What follows is the cold part.
     pub fn go_cold(&mut self) {
@@ -355,6 +361,7 @@ impl Asm {
             && width == Width::B8
             && SLOTS.contains(&at)
             && matches!(reg, S0 | S1)
+            && self.copies
         {
             self.copy = Some((reg, at));
         }

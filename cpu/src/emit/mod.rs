@@ -98,8 +98,10 @@ impl Disable {
     pub const VECTOR_RUNS: u32 = 1 << 10;
     /// RDTSC and RDTSCP in line.
     pub const TSC: u32 = 1 << 11;
+    /// Slots read from the scratch register that was just stored to them.
+    pub const COPIES: u32 = 1 << 12;
     /// Names on the command line.
-    pub const NAMES: [(&'static str, u32); 12] = [
+    pub const NAMES: [(&'static str, u32); 13] = [
         ("native", Self::NATIVE),
         ("chains", Self::CHAINS),
         ("recipes", Self::RECIPES),
@@ -112,6 +114,7 @@ impl Disable {
         ("stack-runs", Self::STACK_RUNS),
         ("vector-runs", Self::VECTOR_RUNS),
         ("tsc", Self::TSC),
+        ("copies", Self::COPIES),
     ];
     /// Whether this one is off.
     pub const fn has(self, bit: u32) -> bool {
@@ -390,6 +393,7 @@ impl Jit {
         self.arena.prepare();
         let cold = self.arena.next(Part::Cold);
         self.asm.start(self.arena.next(Part::Hot).0, cold.0);
+        self.asm.set_copies(!self.disable.has(Disable::COPIES));
         let mut steps = |uop: &Uop| {
             let first = step(uop);
             Box::new([first, Step { run: end, ..first }])

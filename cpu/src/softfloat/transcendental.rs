@@ -308,7 +308,7 @@ fn reduce(x: F80, env: &mut Env) -> Argument {
     }
     // In units of 2^-65 the operand is an integer below 2^128, so that the reduction is exact.
     let fixed = u128::from(parts.significand) << (power + 2);
-    let (mut quadrant, mut rest) = ((fixed / HALF_PI) as u32, fixed % HALF_PI);
+    let (mut quadrant, mut rest) = divide_by_half_pi(fixed);
     let mut negative = false;
     if rest > HALF_PI / 2 {
         rest = HALF_PI - rest;
@@ -321,6 +321,18 @@ fn reduce(x: F80, env: &mut Env) -> Argument {
         rest = rest.negated();
     }
     Argument::Angle(Reduced { quadrant, rest })
+}
+
+/// Quotient and rest. Most angles are small, and hosts have no instruction for this.
+fn divide_by_half_pi(fixed: u128) -> (u32, u128) {
+    if fixed >= 8 * HALF_PI {
+        let quotient = fixed / HALF_PI;
+        return (quotient as u32, fixed - quotient * HALF_PI);
+    }
+    [4, 2, 1].iter().fold((0, fixed), |(quotient, rest), &n| match rest.checked_sub(u128::from(n) * HALF_PI) {
+        Some(rest) => (quotient + n, rest),
+        None => (quotient, rest),
+    })
 }
 
 impl Reduced {

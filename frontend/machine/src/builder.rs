@@ -99,11 +99,13 @@ pub enum BuildError {
     Map(#[from] MapError),
 }
 
-/// The optimisation that is not the JIT's: TLBs kept over CR3 loads, one set a root.
+/// Optimisations that are not the JIT's: TLBs kept over CR3 loads, one set a root, and
 const ROOTS: &str = "roots";
+/// misses of the TLB that emitted code serves.
+const REFILLS: &str = "refills";
 
 fn names() -> String {
-    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain([ROOTS]).collect();
+    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain([ROOTS, REFILLS]).collect();
     names.join(", ")
 }
 
@@ -113,7 +115,7 @@ fn disabled(names: &[String]) -> Result<Disable, BuildError> {
         let known = Disable::NAMES.into_iter().find(|(known, _)| *known == name.as_str());
         known.map(|(_, bit)| bit).ok_or_else(|| BuildError::UnknownOptimisation(name.clone()))
     };
-    let mut names = names.iter().filter(|name| *name != ROOTS);
+    let mut names = names.iter().filter(|name| ![ROOTS, REFILLS].contains(&name.as_str()));
     names.try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
 }
 
@@ -414,8 +416,12 @@ impl MachineBuilder {
         let vcpus = attentions.into_iter().enumerate().map(|(number, attention)| {
             let bus = VcpuBus { vcpu: number, board: board.clone(), clock: clock.clone() };
             let mut vcpu = Vcpu::new(model.clone(), &memory, Box::new(bus), attention);
-            if config.trace.disable.iter().any(|name| name == ROOTS) {
+            let off = |optimisation| config.trace.disable.iter().any(|name| name == optimisation);
+            if off(ROOTS) {
                 vcpu.link.mmu.forget_roots();
+            }
+            if off(REFILLS) {
+                vcpu.link.mmu.resolve_each_miss();
             }
             if config.engine == Engine::Jit {
                 match Jit::new(DEFAULT_BYTES) {
