@@ -346,7 +346,7 @@ impl Emitter<'_> {
         self.later(move |e| {
             e.missed(memo, &access, slow, found, done);
             let gates = e.context.gates;
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm(S1, straddle::whole(site, access.bytes));
             e.asm.call(gates.reserve[live].0);
             e.unless_found(&access, found, done);
             let asm = &mut *e.asm;

@@ -6,6 +6,7 @@ use super::block::{Emitter, Site};
 use super::flags::FlagPlaces;
 use super::frame::frame;
 use super::registers::{S0, S1};
+use super::straddle;
 use crate::mode::ModeBits;
 use crate::state::slots::{T0, T1};
 use crate::state::{Seg, flags};
@@ -100,7 +101,7 @@ impl Emitter<'_> {
             let asm = &mut *e.asm;
             asm.bind(slow);
             asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(Way::Update)));
-            asm.mov_imm(S1, u64::from(site));
+            asm.mov_imm(S1, straddle::whole(site, bytes));
             asm.call(gates.reserve[live].0);
             asm.jcc(5, found);
             asm.bind(odd);

@@ -11,11 +11,12 @@ use super::asm::{Asm, Label};
 use super::frame::{self, frame};
 use dynasmrt::{DynasmApi, dynasm};
 use std::mem::offset_of;
+use umbra_mmu::addr::PAGE_SIZE;
 use umbra_mmu::monitor::table::{SLOW, SPECIAL};
 use umbra_mmu::tlb::{DataEntry, LEAF_ENTRIES, LeafEntry, MOST_CONFLICTS, NO_TAG};
 
-/// Makes the TLB have the page of linear R13, and returns with the place at R14 + R13 and ZF clear. `miss`: it did not, and no
-/// register has changed.
+/// Makes the TLB have the page of linear R13, if that is the only one of an access (R14: `straddle`), and returns with the place
+/// at R14 + R13 and ZF clear. `miss`: it did not, and no register has changed.
 pub fn refill(asm: &mut Asm, way: Way, miss: Label) {
     let [back, counted] = [(); 2].map(|()| asm.label());
     let wanted = frame::RIGHTS + if way == Way::Load { 0 } else { 8 };
@@ -28,6 +29,18 @@ pub fn refill(asm: &mut Asm, way: Way, miss: Label) {
         ; push rdx
         ; push rsi
         ; push r14
+        ; shr r14, 32
+        ; mov eax, r14d
+        ; shr eax, 8
+        ; or eax, r14d
+        ; movzx eax, al
+        ; mov ecx, r13d
+        ; and ecx, PAGE_SIZE as i32 - 1
+        ; add ecx, eax
+        ; cmp ecx, PAGE_SIZE as i32
+    );
+    asm.jcc(7, back);
+    dynasm!(asm ; .arch x64
         ; mov rax, r13
         ; shl rax, 16
         ; sar rax, 16

@@ -1,7 +1,8 @@
 //! Accesses over the end of a page into the next, both of which the TLB has: by way of `Frame::buffer`, without Rust.
 //!
 //! These pieces stand before the gates of `gate`: what they are not made for goes on to those. Who calls them says in the upper
-//! half of R14, above the site, how many bytes the access has (none: never by this way).
+//! half of R14, above the site, how many bytes the access has: in its lowest byte ([`request`]), or in the next one if it is
+//! never made by this way ([`whole`]).
 
 // The macro's expansion converts in its own way.
 #![allow(clippy::useless_conversion, reason = "code that dynasm! makes")]
@@ -19,6 +20,11 @@ use umbra_mmu::tlb::DataEntry;
 /// What R14 is for a call.
 pub const fn request(site: u32, bytes: u8) -> u64 {
     site as u64 | (bytes as u64) << 32
+}
+
+/// What R14 is for the call of an access that cannot be made in two parts.
+pub const fn whole(site: u32, bytes: u8) -> u64 {
+    site as u64 | (bytes as u64) << 40
 }
 
 const PLACES: usize = frame!(straddle);
@@ -44,6 +50,7 @@ pub fn begin(asm: &mut Asm, way: Way, gate: CodePtr) {
         ; push r14
         ; push r13
         ; shr r14, 32
+        ; movzx r14d, r14b
         ; and r13d, PAGE_SIZE as i32 - 1
         ; add r14d, r13d
         ; cmp r14d, PAGE_SIZE as i32
