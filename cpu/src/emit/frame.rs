@@ -29,15 +29,18 @@ impl JumpEntry {
     pub const NONE: JumpEntry = JumpEntry { rip: 0, code: 0, id: 0, mode: u64::MAX };
 }
 
-/// Entries of the table of indirect jumps.
-pub const JUMPS: usize = 16384;
+/// Entries of the table of indirect jumps by which units are the host's (`Live::index`): with neither, the kernel's and most of
+/// the programs' are in it.
+pub const fn jumps(live: usize) -> usize {
+    if live == 0 { 1 << 16 } else { 1 << 14 }
+}
 
 /// Bits of a target's page that are mixed in.
-pub const JUMP_SHIFT: u32 = JUMPS.trailing_zeros();
+pub const JUMP_SHIFT: u32 = 16;
 
 /// The index of a target.
-pub const fn jump_index(rip: u64) -> usize {
-    ((rip ^ rip >> JUMP_SHIFT) & (JUMPS as u64 - 1)) as usize
+pub const fn jump_index(rip: u64, live: usize) -> usize {
+    ((rip ^ rip >> JUMP_SHIFT) & (jumps(live) as u64 - 1)) as usize
 }
 
 /// Instructions between two looks at attention, a few microseconds. What the vCPU itself causes is looked at by gates.

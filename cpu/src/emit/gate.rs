@@ -15,7 +15,7 @@ use super::arena::{Arena, CodePtr, Part};
 use super::asm::{Asm, Form, Label, Map, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
-use super::frame::{self, JUMP_SHIFT, JUMPS, JumpEntry, TANK, frame};
+use super::frame::{self, JUMP_SHIFT, JumpEntry, TANK, frame, jumps};
 use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
 use super::segment::{self, Flatness, SEGMENTS};
@@ -501,7 +501,7 @@ pub fn find_jump(asm: &mut Asm, live: usize, miss: Label) {
     dynasm!(asm ; .arch x64
         ; rorx r14, r13, JUMP_SHIFT as i8
         ; xor r14, r13
-        ; and r14d, (JUMPS as i32) - 1
+        ; and r14d, (jumps(live) as i32) - 1
         ; shl r14d, shift
         ; add r14, [r15 + (frame!(jumps) + 8 * live) as i32]
         ; cmp r13, [r14 + offset_of!(JumpEntry, rip) as i32]

@@ -58,7 +58,7 @@ use crate::uop::Uop;
 use arena::{Arena, Part};
 use asm::Asm;
 use block::{Context, Emitter, Workspace};
-use frame::{JUMPS, JumpEntry, jump_index};
+use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
 use registers::{S0, S1};
 use rustc_hash::FxHashMap;
@@ -259,7 +259,7 @@ impl Jit {
             workspace: Workspace::default(),
             units: Vec::new(),
             by_key: FxHashMap::default(),
-            jumps: [(); Live::ALL].map(|()| vec![JumpEntry::NONE; JUMPS].into_boxed_slice()),
+            jumps: std::array::from_fn(|live| vec![JumpEntry::NONE; jumps(live)].into_boxed_slice()),
             memos: memo::Given::default(),
             far: FxHashMap::default(),
             stale: Vec::new(),
@@ -521,7 +521,7 @@ impl Jit {
 
     /// Whether the table of indirect jumps has a block.
     pub fn knows_jump(&self, key: &BlockKey, live: Live) -> bool {
-        let entry = &self.jumps[live.index()][jump_index(key.rip)];
+        let entry = &self.jumps[live.index()][jump_index(key.rip, live.index())];
         entry.rip == key.rip && entry.mode == u64::from(key.mode.0) && entry.id == fetch_id(key.linear, key.page)
     }
 
@@ -534,7 +534,7 @@ impl Jit {
         }
         let id = fetch_id(key.linear, key.page);
         let entry = JumpEntry { rip: key.rip, code: found.entry().0, id, mode: u64::from(key.mode.0) };
-        self.jumps[live.index()][jump_index(key.rip)] = entry;
+        self.jumps[live.index()][jump_index(key.rip, live.index())] = entry;
     }
 
     /// Drops all code of a block: nothing leads to it any more. Its bytes stay until the next flush.
@@ -549,8 +549,8 @@ impl Jit {
                     self.arena.patch(edge.at, edge.cold);
                 }
             }
-            for table in &mut self.jumps {
-                let slot = &mut table[jump_index(key.rip)];
+            for (live, table) in self.jumps.iter_mut().enumerate() {
+                let slot = &mut table[jump_index(key.rip, live)];
                 if slot.code == entry {
                     *slot = JumpEntry::NONE;
                 }

@@ -234,8 +234,8 @@ impl Vcpu {
     /// The code at RIP, if the table of indirect jumps knows it and its page is still mapped where it was.
     pub(super) fn known_jump(&self) -> Option<u64> {
         let rip = self.state.rip;
-        // SAFETY: the table has `JUMPS` entries, belongs to this vCPU's JIT and is only touched by this thread.
-        let entry = unsafe { &*self.link.frame.jumps[0].add(jump_index(rip)) };
+        // SAFETY: the table has `jumps(0)` entries, belongs to this vCPU's JIT and is only touched by this thread.
+        let entry = unsafe { &*self.link.frame.jumps[0].add(jump_index(rip, 0)) };
         let mode = self.link.mode;
         let flat = mode.has(ModeBits::L) || mode.flat(Seg::Cs);
         let known = entry.rip == rip && entry.mode == u64::from(mode.0) && flat;
