@@ -246,7 +246,7 @@ fn what_comes_in_is_silence_at_the_right_pace() {
     for (channel, samples, bit) in [(IN, 2, 5), (MICROPHONE, 1, 7)] {
         let mut rig = rig();
         rig.fill(DATA, 1, 600);
-        rig.describe(0, DATA, 1 << 31 | 480 * samples);
+        rig.describe(0, DATA, 1 << 31 | (480 * samples));
         rig.start(channel, 0, 0x10);
         rig.run(frames_48k(480) - 1);
         assert!(!rig.wires.level(0));
