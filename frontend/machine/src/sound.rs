@@ -10,7 +10,9 @@
 
 use std::collections::VecDeque;
 use umbra_devices::clock::Tick;
-use umbra_devices::sound::{Heard, Sound, StereoFrame};
+use umbra_devices::sound::Sound;
+
+pub use umbra_devices::sound::{Heard, StereoFrame};
 
 /// Frames a second.
 pub const FRAME_RATE: u32 = 48_000;
