@@ -90,6 +90,7 @@ static void play(unsigned rate, int period)
         frames[2 * n + 1] = -frames[2 * n];
     }
     if (ioctl(pcm, SNDRV_PCM_IOCTL_WRITEI_FRAMES, &transfer) < 0) fail("write");
+    if (transfer.result != (long)count) fail("all frames: the ring ran dry, as on a host without time");
     if (ioctl(pcm, SNDRV_PCM_IOCTL_DRAIN) < 0) fail("drain");
     printf("played %u frames in %.3f s\n", count, seconds() - began);
     close(pcm);
@@ -104,6 +105,7 @@ static void record(unsigned rate)
     double began = seconds();
     memset(frames, 0x55, count * 4);
     if (ioctl(pcm, SNDRV_PCM_IOCTL_READI_FRAMES, &transfer) < 0) fail("read");
+    if (transfer.result != (long)count) fail("all frames: the ring ran over, as on a host without time");
     double took = seconds() - began;
     for (n = 0; n < 2 * count; n++)
         if (frames[n] != 0) fail("silence");

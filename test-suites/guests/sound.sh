@@ -37,15 +37,14 @@ INIT
 chmod 755 "$root/opt/sound.sh"
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) | gzip -9n > "$work/sound.cpio.gz"
 
-# run NAME OPTIONS...: the guest plays; the recording is right.
+# run NAME OPTIONS...: the guest plays; the recording is right. A guest on the real clock that gets no time from a crowded host for
+# longer than its driver's ring lasts (170 ms) says so, and begins again.
 run() {
-    name=$1
+    name=$1 tries=0
     shift
-    wav=$work/$name.wav log=$work/$name.log status=0
-    rm -f "$wav"
-    "$umbra" run --headless --kernel "$work/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$work/sound.cpio.gz" \
-        --append 'console=ttyS0 quiet panic=-1 run=/opt/sound.sh' -m 256M --timeout 300s --fail-on "Kernel panic" --sound "ac97,wav=$wav" "$@" \
-        > "$log" 2>&1 < /dev/null || status=$?
+    wav=$work/$name.wav log=$work/$name.log
+    play "$@"
+    while grep -q 'a host without time' "$log" && [ $tries -lt 3 ]; do tries=$((tries + 1)); play "$@"; done
     if [ $status -ne 0 ] || ! grep -q PLAY-OK "$log"; then
         tail -n 30 "$log"
         echo "sound.sh: $name: FAILED (status $status)"
@@ -53,6 +52,14 @@ run() {
     fi
     python3 "$here/heard.py" "$wav" || { echo "sound.sh: $name: FAILED"; exit 1; }
     echo "$name: good"
+}
+
+play() {
+    status=0
+    rm -f "$wav"
+    "$umbra" run --headless --kernel "$work/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$work/sound.cpio.gz" \
+        --append 'console=ttyS0 quiet panic=-1 run=/opt/sound.sh' -m 256M --timeout 300s --fail-on "Kernel panic" --sound "ac97,wav=$wav" "$@" \
+        > "$log" 2>&1 < /dev/null || status=$?
 }
 
 run jit
