@@ -28,6 +28,7 @@ pub mod port92;
 pub mod ps2;
 pub mod rtc_mc146818;
 pub mod smbus;
+pub mod sound;
 pub mod uart16550;
 pub mod vga;
 pub mod wire;

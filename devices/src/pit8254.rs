@@ -8,10 +8,14 @@
 //! Leaves out: what the counters do before their first control word (the data sheet leaves it undefined; here they stand
 //! still with OUT low), and the parity and channel-check NMI sources, which never report an error.
 //!
-//! Ranges: 0 = 40h–43h, 1 = 61h. Wire: OUT 0. Called by the board.
+//! The speaker's cone is pulled out while OUT 2 and the speaker enable are both high, at exact clocks; whoever drives it by the
+//! enable alone is heard as well.
+//!
+//! Ranges: 0 = 40h–43h, 1 = 61h. Wires: OUT 0, the speaker's sound. Called by the board.
 
 use crate::clock::{Rate, Tick};
 use crate::device::{Ctx, Device, IoError, StateError, Width, restore_state, save_state};
+use crate::sound::{SPAN, Sound, SoundLine};
 use crate::wire::IrqLine;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +61,7 @@ pub struct Pit8254 {
     // Configuration: none.
     // Wires.
     out_0: IrqLine,
+    sound: SoundLine,
     // Volatile state.
     state: State,
 }
@@ -64,7 +69,14 @@ pub struct Pit8254 {
 impl Pit8254 {
     /// A timer in its power-on state; `out_0` follows the output of counter 0.
     pub fn new(out_0: IrqLine) -> Pit8254 {
-        Pit8254 { out_0, state: power_on() }
+        Pit8254 { out_0, sound: SoundLine::detached(), state: power_on() }
+    }
+
+    /// The same, with a speaker that is heard.
+    #[must_use]
+    pub fn with_sound(mut self, sound: SoundLine) -> Pit8254 {
+        self.sound = sound;
+        self
     }
 
     /// The level of counter 2's output as of the last access.
@@ -81,8 +93,52 @@ impl Pit8254 {
         }
     }
 
+    /// Whether the speaker's cone is pulled out.
+    fn cone(&self) -> bool {
+        self.state.port_61 & SPEAKER_DATA != 0 && self.state.counters[2].out()
+    }
+
+    /// When the cone next moves by itself: the clock.
+    fn next_move(&self) -> Option<u64> {
+        let enabled = self.sound.is_connected() && self.state.port_61 & SPEAKER_DATA != 0;
+        self.state.counters[2].next_change().filter(|_| enabled)
+    }
+
+    /// Says how the cone moved until `now`, and brings counter 2 there.
+    fn sound_until(&mut self, now: Tick) {
+        let to = Rate::PIT.cycles_at(now);
+        // Who was not asked for longer than an event is away has lost the rest.
+        let most = Rate::PIT.cycles_at(Tick(2 * SPAN));
+        for _ in 0..most {
+            let Some(change) = self.next_move().filter(|&change| change <= to) else { break };
+            let before = self.cone();
+            self.state.counters[2].advance(change);
+            if self.cone() != before {
+                self.sound.say(Sound::Cone { at: Rate::PIT.tick_of(change), out: self.cone() });
+            }
+        }
+        self.state.counters[2].advance(to);
+    }
+
+    /// After an access at `now`, before which the cone was as `before` says.
+    fn settle_sound(&mut self, now: Tick, before: bool) {
+        if self.cone() != before {
+            self.sound.say(Sound::Cone { at: now, out: self.cone() });
+        }
+        let said = Rate::PIT.tick_of(self.state.counters[2].now());
+        self.sound.set_said(self.next_move().map(|_| said));
+    }
+
+    /// When counter 2 has to tell a listener how the cone moved.
+    fn next_sound(&self) -> Option<Tick> {
+        self.next_move().map(|_| Rate::PIT.tick_of(self.state.counters[2].now()).after(SPAN))
+    }
+
     /// Catches one counter up with `now` and drives its wire.
     fn sync(&mut self, index: usize, now: Tick) -> &mut Counter {
+        if index == 2 && self.sound.is_connected() {
+            self.sound_until(now);
+        }
         let counter = &mut self.state.counters[index];
         let was_high = counter.out();
         let rise = counter.advance(Rate::PIT.cycles_at(now));
@@ -153,13 +209,20 @@ impl Device for Pit8254 {
     }
 
     fn reset(&mut self, cx: &mut Ctx<'_>) {
+        self.sync(2, cx.now);
+        let before = self.cone();
         self.state = power_on();
         for index in 0..3 {
             self.sync(index, cx.now);
         }
+        self.settle_sound(cx.now, before);
     }
 
     fn port_read(&mut self, cx: &mut Ctx<'_>, range: u8, offset: u16, width: Width) -> Result<u32, IoError> {
+        if self.sound.is_connected() {
+            self.sync(2, cx.now);
+            self.settle_sound(cx.now, self.cone());
+        }
         match (range, offset, width) {
             (0, 0..=2, Width::B1) => Ok(u32::from(self.sync(usize::from(offset), cx.now).read())),
             (0, 3, Width::B1) => Ok(0xff), // The control word register cannot be read.
@@ -178,6 +241,8 @@ impl Device for Pit8254 {
         value: u32,
     ) -> Result<(), IoError> {
         let byte = value as u8;
+        self.sync(2, cx.now);
+        let before = self.cone();
         match (range, offset, width) {
             (0, 0..=2, Width::B1) => {
                 let index = usize::from(offset);
@@ -192,15 +257,21 @@ impl Device for Pit8254 {
             (0, 0..=3, _) | (1, 0, _) => return Err(IoError::BadWidth),
             _ => return Err(IoError::NoSuchRegister),
         }
+        self.settle_sound(cx.now, before);
         Ok(())
     }
 
     fn next_event(&self) -> Option<Tick> {
-        self.state.counters[0].next_change().map(|cycle| Rate::PIT.tick_of(cycle))
+        let request = self.state.counters[0].next_change().map(|cycle| Rate::PIT.tick_of(cycle));
+        request.into_iter().chain(self.next_sound()).min()
     }
 
     fn run_until(&mut self, cx: &mut Ctx<'_>) {
         self.sync(0, cx.now);
+        if self.sound.is_connected() {
+            self.sync(2, cx.now);
+            self.settle_sound(cx.now, self.cone());
+        }
     }
 
     fn save(&self) -> Vec<u8> {

@@ -7,6 +7,7 @@
 //!
 //! Left out: bridges (buses other than 0 are absent), configuration mechanism #2, special cycles.
 
+pub mod ac97;
 pub mod ahci;
 mod config;
 pub mod i440fx;

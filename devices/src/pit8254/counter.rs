@@ -100,6 +100,11 @@ impl Counter {
         }
     }
 
+    /// The CLK pulse that it has caught up with.
+    pub(super) fn now(&self) -> u64 {
+        self.cycle
+    }
+
     pub(super) fn out(&self) -> bool {
         self.out
     }

@@ -1,6 +1,7 @@
 //! Tests of the 8254: every mode against a model that steps one clock at a time, and the PC's use of the chip.
 
 use super::*;
+use crate::sound::SoundBundle;
 use crate::testing::{at, check_device, read, run_events, write};
 use crate::wire::WireBundle;
 use proptest::prelude::*;
@@ -332,4 +333,74 @@ fn a_count_is_read_back_before_the_pulse_that_loads_it() {
 #[test]
 fn any_traffic() {
     check_device(|| pit().0, &[4, 1]);
+}
+
+/// A timer with a speaker that somebody hears, and the clock of each of its moves.
+fn heard() -> (Pit8254, SoundBundle) {
+    let bundle = SoundBundle::new();
+    (Pit8254::new(crate::wire::IrqLine::detached()).with_sound(bundle.line()), bundle)
+}
+
+fn moves(bundle: &SoundBundle, now: u64) -> Vec<(u64, bool)> {
+    let heard = bundle.take(Tick(now)).unwrap_or_default();
+    let cone = |sound| match sound {
+        Sound::Cone { at, out } => (at.0, out),
+        Sound::Pcm { .. } => panic!("a speaker has no stream"),
+    };
+    heard.sounds.into_iter().map(cone).collect()
+}
+
+#[test]
+fn a_tone_moves_the_cone_at_exact_clocks() {
+    let (mut pit, bundle) = heard();
+    write(&mut pit, 0, 1, 0, 0);
+    write(&mut pit, 0, 0, 3, 0xB6);
+    write(&mut pit, 0, 0, 2, 0xE8);
+    write(&mut pit, 0, 0, 2, 0x03); // 1000 clocks a period
+    assert_eq!(pit.next_event(), None, "nothing is heard yet");
+    write(&mut pit, 100, 1, 0, 3);
+    run_events(&mut pit, 100_000_000);
+    let tone = moves(&bundle, 100_000_000);
+    // The gate rises at clock 0, the count is loaded at clock 1, and OUT is high until clock 501.
+    assert_eq!(tone[0], (100, true));
+    for (number, &(at, out)) in tone.iter().enumerate().skip(1) {
+        assert_eq!((at, out), (Rate::PIT.tick_of(1 + 500 * number as u64).0, number % 2 == 0), "{number}");
+    }
+    assert_eq!(tone.len() as u64, 1 + (Rate::PIT.cycles_at(Tick(100_000_000)) - 1) / 500);
+    assert_eq!(bundle.take(Tick(u64::MAX)), None);
+    let polled = (100_000_000..160_000_000).step_by(20_000);
+    polled.for_each(|now| {
+        read(&mut pit, now, 1, 0);
+    });
+    let until = bundle.take(Tick(160_000_000)).unwrap().until.0;
+    assert!(until > 159_000_000, "a guest that polls keeps nobody waiting: {until}");
+    write(&mut pit, 160_000_000, 1, 0, 0);
+    assert_eq!(pit.next_event(), None);
+    let end = moves(&bundle, 160_000_000);
+    assert!(end.last().is_none_or(|&(_, out)| !out), "the cone is back: {end:?}");
+}
+
+#[test]
+fn the_enable_alone_moves_the_cone() {
+    let (mut pit, bundle) = heard();
+    write(&mut pit, 0, 0, 3, 0xB6); // OUT 2 is high, and the gate keeps it so.
+    for (at, value) in [(1000, 2), (2000, 0), (3000, 2), (4000, 2), (5000, 0)] {
+        write(&mut pit, at, 1, 0, value);
+    }
+    assert_eq!(moves(&bundle, 9000), [(1000, true), (2000, false), (3000, true), (5000, false)]);
+}
+
+#[test]
+fn the_fastest_square_is_bounded() {
+    let (mut pit, bundle) = heard();
+    for (range, offset, value) in [(0, 3, 0xB6), (0, 2, 2), (0, 2, 0), (1, 0, 3)] {
+        write(&mut pit, 0, range, offset, value);
+    }
+    read(&mut pit, 3_600_000_000_000, 1, 0);
+    assert!(moves(&bundle, 0).len() < 25_000);
+}
+
+#[test]
+fn any_traffic_with_a_listener() {
+    check_device(|| heard().0, &[4, 1]);
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
     BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
-    ScriptStep, SerialTarget, Size, Span,
+    ScriptStep, SerialTarget, Size, SoundConfig, Span,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -214,6 +214,9 @@ pub struct RunArgs {
     /// Where the debug console (port E9h) leads: stdio, file:PATH or none [default: stdio]
     #[arg(long, value_name = "TARGET")]
     pub console: Option<SerialTarget>,
+    /// What is heard: none, ac97 (a sound card) and wav=FILE (a recording, PC speaker included), as ac97,wav=FILE [default: none]
+    #[arg(long, value_name = "CARD[,wav=FILE]")]
+    pub sound: Option<SoundConfig>,
     /// A port on which a test ROM reports its progress, such as 0x190; its last value is in the summary
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub post_port: Option<u16>,
@@ -661,6 +664,8 @@ mod tests {
             "stdio",
             "--serial",
             "file:x",
+            "--sound",
+            "ac97,wav=a.wav",
             "--screenshot",
             "o.png",
             "--screen-text",

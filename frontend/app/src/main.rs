@@ -20,6 +20,7 @@ mod run;
 mod screen_script;
 mod script;
 mod session;
+mod sound;
 mod suites;
 mod summary;
 mod terminal_display;

@@ -228,6 +228,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.exit_port = Switch::Off;
     }
     set_some(&mut config.console, &args.console);
+    set(&mut config.sound, &args.sound);
     set_some(&mut config.test_ports.post, &args.post_port);
     set_some(&mut config.test_ports.text, &args.debug_port);
     if args.test_device {
@@ -333,7 +334,7 @@ pub fn save(config: &MachineConfig, path: &Path) -> Result<(), Failure> {
         .chain(&mut boot.flash_vars)
         .chain(&mut boot.vga_rom)
         .chain(&mut boot.cdrom);
-    files.chain(&mut boot.floppy).for_each(absolute);
+    files.chain(&mut boot.floppy).chain(&mut config.sound.wav).for_each(absolute);
     config.disks.iter_mut().for_each(|disk| absolute(&mut disk.file));
     for target in &mut config.serial {
         if let umbra_machine::config::SerialTarget::File(path) = target {

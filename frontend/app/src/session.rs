@@ -8,6 +8,7 @@ use crate::exit_status::Failure;
 use crate::output::{Output, Seen, Sightings, Watch};
 use crate::screen_script::ScreenScript;
 use crate::script::Script;
+use crate::sound::Recording;
 use crate::summary::End;
 use crate::until::Matcher;
 use crate::{host, input};
@@ -108,6 +109,7 @@ pub struct Session {
     pub started: Instant,
     events: Receiver<Event>,
     outputs: Vec<Output>,
+    recording: Option<Recording>,
     limits: RunLimits,
     on_reset: OnReset,
     on_crash: OnCrash,
@@ -171,6 +173,7 @@ impl Session {
             machine.connect_console(sink);
             outputs.push(output);
         }
+        let recording = config.sound.wav.as_ref().map(|path| Recording::start(&machine, path)).transpose()?;
         let terminal = if uses_stdin { host::terminal::RawTerminal::enter() } else { None };
         let has_display = config.display != Display::None;
         // A terminal that is not ours (a window started with &) would stop this process if it were read.
@@ -203,6 +206,7 @@ impl Session {
             started,
             events,
             outputs,
+            recording,
             limits,
             on_reset: config.run.on_reset,
             on_crash: config.run.on_crash,
@@ -363,12 +367,15 @@ impl Session {
         self.has_display = false;
     }
 
-    /// Writes out everything that the guest has sent, and gives the terminal back.
+    /// Writes out everything that the guest has sent and played, and gives the terminal back.
     pub fn close(mut self) -> Machine {
         if let Some(script) = &self.screen_script {
             script.end();
         }
         self.outputs.clear();
+        if let Some(recording) = self.recording.take() {
+            recording.finish(&self.machine);
+        }
         drop(self.terminal.take());
         self.machine
     }

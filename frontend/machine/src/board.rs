@@ -12,9 +12,11 @@ mod interrupts;
 mod monitor_file;
 mod pci_map;
 mod ports;
+mod sound;
 mod video;
 
-pub use chips::{BoardParts, Chips, Fit, TestParts, VcpuParts};
+pub use chips::{BoardParts, Chips, Fit, SoundParts, TestParts, VcpuParts};
+pub use sound::SoundSink;
 
 use crate::gate::Gate;
 use crate::wiring::{self, Slot};
@@ -30,6 +32,7 @@ use umbra_devices::fdc82077::DmaPiece;
 use umbra_devices::lapic::LocalApic;
 use umbra_devices::pci::PciAddress;
 use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
+use umbra_devices::sound::SoundBundle;
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::{PAGE_OFFSET, RegionId};
 use umbra_mmu::attention::{Attention, bits};
@@ -122,6 +125,8 @@ pub struct Board {
     horizon: Option<Tick>,
     sinks: [Option<Sink>; wiring::SERIAL_PORTS.len()],
     console: Option<Sink>,
+    sounds: SoundBundle,
+    listener: Option<SoundSink>,
     /// The key of the fw_cfg file with the monitor's counters, if it is offered.
     monitor_file: Option<u16>,
     counters: BoardCounters,
@@ -153,7 +158,7 @@ impl SharedBoard {
 impl Board {
     /// A board with everything plugged in and reset, and no vCPU running. Fails if guest memory has no room for flash memory.
     pub fn new(mut parts: BoardParts) -> Result<Board, MapError> {
-        let wires = WireBundle::new();
+        let (wires, sounds) = (WireBundle::new(), SoundBundle::new());
         let (memory, dma) = (parts.memory.clone(), parts.memory.dma());
         let pins = parts.vcpus.iter().map(|vcpu| VcpuPins {
             lapic: LocalApic::new(vcpu.lapic.clone()),
@@ -167,7 +172,7 @@ impl Board {
         let flash_base = parts.flash.as_ref().map(|&(base, _)| base);
         let mut board = Board {
             vcpus,
-            chips: Chips::new(&mut parts, &wires),
+            chips: Chips::new(&mut parts, &wires, &sounds),
             wires,
             memory,
             dma,
@@ -180,6 +185,8 @@ impl Board {
             horizon: None,
             sinks: Default::default(),
             console: None,
+            sounds,
+            listener: None,
             monitor_file: None,
             counters: BoardCounters::default(),
             traffic: 0,
@@ -559,7 +566,7 @@ impl Board {
         }
         self.settle();
     }
-    /// Takes what a chip wants of the board besides interrupts: output, a reset, power-off, moved windows.
+    /// Takes what a chip wants of the board besides interrupts: output, sounds, a reset, power-off, moved windows.
     fn collect(&mut self, slot: Slot) {
         match slot {
             Slot::Com1 | Slot::Com2 => {
@@ -584,7 +591,11 @@ impl Board {
             }
             Slot::Hpet => self.connect_timers(),
             Slot::Floppy | Slot::Dma => self.move_floppy_bytes(),
-            Slot::Pci => self.collect_from_pci(),
+            Slot::Pit => self.carry_sound(),
+            Slot::Pci => {
+                self.carry_sound();
+                self.collect_from_pci();
+            }
             Slot::Flash => self.map_flash(),
             _ => {}
         }

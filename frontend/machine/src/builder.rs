@@ -10,9 +10,10 @@
 //! ```
 
 use crate::acpi::{self, AcpiBoard};
-use crate::board::{Board, BoardParts, Fit, SharedBoard, TestParts, VcpuParts};
+use crate::board::{Board, BoardParts, Fit, SharedBoard, SoundParts, TestParts, VcpuParts};
 use crate::config::{
-    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, Span, Switch, Toggle,
+    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, SoundCard,
+    SoundConfig, Span, Switch, Toggle,
 };
 use crate::contents::{Begun, Contents};
 use crate::drives::{BoardBell, Drives, MediaHost};
@@ -383,6 +384,7 @@ impl MachineBuilder {
             drives: Drives::open(config, &media)?,
             ide_ports,
             flash,
+            sound: sound(&config.sound),
         };
         let mut board = Board::new(parts)?;
         board.fill_cmos(&map);
@@ -630,6 +632,13 @@ const fn entry_choice(entry: Entry) -> EntryChoice {
         Entry::Bits32 => EntryChoice::Bits32,
         Entry::Real => EntryChoice::Real,
     }
+}
+
+/// A machine whose sound nobody asked for has nothing to play to.
+fn sound(config: &SoundConfig) -> SoundParts {
+    let ac97 = if config.card == SoundCard::Ac97 { Fit::Fitted } else { Fit::Absent };
+    let ears = if *config == SoundConfig::default() { Fit::Absent } else { Fit::Fitted };
+    SoundParts { ac97, ears }
 }
 
 /// What the ACPI tables tell of the machine.

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Every key is a field below, with its default; an unknown key is an error that names file and line. A relative path is
-//! relative to the machine file. Leaves out: network cards and sound, which the board does not have yet.
+//! relative to the machine file. Leaves out: network cards, which the board does not have yet.
 
 mod expect;
 mod values;
@@ -25,7 +25,7 @@ mod values;
 pub use expect::{EndName, ExpectConfig};
 pub use values::{
     BootFrom, BootOrder, DiskAccess, DiskConfig, DiskFormat, DiskInterface, FrameOrderChoice, RtcDate, SerialTarget,
-    Size, Span, ValueError,
+    Size, SoundCard, SoundConfig, Span, ValueError,
 };
 
 use crate::memory_map::{MemoryMap, MemorySizeError};
@@ -138,6 +138,9 @@ pub struct MachineConfig {
     pub console: Option<SerialTarget>,
     /// What it starts from.
     pub boot: BootConfig,
+    /// What is heard of it.
+    #[serde(skip_serializing_if = "SoundConfig::is_default")]
+    pub sound: SoundConfig,
     /// What is there for test guests.
     pub test_ports: TestPortsConfig,
     /// Host memory.
@@ -169,6 +172,7 @@ impl Default for MachineConfig {
             exit_port: Switch::default(),
             console: None,
             boot: BootConfig::default(),
+            sound: SoundConfig::default(),
             test_ports: TestPortsConfig::default(),
             host_memory: HostMemoryConfig::default(),
             run: RunConfig::default(),
@@ -439,7 +443,9 @@ impl MachineConfig {
         });
         let kernel = kernel.iter_mut().chain(&mut self.expect.listing);
         let files = kernel.chain(initrd).chain(bios).chain(flash_vars).chain(vga_rom).chain(cdrom).chain(floppy);
-        for path in files.chain(serial).chain(self.disks.iter_mut().map(|disk| &mut disk.file)) {
+        for path in
+            files.chain(serial).chain(&mut self.sound.wav).chain(self.disks.iter_mut().map(|disk| &mut disk.file))
+        {
             *path = folder.join(&*path);
         }
     }
@@ -529,6 +535,9 @@ mod tests {
             initrd = ["/a", "/b"]
             append = "quiet"
             entry = "bits32"
+            [sound]
+            card = "ac97"
+            wav = "/tmp/heard.wav"
             [host-memory]
             limit = "1G"
             policy = "paged"
@@ -563,9 +572,10 @@ mod tests {
 
     #[test]
     fn relative_paths_are_relative_to_the_file() {
-        let config = parse("serial = [\"file:log\"]\n[boot]\nkernel = \"k\"\n").unwrap();
+        let config = parse("serial = [\"file:log\"]\n[boot]\nkernel = \"k\"\n[sound]\nwav = \"w\"\n").unwrap();
         assert_eq!(config.boot.kernel.unwrap(), Path::new("m/k"));
         assert_eq!(config.serial[0], SerialTarget::File("m/log".into()));
+        assert_eq!(config.sound.wav.unwrap(), Path::new("m/w"));
     }
 
     #[test]
@@ -581,6 +591,7 @@ mod tests {
             ("[run]\ntimeout = \"soon\"",            "m/pc.toml:2: \"soon\" is not a length of time"),
             ("[expect]\n\nend = \"well\"",              "m/pc.toml:3: unknown variant `well`"),
             ("rtc = \"tomorrow\"",                   "m/pc.toml:1: \"tomorrow\" is not a date"),
+            ("[sound]\ncard = \"sb16\"",             "m/pc.toml:2: unknown variant `sb16`"),
             ("serial = [\"com1\"]",                  "m/pc.toml:1: \"com1\" is not a serial port's target"),
         ];
         for (text, expected) in cases {

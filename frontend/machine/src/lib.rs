@@ -24,6 +24,7 @@ mod lock_step_search;
 pub mod machine;
 pub mod memory_map;
 pub mod run;
+pub mod sound;
 mod storm;
 pub mod time;
 pub mod typing;

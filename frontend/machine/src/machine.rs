@@ -2,7 +2,7 @@
 //!
 //! No globals: any number of machines live in one process, each with its own threads while it runs.
 
-use crate::board::{Board, Removable, SharedBoard, Sink};
+use crate::board::{Board, Removable, SharedBoard, Sink, SoundSink};
 use crate::builder::{BootSource, BuildError, MachineBuilder};
 use crate::config::Clock;
 use crate::display::DisplayHandle;
@@ -140,6 +140,10 @@ impl Machine {
     /// Where the output of the console port (E9h) goes.
     pub fn connect_console(&self, sink: Sink) {
         self.board.lock().connect_console(sink);
+    }
+    /// Where the machine is heard (if its configuration has `sound`): see [`crate::sound`].
+    pub fn connect_sound(&self, sink: SoundSink) {
+        self.board.lock().connect_sound(sink);
     }
     /// The board, locked.
     pub fn board(&self) -> MutexGuard<'_, Board> {

@@ -251,6 +251,12 @@ pub const AHCI: PciAddress = PciAddress::new(5, 0);
 pub const AHCI_REGISTERS: u64 = PCI_WINDOW_END - 0x2_0000;
 /// Where firmware puts its ports.
 pub const AHCI_PORTS: u16 = 0xC020;
+/// The AC'97 controller, if there is one.
+pub const SOUND: PciAddress = PciAddress::new(4, 0);
+/// Where firmware puts its bus master's ports.
+pub const SOUND_MASTER: u16 = 0xC040;
+/// Where firmware puts its codec's ports.
+pub const SOUND_MIXER: u16 = 0xC100;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);
 /// The display adapter.

@@ -5,12 +5,13 @@
 use arbitrary::{Result, Unstructured};
 use std::time::{Duration, Instant};
 use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
-use umbra_machine::config::Clock;
+use umbra_machine::config::{Clock, MachineConfig, SoundCard, SoundConfig};
 use umbra_machine::cpu::Vcpu;
 use umbra_machine::load::flat::FlatMode;
 use umbra_machine::mmu::fault::{Access, View};
 use umbra_machine::mmu::{GuestPhys, Linear, PlaceKind};
-use umbra_machine::{FlatStart, Machine, RunEnd, RunLimits};
+use umbra_machine::sound::Mixer;
+use umbra_machine::{FlatStart, Machine, MachineBuilder, RunEnd, RunLimits};
 
 /// The most steps in a case.
 const MOST: usize = 400;
@@ -20,7 +21,7 @@ const MOST: usize = 400;
 const PORTS: &[(u16, u16)] = &[
     (0x00, 16), (0x20, 2), (0x40, 4), (0x60, 5), (0x70, 2), (0x80, 16), (0x92, 1), (0xA0, 2), (0xC0, 32), (0xE9, 1),
     (0x1F0, 8), (0x2F8, 8), (0x3F8, 8), (0x3F6, 1), (0x402, 1), (0x4D0, 2), (0x510, 12), (0x600, 64), (0x700, 16), (0xB2, 2),
-    (0xCF8, 8), (0xC000, 16),
+    (0xCF8, 8), (0xC000, 16), (0xC040, 64), (0xC100, 128),
 ];
 
 /// First addresses of device memory.
@@ -36,9 +37,15 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
     let cpus = input.int_in_range(1..=2)?;
     // cli; hlt; jmp back
     let code: &[u8] = &[0xFA, 0xF4, 0xEB, 0xFC];
-    let machine =
-        Machine::builder().memory(4 << 20).cpus(cpus).clock(Clock::Virtual).flat("guest", code, start).build();
+    let sound = SoundConfig { card: SoundCard::Ac97, wav: None };
+    let config = MachineConfig { clock: Clock::Virtual, sound, ..MachineConfig::default() };
+    let machine = MachineBuilder::from_config(&config).memory(4 << 20).cpus(cpus).flat("guest", code, start).build();
     let Ok(mut machine) = machine else { panic!("a small machine: {:?}", machine.err()) };
+    let (mut mixer, mut frames) = (Mixer::default(), Vec::new());
+    machine.connect_sound(Box::new(move |heard| {
+        mixer.mix(heard, &mut frames);
+        frames.clear();
+    }));
     for _ in 0..MOST {
         if input.is_empty() {
             break;
@@ -88,7 +95,7 @@ fn step(machine: &mut Machine, input: &mut Unstructured<'_>) -> Result<()> {
         7 => {
             // PCI configuration: one of the board's functions, or any.
             let function = if input.arbitrary()? {
-                *input.choose(&[0u32, 0x800, 0x900, 0xB00])?
+                *input.choose(&[0u32, 0x800, 0x900, 0xB00, 0x2000])?
             } else {
                 input.arbitrary::<u16>()?.into()
             };

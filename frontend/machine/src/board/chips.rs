@@ -16,6 +16,7 @@ use umbra_devices::ioapic::IoApic;
 use umbra_devices::lapic;
 use umbra_devices::pc_testdev::PcTestdev;
 use umbra_devices::pci::PciBus;
+use umbra_devices::pci::ac97::Ac97;
 use umbra_devices::pci::ahci::Ahci;
 use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
@@ -26,6 +27,7 @@ use umbra_devices::pit8254::Pit8254;
 use umbra_devices::port92::Port92;
 use umbra_devices::ps2::{I8042, I8042Config, I8042Wires};
 use umbra_devices::rtc_mc146818::{CivilTime, RtcMc146818};
+use umbra_devices::sound::{SoundBundle, SoundLine};
 use umbra_devices::uart16550::{Uart16550, UartConfig};
 use umbra_devices::vga::{self, Vga};
 use umbra_devices::wire::{IrqLine, WireBundle};
@@ -55,8 +57,24 @@ pub struct BoardParts {
     pub ide_ports: LegacyPorts,
     /// The flash memory of UEFI variables, and its place, if there is one.
     pub flash: Option<(GuestPhys, CfiFlash)>,
+    /// What is heard.
+    pub sound: SoundParts,
     /// What is there for test guests.
     pub test: TestParts,
+}
+
+/// What a board has for ears.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SoundParts {
+    /// The AC'97 controller.
+    pub ac97: Fit,
+    /// Somebody may listen. Without that nothing is played, which a guest cannot tell.
+    pub ears: Fit,
+}
+
+impl SoundParts {
+    /// Nothing.
+    pub const NONE: SoundParts = SoundParts { ac97: Fit::Absent, ears: Fit::Absent };
 }
 
 /// What a board can have for test guests.
@@ -117,7 +135,7 @@ pub struct Chips {
 
 impl Chips {
     /// Plugs all chips in.
-    pub(super) fn new(parts: &mut BoardParts, wires: &WireBundle) -> Chips {
+    pub(super) fn new(parts: &mut BoardParts, wires: &WireBundle, sounds: &SoundBundle) -> Chips {
         let com = std::array::from_fn(|number| {
             let irq = wiring::SERIAL_PORTS[number].1;
             (parts.serial[number] == Fit::Fitted).then(|| Uart16550::new(UartConfig::default(), wires.line(irq)))
@@ -137,11 +155,16 @@ impl Chips {
         if let Some(video) = &parts.video {
             let _ = pci.add(wiring::VGA, Box::new(Vga::new(video.clone())));
         }
+        let ear = || if parts.sound.ears == Fit::Fitted { sounds.line() } else { SoundLine::detached() };
+        if parts.sound.ac97 == Fit::Fitted {
+            let line = wiring::pirq_of(wiring::SOUND.device(), 0);
+            let _ = pci.add(wiring::SOUND, Box::new(Ac97::new(wires.line(wiring::PIRQ_PIN + line), ear())));
+        }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
         Chips {
             pic: Pic8259::new(),
-            pit: Pit8254::new(wires.line(wiring::PIT_PIN)),
+            pit: Pit8254::new(wires.line(wiring::PIT_PIN)).with_sound(ear()),
             rtc: RtcMc146818::new(parts.date, wires.line(wiring::RTC_PIN)),
             keyboard: I8042::new(
                 I8042Config::default(),

@@ -13,6 +13,7 @@ use crate::acpi::AcpiBoard;
 use crate::memory_map::{E820Kind, EBDA_BASE, EXTENDED_BASE, LOW_RAM_LIMIT, MemoryMap};
 use crate::wiring::{self, Slot};
 use umbra_devices::device::{Ctx, Width};
+use umbra_devices::pci::ac97::{Ac97, MASTER_WINDOW, MIXER_WINDOW};
 use umbra_devices::pci::ahci::{Ahci, PORT_WINDOW, REGISTER_WINDOW};
 use umbra_devices::pci::offset;
 use umbra_devices::pci::piix3_ide::{BUS_MASTER_WINDOW, TIMING};
@@ -55,6 +56,7 @@ impl Board {
         }
         self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
         self.place_ahci();
+        self.place_sound();
         for (register, base) in wiring::VGA_BARS {
             self.write_config(wiring::VGA, register, Width::B4, base);
         }
@@ -88,6 +90,18 @@ impl Board {
         self.write_config(wiring::AHCI, bar(REGISTER_WINDOW), Width::B4, wiring::AHCI_REGISTERS as u32);
         self.write_config(wiring::AHCI, offset::INTERRUPT_LINE, Width::B1, irq.into());
         self.write_config(wiring::AHCI, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
+    }
+
+    fn place_sound(&mut self) {
+        if self.chips.pci.get::<Ac97>(wiring::SOUND).is_none() {
+            return;
+        }
+        let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::SOUND.device(), 0))];
+        for (window, base) in [(MIXER_WINDOW, wiring::SOUND_MIXER), (MASTER_WINDOW, wiring::SOUND_MASTER)] {
+            self.write_config(wiring::SOUND, offset::BAR0 + 4 * window, Width::B4, base.into());
+        }
+        self.write_config(wiring::SOUND, offset::INTERRUPT_LINE, Width::B1, irq.into());
+        self.write_config(wiring::SOUND, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
     }
 
     /// Tells firmware what it cannot find out: the memory, in CMOS RAM and as fw_cfg file `etc/e820` (QEMU, "fw_cfg": base

@@ -35,6 +35,7 @@ fn board_with(vcpus: u32, flash: Option<(GuestPhys, CfiFlash)>) -> Board {
         drives: Default::default(),
         ide_ports: Default::default(),
         flash,
+        sound: SoundParts { ac97: Fit::Fitted, ears: Fit::Fitted },
     });
     let mut board = board.unwrap();
     board.play_firmware(&map);

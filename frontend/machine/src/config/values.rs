@@ -1,4 +1,4 @@
-//! Values that a machine file and the command line write as text: sizes, times, dates, serial ports, disks.
+//! Values that a machine file and the command line write as text: sizes, times, dates, serial ports, disks, sound.
 //!
 //! Each has `FromStr` and `Display`, and reads and writes itself as that text. An error is one sentence with an example.
 
@@ -430,6 +430,55 @@ impl FromStr for DiskConfig {
     }
 }
 
+/// A sound card.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoundCard {
+    /// There is none; the PC speaker is there all the same.
+    #[default]
+    None,
+    /// An AC'97 controller.
+    Ac97,
+}
+
+/// What is heard: `none`, `ac97`, `wav=FILE` (of the PC speaker alone) or `ac97,wav=FILE` on the command line, a table in a
+/// machine file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SoundConfig {
+    /// The card: `"none"` (default) or `"ac97"`.
+    pub card: SoundCard,
+    /// The file that everything is recorded in, PC speaker included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wav: Option<PathBuf>,
+}
+
+impl SoundConfig {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == SoundConfig::default()
+    }
+}
+
+impl FromStr for SoundConfig {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<SoundConfig, ValueError> {
+        let bad = || error(text, "a machine's sound", "none, ac97, wav=FILE or ac97,wav=FILE");
+        let (card, rest) = match text.split_once(',') {
+            _ if text.starts_with("wav=") => ("none", Some(text)),
+            Some((card, rest)) => (card, Some(rest)),
+            None => (text, None),
+        };
+        let card = match card {
+            "none" => SoundCard::None,
+            "ac97" => SoundCard::Ac97,
+            _ => return Err(bad()),
+        };
+        let file = |text: &str| text.strip_prefix("wav=").filter(|file| !file.is_empty()).map(PathBuf::from);
+        Ok(SoundConfig { card, wav: rest.map(|text| file(text).ok_or_else(bad)).transpose()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -491,6 +540,26 @@ mod tests {
         assert_eq!([BootFrom::Disk, BootFrom::Floppy, BootFrom::Cdrom].map(|kind| order.rank(kind)), [0, 1, 1]);
         for text in ["", "disk,", "disk,disk", "menu,menu", "network", "Disk", "c"] {
             assert!(text.parse::<BootOrder>().unwrap_err().to_string().contains("is not a boot order; try"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sound() {
+        let sound = |card, wav: Option<&str>| SoundConfig { card, wav: wav.map(PathBuf::from) };
+        #[rustfmt::skip]
+        let good = [
+            ("none", sound(SoundCard::None, None)), ("ac97", sound(SoundCard::Ac97, None)),
+            ("wav=a,b.wav", sound(SoundCard::None, Some("a,b.wav"))), ("none,wav=b", sound(SoundCard::None, Some("b"))),
+            ("ac97,wav=c,d.wav", sound(SoundCard::Ac97, Some("c,d.wav"))),
+        ];
+        for (text, config) in good {
+            assert_eq!(text.parse(), Ok(config), "{text}");
+        }
+        for text in ["", "sb16", "ac97,", "ac97,wav=", "wav=", "ac97,mp3=x", "AC97", ",wav=x"] {
+            assert!(
+                text.parse::<SoundConfig>().unwrap_err().to_string().contains("is not a machine's sound; try"),
+                "{text}"
+            );
         }
     }
 
