@@ -135,7 +135,7 @@ impl Arena {
         // SAFETY: the file is ours alone: nobody truncates it.
         let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
         let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
-        let chunk = (bytes / 4 & !0xfff).min(HUGE);
+        let chunk = (bytes / 4 / 4096 * 4096).min(HUGE);
         let mut arena =
             Arena { writable, executable, chunk, begun: 0, filling: [Chunk::default(); 2], used: 0, joined: 0 };
         arena.prepare();

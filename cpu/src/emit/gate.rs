@@ -12,7 +12,7 @@
 
 use super::address::Way;
 use super::arena::{Arena, CodePtr, Part};
-use super::asm::{Asm, Form, Label, Map, Rm};
+use super::asm::{Asm, Label, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JumpEntry, TANK, frame, jumps};
@@ -21,13 +21,13 @@ use super::registers::{FUEL, PINNED, slot_offset};
 use super::segment::{self, Flatness, SEGMENTS};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
-use super::{straddle, x87};
+use super::{straddle, units, x87};
 use crate::cache::Leave;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::flags::LazyOp;
 use crate::state::slots::RSP;
-use crate::state::{InterruptShadow, State, Vectors};
+use crate::state::{InterruptShadow, State};
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 use dynasmrt::{DynasmApi, dynasm};
@@ -132,85 +132,6 @@ fn fill(asm: &mut Asm) {
     asm.load(Width::B8, super::registers::FUEL, Rm::cpu(frame!(fuel)));
 }
 
-const VECTORS: usize = offset_of!(Vcpu, state) + offset_of!(State, vectors);
-/// The bits of MXCSR in which exceptions are recorded (SDM vol. 1, 10.2.3).
-const RECORDED: u32 = 0x3f;
-const MXCSR: usize = VECTORS + offset_of!(Vectors, mxcsr);
-
-/// Where a vector register is, or its upper half.
-fn vector_place(n: u8, upper: bool) -> Rm {
-    Rm::cpu(VECTORS + offset_of!(Vectors, regs) + 32 * usize::from(n) + if upper { 16 } else { 0 })
-}
-
-/// VMOVUPS of all vector registers, from (10h) or to (11h) the state, as a whole or (upper halves zero then) the lower half.
-fn vmovups(asm: &mut Asm, opcode: u8, whole: bool) {
-    for n in 0..16u8 {
-        asm.op(Form { vex: Some((0, whole)), ..Form::new(Map::M0f, opcode) }, n, vector_place(n, false));
-    }
-}
-
-/// Loads the vector registers. Upper halves that are all zero stay unused in the host's eyes too: many processors take some
-/// 70 cycles to save them before an instruction of SSE, and as many to bring them back (Optimization Reference Manual, "Mixing
-/// AVX code with SSE code").
-fn load_vector_registers(asm: &mut Asm) {
-    let (used, done) = (asm.label(), asm.label());
-    let vex = |prefix, map, opcode| Form { prefix, vex: Some((0, false)), ..Form::new(map, opcode) };
-    asm.op(vex(0xf3, Map::M0f, 0x6f), 0, vector_place(0, true)); // VMOVDQU
-    for n in 1..16u8 {
-        asm.op(vex(0x66, Map::M0f, 0xeb), 0, vector_place(n, true)); // VPOR
-    }
-    asm.op(vex(0x66, Map::M0f38, 0x17), 0, Rm::R(0)); // VPTEST
-    asm.jcc(5, used);
-    vmovups(asm, 0x10, false);
-    asm.jmp(done);
-    asm.bind(used);
-    vmovups(asm, 0x10, true);
-    asm.bind(done);
-}
-
-/// LDMXCSR (2) or STMXCSR (3).
-fn mxcsr(asm: &mut Asm, extension: u8, offset: usize) {
-    asm.op(Form::new(Map::M0f, 0xae), extension, Rm::cpu(offset));
-}
-
-/// Units to state; the host's own control words afterwards. RAX is destroyed.
-///
-/// MXCSR stays if the guest has in it what the host wants there: the exceptions that it records are of no interest to Rust,
-/// and STMXCSR beside two LDMXCSR takes a hundred cycles on some processors, while one LDMXCSR takes none.
-fn save_units(asm: &mut Asm, live: Live) {
-    if live.has(Live::VECTORS) {
-        let same = asm.label();
-        vmovups(asm, 0x11, true);
-        asm.raw(&[0xc5, 0xf8, 0x77]); // VZEROUPPER
-        mxcsr(asm, 3, MXCSR);
-        dynasm!(asm ; .arch x64
-            ; mov eax, [r15 + MXCSR as i32]
-            ; xor eax, [r15 + frame!(host_mxcsr) as i32]
-            ; test eax, !RECORDED as i32
-        );
-        asm.jcc(4, same);
-        mxcsr(asm, 2, frame!(host_mxcsr));
-        asm.bind(same);
-    }
-    if live.has(Live::X87) {
-        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 0, Rm::cpu(frame!(fx)));
-        asm.store_imm(Width::B4, Rm::cpu(frame!(fx_saved)), 1);
-        asm.raw(&[0xdb, 0xe3]); // FNINIT
-    }
-}
-
-/// State (for the x87 unit: `Frame::fx`, which Rust has filled) to units.
-fn load_units(asm: &mut Asm, live: Live) {
-    if live.has(Live::X87) {
-        // This also loads XMM registers and MXCSR, with nothing in particular.
-        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 1, Rm::cpu(frame!(fx)));
-    }
-    if live.has(Live::VECTORS) {
-        load_vector_registers(asm);
-        mxcsr(asm, 2, MXCSR);
-    }
-}
-
 impl Gates {
     /// Emits the common code at the arena's start.
     pub fn emit(arena: &mut Arena, asm: &mut Asm) -> Option<Gates> {
@@ -242,7 +163,7 @@ impl Gates {
         for (live, exit) in exits.iter_mut().enumerate() {
             *exit = piece(&mut |asm| {
                 spill(asm);
-                save_units(asm, Live::of(live));
+                units::save(asm, Live::of(live));
                 dynasm!(asm ; .arch x64 ; mov [r15 + frame!(site) as i32], r14d ; mov eax, r13d);
                 asm.jmp_to(leave.0);
             })?;
@@ -250,7 +171,7 @@ impl Gates {
         let mut last = |live: usize| {
             piece(&mut |asm| {
                 spill(asm);
-                save_units(asm, Live::of(live));
+                units::save(asm, Live::of(live));
                 let out = asm.label();
                 dynasm!(asm ; .arch x64
                     ; mov [r15 + frame!(site) as i32], r14d
@@ -272,7 +193,7 @@ impl Gates {
         let mut gate = |function: GateFn, before: Live, after: Live| {
             piece(&mut |asm| {
                 spill(asm);
-                save_units(asm, before);
+                units::save(asm, before);
                 let keep = asm.label();
                 dynasm!(asm ; .arch x64
                     ; sub rsp, 8
@@ -295,7 +216,7 @@ impl Gates {
                 asm.bind(out);
                 asm.jmp_to(leave.0);
                 asm.bind(keep);
-                load_units(asm, after);
+                units::load(asm, after);
                 // The flags are the answer.
                 dynasm!(asm ; .arch x64 ; cmp eax, 1);
                 fill(asm);
@@ -337,7 +258,7 @@ impl Gates {
             *code = piece(&mut |asm| {
                 let masked = asm.label();
                 dynasm!(asm ; .arch x64
-                    ; mov r13d, [r15 + MXCSR as i32]
+                    ; mov r13d, [r15 + units::MXCSR as i32]
                     ; not r13d
                     ; test r13d, 0x1f80
                 );
@@ -345,7 +266,7 @@ impl Gates {
                 dynasm!(asm ; .arch x64 ; add rsp, 8 ; mov r13d, Status::Unmasked as u32 as i32);
                 asm.jmp_to(exits[live].0);
                 asm.bind(masked);
-                load_units(asm, Live::VECTORS);
+                units::load(asm, Live::VECTORS);
                 dynasm!(asm ; .arch x64 ; ret);
             })?;
         }
@@ -414,7 +335,7 @@ pub fn run(enter: CodePtr, cpu: &mut Vcpu, code: CodePtr) -> Status {
 fn function_call(asm: &mut Asm, live: Live) {
     let vectors = if live.has(Live::VECTORS) { Live::VECTORS } else { Live::default() };
     spill(asm);
-    save_units(asm, vectors);
+    units::save(asm, vectors);
     dynasm!(asm ; .arch x64
         ; sub rsp, 8
         ; mov rdi, r15
@@ -424,7 +345,7 @@ fn function_call(asm: &mut Asm, live: Live) {
         ; add rsp, 8
         ; mov r14d, eax
     );
-    load_units(asm, vectors);
+    units::load(asm, vectors);
     fill(asm);
     dynasm!(asm ; .arch x64 ; test r14d, r14d ; ret);
 }

@@ -8,13 +8,13 @@
 //! | module | what |
 //! |---|---|
 //! | `registers` | which host register holds what |
-//! | `asm` | encoding; `arena` the memory it goes to |
-//! | `block` | one block: uops in order, cold paths behind |
+//! | `asm` | encoding; `arena` the memory it goes to, what runs apart from the ways out of it |
+//! | `block` | one block: uops in order, cold paths after them |
 //! | `flags` | where the status flags are |
-//! | `memo` | where an access looks first; `straddle` what it does over the end of a page |
+//! | `memo` | where an access looks first; `refill` what it does when the TLB has no entry, `straddle` over the end of a page |
 //! | `stack_run`, `vector_run` | one check for several accesses |
-//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `segment`, `string` | families of uops |
-//! | `gate`, `frame` | the way to Rust and back |
+//! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `exchange`, `segment`, `string` | families of uops |
+//! | `gate`, `units`, `frame` | the way to Rust and back |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
 //! whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else over a stub that stores them.
@@ -41,6 +41,7 @@ mod stack_run;
 mod straddle;
 mod string;
 mod system;
+mod units;
 mod vector;
 mod vector_run;
 mod x87;

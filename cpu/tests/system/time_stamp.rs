@@ -8,7 +8,7 @@ use umbra_cpu::state::control::cr4;
 use umbra_cpu::state::slots;
 use umbra_mmu::addr::RegionId;
 
-/// A board that knows the time: `line` from when it was asked last.
+/// A board that says [`START`], and gives a line that says something else.
 struct Clock {
     line: TscLine,
     asked: Arc<AtomicU64>,
@@ -17,8 +17,7 @@ struct Clock {
 impl Bus for Clock {
     fn tsc(&mut self, _: Retired) -> u64 {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        self.line.host = host_count();
-        self.line.tsc
+        START
     }
     fn tsc_line(&mut self) -> TscLine {
         self.line
@@ -53,28 +52,18 @@ impl Bus for Clock {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(portable)))]
-#[allow(unsafe_code, reason = "reads the time-stamp counter, for which the standard library has no safe function")]
-fn host_count() -> u64 {
-    // SAFETY: every x86-64 processor has RDTSC, and Linux lets programs use it.
-    unsafe { std::arch::x86_64::_rdtsc() }
-}
-
-#[cfg(not(all(target_arch = "x86_64", not(portable))))]
-fn host_count() -> u64 {
-    0
-}
-
 const START: u64 = 7 << 32;
+/// What the line begins with.
+const LINE: u64 = 9 << 32;
 const OFFSET: u64 = 1 << 40;
 const AUX: u64 = 0xabcd;
 /// Enough for emitted code.
 const MANY: u64 = 1000;
 
-/// A guest whose clock is a line of `span` host counts, a quarter as fast as the host's, and how often that was asked.
-fn guest(mut guest: Guest, span: u64) -> (Guest, Arc<AtomicU64>) {
+/// A guest whose clock is a line of `span` host counts from 0 on, with `rate`, and how often the board was asked.
+fn guest(mut guest: Guest, span: u64, rate: u64) -> (Guest, Arc<AtomicU64>) {
     let asked = Arc::new(AtomicU64::new(0));
-    let line = TscLine { host: 0, span, tsc: START, rate: 1 << 30 };
+    let line = TscLine { host: 0, span, tsc: LINE, rate };
     guest.cpu.connect(Box::new(Clock { line, asked: asked.clone() }));
     guest.edit(|s| {
         s.msr.tsc_offset = OFFSET;
@@ -96,24 +85,36 @@ const TWICE: [u8; 16] =
 #[test]
 fn the_second_look_is_at_the_line_of_the_first() {
     for start in [Guest::protected as fn(&[u8]) -> Guest, Guest::user] {
-        let (mut guest, asked) = guest(start(&TWICE), u64::MAX);
-        let before = host_count();
+        let (mut guest, asked) = guest(start(&TWICE), u64::MAX, 0);
         guest.step(MANY);
-        let most = (host_count() - before) / 4 + 1;
         let first = guest.gpr(slots::RDI) << 32 | guest.gpr(slots::RSI);
         assert_eq!(first, START + OFFSET);
-        let second = read(&guest);
-        // Without a counter of the host's, or in the interpreter, the board is asked each time.
+        // In the interpreter the board is asked each time.
         let by_line = guest.cpu.link.jit.is_some();
-        assert_eq!(asked.load(Ordering::Relaxed), if by_line { 1 } else { 2 });
-        assert!(second >= first && second - first <= most, "{first} {second} {most}");
+        let expected = if by_line { (1, LINE) } else { (2, START) };
+        assert_eq!((asked.load(Ordering::Relaxed), read(&guest) - OFFSET), expected);
         assert_eq!((guest.gpr(slots::RCX), guest.gpr(slots::RBX) & 0xff), (AUX, 1), "TSC_AUX, and flags that stay");
     }
 }
 
 #[test]
+fn a_line_rises_with_the_hosts_counter() {
+    // rdtsc; rdtsc; shl rdx, 32; lea rsi, [rdx+rax]; rdtscp; jmp to itself
+    let code = [0x0f, 0x31, 0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x8d, 0x34, 0x02, 0x0f, 0x01, 0xf9, 0xeb, 0xfe];
+    // An eighth of the host's, which counts some 10^9 to 10^10 a second since it was started.
+    let (mut guest, _) = guest(Guest::long(&code), u64::MAX, 1 << 29);
+    let begin = std::time::Instant::now();
+    guest.step(MANY);
+    let most = begin.elapsed().as_nanos() as u64 * 10 / 8 + 1;
+    if guest.cpu.link.jit.is_some() {
+        let (before, after) = (guest.gpr(slots::RSI), read(&guest));
+        assert!(before > LINE + OFFSET && after >= before && after - before <= most, "{before} {after} {most}");
+    }
+}
+
+#[test]
 fn a_line_that_has_ended_is_asked_for_again() {
-    let (mut guest, asked) = guest(Guest::protected(&TWICE), 0);
+    let (mut guest, asked) = guest(Guest::protected(&TWICE), 0, 0);
     guest.step(MANY);
     assert_eq!((asked.load(Ordering::Relaxed), read(&guest)), (2, START + OFFSET));
     assert_eq!((guest.gpr(slots::RCX), guest.gpr(slots::RBX) & 0xff), (AUX, 1));
@@ -122,7 +123,7 @@ fn a_line_that_has_ended_is_asked_for_again() {
 #[test]
 fn users_may_be_forbidden_to_look() {
     for code in [&[0x0f, 0x31][..], &[0x0f, 0x01, 0xf9]] {
-        let (mut user, asked) = guest(Guest::user(code), u64::MAX);
+        let (mut user, asked) = guest(Guest::user(code), u64::MAX, 0);
         user.edit(|s| {
             s.control.cr4 |= cr4::TSD;
             s.set_gpr(slots::RAX, 1);
@@ -130,7 +131,7 @@ fn users_may_be_forbidden_to_look() {
         });
         assert_eq!(user.fault(), (13, Some(0)));
         assert_eq!((user.gpr(slots::RAX), user.gpr(slots::RDX), asked.load(Ordering::Relaxed)), (1, 2, 0));
-        let (mut kernel, _) = guest(Guest::protected(code), u64::MAX);
+        let (mut kernel, _) = guest(Guest::protected(code), u64::MAX, 0);
         kernel.edit(|s| s.control.cr4 |= cr4::TSD);
         kernel.step(1);
         assert_eq!(read(&kernel), START + OFFSET);
