@@ -80,7 +80,13 @@ fn places() -> Vec<Place> {
 #[test]
 fn no_sequence_of_accesses_breaks_it() {
     check_places(card, &places());
-    check_places(|| Boarded(card()), &places());
+    // As a board leaves it: the window that it wants is mapped before the first access, as it is after `restore`.
+    let boarded = || {
+        let mut card = Boarded(card());
+        card.then(|_| ());
+        card
+    };
+    check_places(boarded, &places());
 }
 
 fn port(device: &mut dyn Device, port: u16, value: u8) {
