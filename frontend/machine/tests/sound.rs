@@ -152,13 +152,16 @@ fn a_guest_is_heard_the_same_by_both_engines() {
     assert_eq!(rises(tone), 250, "250.04 periods, which begin above zero");
     // The cone is at rest 61 ms after its last move.
     assert!((12_000..12_000 + 2_928).contains(&tone.len()), "{}", tone.len());
-    for engine in [Engine::Jit, Engine::Both] {
+    let compiles = cfg!(all(target_arch = "x86_64", target_os = "linux", not(portable)));
+    let others: &[Engine] = if compiles { &[Engine::Jit, Engine::Both] } else { &[] };
+    for &engine in others {
         assert!(listen(engine, Clock::Virtual) == frames, "{engine:?}");
     }
 }
 
 #[test]
 fn a_guest_is_heard_in_real_time() {
+    // Where there is no JIT, this is the interpreter.
     let frames = listen(Engine::Jit, Clock::Real);
     check_stream(&frames);
     assert!((235..2_000).contains(&rises(&frames[24_000..])), "{}", rises(&frames[24_000..]));
