@@ -4,8 +4,9 @@
 //! runs lies close together, for the processor's instruction cache and its TLB.
 //!
 //! Nobody can both write and execute through one mapping, and nothing is ever remapped (switching the rights of 64 MiB costs
-//! about a millisecond). Each 2 MiB of the executable view become one huge page of the host when they are full: a guest's kernel
-//! and program run through more pages of emitted code than a processor's instruction TLB holds. This file is one of the five places with `unsafe`: it writes machine code and hands out its addresses.
+//! about a millisecond). A full chunk of hot code becomes one huge page of the host: a guest's kernel and program run through
+//! more pages of emitted code than a processor's instruction TLB holds. This file is one of the five places with `unsafe`: it
+//! writes machine code and hands out its addresses.
 #![allow(unsafe_code, reason = "writes machine code; see above")]
 
 use memmap2::{MmapMut, MmapOptions};
@@ -41,7 +42,6 @@ struct Executable {
     length: usize,
     /// The view.
     start: *const u8,
-    bytes: usize,
 }
 
 // SAFETY: plain memory, which lies where it is until this is dropped.
@@ -57,7 +57,7 @@ impl Executable {
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), MapFlags::PRIVATE) }?;
         let lead = mapped.addr().next_multiple_of(HUGE) - mapped.addr();
         let start = mapped.wrapping_byte_add(lead);
-        let view = Executable { mapped, length, start: start.cast(), bytes };
+        let view = Executable { mapped, length, start: start.cast() };
         let rights = ProtFlags::READ | ProtFlags::EXEC;
         // SAFETY: replaces a part of the mapping above. What is executed was written whole before its address was handed out.
         unsafe { rustix::mm::mmap(start, bytes, rights, MapFlags::SHARED | MapFlags::FIXED, file.as_fd(), 0) }?;
@@ -65,11 +65,9 @@ impl Executable {
     }
     /// Makes a huge page of the `number`th 2 MiB. A refusal (hosts before Linux 6.1) only costs speed.
     fn join(&self, number: usize) {
-        if (number + 1) * HUGE <= self.bytes {
-            let at = self.start.wrapping_add(number * HUGE).cast_mut().cast();
-            // SAFETY: the range is ours, and keeps its contents.
-            unsafe { libc::madvise(at, HUGE, libc::MADV_COLLAPSE) };
-        }
+        let at = self.start.wrapping_add(number * HUGE).cast_mut().cast();
+        // SAFETY: the range is ours, and keeps its contents.
+        unsafe { libc::madvise(at, HUGE, libc::MADV_COLLAPSE) };
     }
 }
 
@@ -118,8 +116,6 @@ pub struct Arena {
     filling: [Chunk; 2],
     /// Bytes in use.
     used: usize,
-    /// Huge pages that were made: they stay.
-    joined: usize,
 }
 
 impl Arena {
@@ -136,8 +132,7 @@ impl Arena {
         let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
         let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
         let chunk = (bytes / 4 / 4096 * 4096).min(HUGE);
-        let mut arena =
-            Arena { writable, executable, chunk, begun: 0, filling: [Chunk::default(); 2], used: 0, joined: 0 };
+        let mut arena = Arena { writable, executable, chunk, begun: 0, filling: [Chunk::default(); 2], used: 0 };
         arena.prepare();
         Ok(arena)
     }
@@ -165,21 +160,23 @@ impl Arena {
                 let next = self.begun * self.chunk;
                 let full = std::mem::replace(&mut self.filling[part as usize], Chunk { next, end: next + self.chunk });
                 self.begun += 1;
-                let number = full.end / HUGE;
-                if part == Part::Hot && full.end == number * HUGE && number > self.joined {
-                    self.executable.join(number - 1);
-                    self.joined = number;
+                if part == Part::Hot && self.chunk == HUGE && full.end > 0 {
+                    self.executable.join(full.end / HUGE - 1);
                 }
             }
         }
     }
 
-    /// Appends code that was made for [`Arena::next`]; `None` when there is no room.
+    /// Appends code that was made for [`Arena::next`]; `None` when there is no room: what is larger than [`ROOM`] may find some
+    /// when it is made again, in a chunk of its own.
     pub fn append(&mut self, hot: &[u8], cold: &[u8]) -> Option<CodePtr> {
         let at = self.next(Part::Hot);
         let parts = [hot, cold];
-        let fits = |(chunk, code): (&Chunk, &&[u8])| code.len() <= chunk.room();
-        if !self.filling.iter().zip(&parts).all(fits) {
+        let mut fits = true;
+        for (chunk, _) in self.filling.iter_mut().zip(parts).filter(|(chunk, code)| code.len() > chunk.room()) {
+            (chunk.next, fits) = (chunk.end, false);
+        }
+        if !fits {
             return None;
         }
         for (chunk, code) in self.filling.iter_mut().zip(parts) {

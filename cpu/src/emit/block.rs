@@ -388,6 +388,18 @@ impl<'a> Emitter<'a> {
         self.places = FlagPlaces::SAVED;
     }
 
+    /// Behind the block: where `slow` is jumped to, a site's handler does its uop, and the way goes on from `done`.
+    pub(super) fn handler_behind(&mut self, site: Site, slow: Label, done: Label) {
+        let live = site.live.index();
+        let site = self.add_site(site);
+        self.later(move |e| {
+            e.asm.bind(slow);
+            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.call(e.context.gates.step[live].0);
+            e.asm.jmp(done);
+        });
+    }
+
     /// A uop; those that only need what its predecessors left destroyed are kept first.
     pub(super) fn uop(&mut self, uop: &Uop) {
         if leaves_flags(uop) && self.needed_after() {

@@ -94,7 +94,7 @@ impl Emitter<'_> {
         let site = Site { bytes, ..self.site(uop) };
         let steps = Some((self.context.step)(uop));
         let flags = self.places.at_site();
-        let whole = self.add_site(Site { steps, flags, ..site.clone() });
+        let whole = Site { steps, flags, ..site.clone() };
         let site = self.add_site(site);
         self.later(move |e| {
             let gates = e.context.gates;
@@ -104,11 +104,9 @@ impl Emitter<'_> {
             asm.mov_imm(S1, straddle::whole(site, bytes));
             asm.call(gates.reserve[live].0);
             asm.jcc(5, found);
-            asm.bind(odd);
-            asm.mov_imm(S1, u64::from(whole));
-            asm.call(gates.step[live].0);
-            asm.jmp(done);
+            asm.jmp(odd);
         });
+        self.handler_behind(whole, odd, done);
         true
     }
 }

@@ -1,7 +1,8 @@
 //! The common code: how emitted code is entered and left, and the gates through which it calls Rust.
 //!
 //! At a gate all guest registers are written to the state, so that Rust sees a vCPU like any other; after it they are read
-//! again. Variants do the same with the units that are the host's: no Rust runs with the guest's MXCSR or x87 control word.
+//! again. Variants do the same with the units that are the host's: no Rust runs with the guest's x87 control word, or with what
+//! its MXCSR controls.
 //! A gate's function answers 0 (go on), 1 (go on with the buffer), or a [`Status`] with which emitted code is left.
 #![allow(
     unsafe_code,

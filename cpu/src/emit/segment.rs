@@ -129,14 +129,7 @@ impl Emitter<'_> {
         self.asm.bind(done);
         let steps = Some((self.context.step)(uop));
         let site = Site { steps, ..self.site(uop) };
-        let site = self.add_site(site);
-        let live = self.live.index();
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
+        self.handler_behind(site, slow, done);
         true
     }
 }

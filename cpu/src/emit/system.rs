@@ -87,14 +87,7 @@ impl Emitter<'_> {
         asm.bind(done);
         let steps = Some((self.context.step)(uop));
         let site = super::block::Site { steps, ..self.site(uop) };
-        let site = self.add_site(site);
-        let live = self.live.index();
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
+        self.handler_behind(site, slow, done);
         true
     }
 
@@ -143,14 +136,7 @@ impl Emitter<'_> {
         asm.bind(done);
         let steps = Some((self.context.step)(uop));
         let site = Site { flags, steps, ..self.site(uop) };
-        let site = self.add_site(site);
-        let live = self.live.index();
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
+        self.handler_behind(site, slow, done);
         true
     }
 
@@ -240,14 +226,7 @@ impl Emitter<'_> {
         asm.bind(done);
         self.places = FlagPlaces::SAVED;
         let steps = Some((self.context.step)(uop));
-        let site = self.add_site(Site { steps, ..site });
-        let live = self.live.index();
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
+        self.handler_behind(Site { steps, ..site }, slow, done);
         true
     }
 }
