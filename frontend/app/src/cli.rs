@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
     BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
-    ScriptStep, SerialTarget, Size, SoundConfig, Span,
+    ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -127,6 +127,7 @@ mod choices {
     pub const ENGINES: &[(&str, Engine)] = &[("interp", Engine::Interp), ("jit", Engine::Jit), ("both", Engine::Both)];
     pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
+    pub const SWITCHES: &[(&str, Switch)] = &[("on", Switch::On), ("off", Switch::Off)];
     pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     #[cfg(feature = "window")]
     pub const BACKENDS: &[(&str, crate::window::Backend)] = {
@@ -217,6 +218,9 @@ pub struct RunArgs {
     /// What is heard: none, ac97 (a sound card) and wav=FILE (a recording, PC speaker included), as ac97,wav=FILE [default: none]
     #[arg(long, value_name = "CARD[,wav=FILE]")]
     pub sound: Option<SoundConfig>,
+    /// A graphics tablet, so that no pointer needs to be captured: on or off [default: on with a window or terminal]
+    #[arg(long, value_parser = choice(choices::SWITCHES))]
+    pub tablet: Option<Switch>,
     /// A port on which a test ROM reports its progress, such as 0x190; its last value is in the summary
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub post_port: Option<u16>,

@@ -131,6 +131,9 @@ pub struct MachineConfig {
     pub serial: Vec<SerialTarget>,
     /// Where the screen is shown: `"none"` (default), `"window"`, `"terminal"`.
     pub display: Display,
+    /// A graphics tablet (virtio), whose pointer is where the person's is: `"on"`, `"off"`. Default: on if the screen is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tablet: Option<Switch>,
     /// A port (F4h) by which the guest ends the machine with a status: `"on"` (default) or `"off"`.
     pub exit_port: Switch,
     /// Where the characters of the debug console (port E9h) lead: `"stdio"` (default), `"file:PATH"`, `"none"`.
@@ -169,6 +172,7 @@ impl Default for MachineConfig {
             rtc: RtcDate::DEFAULT,
             serial: Vec::new(),
             display: Display::default(),
+            tablet: None,
             exit_port: Switch::default(),
             console: None,
             boot: BootConfig::default(),
@@ -434,6 +438,10 @@ impl MachineConfig {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# this machine cannot be written: {error}\n"))
     }
+    /// Whether the machine has a tablet.
+    pub fn has_tablet(&self) -> bool {
+        self.tablet.map_or(self.display != Display::None, |tablet| tablet == Switch::On)
+    }
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
         let BootConfig { kernel, initrd, bios, flash_vars, vga_rom, cdrom, floppy, .. } = &mut self.boot;
@@ -529,6 +537,7 @@ mod tests {
             clock = "virtual"
             seed = 7
             rtc = "1999-12-31"
+            tablet = "on"
             serial = ["stdio", "file:/tmp/log"]
             [boot]
             kernel = "/boot/vmlinuz"

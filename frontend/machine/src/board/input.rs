@@ -1,8 +1,10 @@
-//! What people do to the board: serial ports, keyboard, mouse, power button.
+//! What people do to the board: serial ports, keyboard, mouse, tablet, power button.
 
 use super::Board;
 use crate::wiring::Slot;
 use umbra_devices::acpi_pm::PmEvent;
+use umbra_devices::device::Ctx;
+use umbra_devices::pci::virtio::tablet::Report;
 use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 
 impl Board {
@@ -36,6 +38,17 @@ impl Board {
         let now = self.now;
         self.chips.keyboard().mouse_move(now, delta, buttons);
         self.touch(Slot::Keyboard);
+    }
+    /// The tablet's pointer is somewhere.
+    pub fn tablet(&mut self, report: Report) {
+        if let Some(tablet) = self.chips.tablet() {
+            tablet.report(&mut Ctx { now: self.now, dma: &mut self.dma }, report);
+        }
+        self.touch(Slot::Pci);
+    }
+    /// Whether the guest has a driver for the tablet and listens to it.
+    pub fn hears_tablet(&mut self) -> bool {
+        self.chips.tablet().is_some_and(|tablet| tablet.is_running())
     }
     /// Presses the power button.
     pub fn press_power_button(&mut self) {
