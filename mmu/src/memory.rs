@@ -8,6 +8,7 @@ use crate::attention::Attention;
 use crate::counters::Counters;
 use crate::dma::Dma;
 use crate::drain::{DropLog, Stale, while_parked};
+use crate::events::{EventLog, Events};
 use crate::frames::{Frame, FrameOrder, PinError, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) a20_masked: AtomicBool,
     /// How many vCPUs share the TLB budget.
     pub(crate) vcpus: AtomicUsize,
+    pub(crate) events: Arc<EventLog>,
     monitor: Mutex<Monitor>,
 }
 
@@ -92,11 +94,20 @@ impl GuestMemory {
     pub fn new(pool: Arc<Pool>, order: FrameOrder, maxphyaddr: u8) -> GuestMemory {
         let maxphyaddr = maxphyaddr.clamp(32, 52);
         let log = Arc::new(DropLog::new());
-        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log)));
+        let events = Arc::new(EventLog::new());
+        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), Arc::clone(&events)));
         let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
-        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, monitor }) }
+        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, monitor }) }
     }
 
+    /// Traces events from now on and keeps the newest `room` of them (32 bytes each); 0 ends the trace.
+    pub fn trace_events(&self, room: usize) {
+        self.shared.events.keep(room);
+    }
+    /// Takes the events that were traced since the last call.
+    pub fn take_events(&self) -> Events {
+        self.shared.events.take()
+    }
     /// Commits and locks all frames of the pool (S2). On an error everything goes on without: the host may take some out.
     pub fn pin(&self) -> Result<(), PinError> {
         self.shared.pool.pin()
