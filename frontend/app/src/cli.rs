@@ -306,6 +306,12 @@ pub struct RunArgs {
     /// Addresses (RIP) for --dump, or linear addresses that umbra inspect explains [default: where the processor stands]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
     pub at: Vec<u64>,
+    /// Let umbra inspect --connect look at the machine while it runs
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// Write what happens in the memory system (root switches, fills, shootdowns ...) as a trace that Perfetto opens
+    #[arg(long, value_name = "FILE")]
+    pub trace_events: Option<PathBuf>,
     /// Write the names of emitted code to /tmp/perf-PID.map, for perf report
     #[arg(long)]
     pub perf_map: bool,
@@ -516,23 +522,36 @@ pub enum InspectWhat {
     Tlb,
     /// Monitor roots.
     Roots,
+    /// All of guest RAM.
+    Heat,
+    /// The addresses of --at alone.
+    Address,
 }
 
-const INSPECTIONS: &[(&str, InspectWhat)] = &[
+/// The words for them.
+pub const INSPECTIONS: &[(&str, InspectWhat)] = &[
     ("audit", InspectWhat::Audit),
     ("fault", InspectWhat::Fault),
     ("reclaim", InspectWhat::Reclaim),
     ("registers", InspectWhat::Registers),
     ("tlb", InspectWhat::Tlb),
     ("roots", InspectWhat::Roots),
+    ("heat", InspectWhat::Heat),
+    ("address", InspectWhat::Address),
 ];
 
 /// `umbra inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// What to look at when the run has ended (by --until, --timeout or by itself)
+    /// What to look at: in a running machine with --connect, else when the run has ended (by --until, --timeout or by itself)
     #[arg(value_parser = choice(INSPECTIONS))]
     pub what: InspectWhat,
+    /// A running machine: what it was given as --control
+    #[arg(long, value_name = "SOCKET")]
+    pub connect: Option<PathBuf>,
+    /// Draw a map of guest RAM there: .svg, or PNG with a pixel for each page
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// The machine.
     #[command(flatten)]
     pub run: RunArgs,

@@ -268,6 +268,8 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.trace.perf_map = Toggle::On;
     }
     set_some(&mut config.trace.gdb, &args.gdb);
+    set_some(&mut config.trace.control, &args.control);
+    set_some(&mut config.trace.events, &args.trace_events);
 }
 
 /// Says what becomes of the variables of UEFI firmware that were given no file.

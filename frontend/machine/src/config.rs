@@ -318,6 +318,12 @@ pub struct TraceConfig {
     /// Where gdb can attach, `":1234"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gdb: Option<String>,
+    /// A socket by which other processes look at the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
+    /// Where the memory system's events go, in the Chrome trace format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<PathBuf>,
 }
 
 macro_rules! choices {
@@ -451,8 +457,12 @@ impl MachineConfig {
         });
         let kernel = kernel.iter_mut().chain(&mut self.expect.listing);
         let files = kernel.chain(initrd).chain(bios).chain(flash_vars).chain(vga_rom).chain(cdrom).chain(floppy);
-        for path in
-            files.chain(serial).chain(&mut self.sound.wav).chain(self.disks.iter_mut().map(|disk| &mut disk.file))
+        for path in files
+            .chain(serial)
+            .chain(&mut self.sound.wav)
+            .chain(&mut self.trace.control)
+            .chain(&mut self.trace.events)
+            .chain(self.disks.iter_mut().map(|disk| &mut disk.file))
         {
             *path = folder.join(&*path);
         }
