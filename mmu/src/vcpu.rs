@@ -218,7 +218,11 @@ impl VcpuMmu {
             };
             // Also before a fault goes to the guest: the root may have to be looked up again.
             self.note_caught(caught);
-            let filled = filled.inspect_err(|_| self.share.tally.class(FaultClass::GuestTrue))?;
+            let filled = filled.inspect_err(|fault| {
+                if !fault.is_lost() {
+                    self.share.tally.class(FaultClass::GuestTrue);
+                }
+            })?;
             self.share.tally.class(filled.class);
             let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
             if filled.word == 0 || filled.word & SPECIAL != 0 {
@@ -456,7 +460,7 @@ impl VcpuMmu {
             let found = monitor.walk_guest((key.rules, key.root), here, Access::Read, View::SupervisorAc)?;
             let length = ((4096 - (here.0 & PAGE_OFFSET)) as usize).min(into.len() - done);
             if let Some(part) = into.get_mut(done..done + length) {
-                monitor.read_page(found.phys.page(), found.phys.page_offset() as usize, part);
+                monitor.peek_page(found.phys.page(), found.phys.page_offset() as usize, part);
             }
             done += length;
         }

@@ -28,7 +28,10 @@ pub struct Guest {
 
 impl Guest {
     pub fn new(kind: Kind) -> Guest {
-        let memory = GuestMemory::new(Pool::new(512 * 4096).unwrap(), FrameOrder::Permuted { seed: 3 }, 40);
+        Guest::of(kind, GuestMemory::new(Pool::new(512 * 4096).unwrap(), FrameOrder::Permuted { seed: 3 }, 40))
+    }
+    /// In memory that has nothing mapped yet.
+    pub fn of(kind: Kind, memory: GuestMemory) -> Guest {
         memory.map_ram(GuestPhys(0), 256 << 12).unwrap();
         let mut vcpu = memory.vcpu(Arc::default());
         for (chain, name) in CHAINS.into_iter().zip([*b"AAAAAAAA", *b"BBBBBBBB"]) {
