@@ -56,7 +56,7 @@ pub struct Paging {
 }
 
 /// The smallest limit: an instruction and its page walks must find room at the same time.
-pub const LEAST_LIMIT: u64 = 256 << 10;
+pub const LEAST_LIMIT: u64 = 64 << 10;
 
 /// What paging has done.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,15 @@
 //! Swap stores for tests: in memory, with room for so much, or broken from some moment on.
+//!
+//! With `UMBRA_TEST_MEMORY=paged` the directed tests run with 16 pages in host memory at a time.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use umbra_mmu::reclaim::policy::Policy;
 use umbra_mmu::reclaim::swap::SwapStore;
+use umbra_mmu::reclaim::{Freed, LEAST_LIMIT};
+use umbra_mmu::{GuestMemory, Paging};
 
 /// A store in memory. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -43,5 +48,13 @@ impl SwapStore for Memory {
         let part = bytes.get(at as usize..at as usize + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         into.copy_from_slice(part);
         Ok(())
+    }
+}
+
+/// Pages fresh memory if the environment asks for it.
+pub fn page_if_asked(memory: &GuestMemory) {
+    if std::env::var("UMBRA_TEST_MEMORY").is_ok_and(|kind| kind == "paged") {
+        let (limit, policy, store) = (LEAST_LIMIT, Policy::default(), Box::<Memory>::default());
+        memory.set_paging(Paging { limit, policy, store, freed: Freed::Poisoned });
     }
 }
