@@ -102,8 +102,18 @@ impl Fault {
     pub const fn is_alone(&self) -> bool {
         self.vector == 0xff
     }
-    /// #PF, page fault.
+    /// Not an exception: the memory behind the access is lost ([`umbra_mmu::GuestMemory::failure`]). Nothing has happened yet; the
+    /// vCPU returns, and the machine stops.
+    const LOST: u8 = 0xfe;
+    /// Whether memory was lost.
+    pub const fn is_lost(&self) -> bool {
+        self.vector == Self::LOST
+    }
+    /// #PF, page fault; or that memory is lost.
     pub const fn page(fault: PageFault) -> Fault {
+        if fault.is_lost() {
+            return Fault::plain(Self::LOST);
+        }
         Fault { vector: vector::PF, error_code: Some(fault.error_code), linear: fault.linear }
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/memory.rs"]
+mod memory;
 
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
@@ -17,6 +19,7 @@ use umbra_mmu::memory::GuestMemory;
 fn flat32(code: &[u8]) -> Vcpu {
     let pool = Pool::new(1 << 20).expect("a pool of one MiB");
     let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
+    memory::set(&memory);
     memory.map_ram(GuestPhys(0), 1 << 20).expect("RAM");
     memory.write(GuestPhys(0x1000), code);
     let model = Arc::new(CpuModel::by_name("max").expect("a model"));

@@ -2,6 +2,7 @@
 //!
 //! A vCPU counts into its own `Tally` without locked instructions; [`Counters`] is the sum at one moment.
 
+use crate::reclaim::ReclaimCounts;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -136,10 +137,12 @@ pub struct Counters {
     pub resizes: u64,
     /// What the monitor counts.
     pub monitor: MonitorCounts,
+    /// What paging counts.
+    pub reclaim: ReclaimCounts,
 }
 
 impl Counters {
-    pub(crate) fn from_sums(sums: &[u64; 16], monitor: MonitorCounts) -> Counters {
+    pub(crate) fn from_sums(sums: &[u64; 16], monitor: MonitorCounts, reclaim: ReclaimCounts) -> Counters {
         let classes = std::array::from_fn(|i| sums[i]);
         let of = |event: Event| sums[event as usize];
         Counters {
@@ -154,6 +157,7 @@ impl Counters {
             code_writes: of(Event::CodeWrite),
             resizes: of(Event::Resize),
             monitor,
+            reclaim,
         }
     }
     /// How many slow accesses were of a class.

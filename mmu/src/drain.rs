@@ -342,7 +342,8 @@ pub(crate) fn wait_until_seen(vcpus: &[Arc<VcpuShare>], posted: u64) {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`: every interleaving of the protocol (S17, I7).
+/// `RUSTFLAGS="--cfg loom" cargo test -p umbra-mmu --lib --release loom`: every interleaving of the protocol (S17, I7), and of frames that
+/// leave memory and come back (S12, I2).
 ///
 /// What is modelled: the log and its reading (`since`), the DRAIN bit (`tell`, `hear`), acknowledging, parking and running
 /// again, waiting for a lock (`while_parked`) and for each other (`wait_until_seen`). A frame is a loom cell: loom reports its
@@ -357,7 +358,9 @@ mod loom_model {
     struct World {
         log: DropLog,
         word: AtomicU64,
-        frame: UnsafeCell<u64>,
+        frame: UnsafeCell<()>,
+        /// What it holds, where that matters.
+        value: AtomicU64,
         lock: Mutex<()>,
         vcpus: Vec<Arc<VcpuShare>>,
     }
@@ -368,7 +371,8 @@ mod loom_model {
         LoomArc::new(World {
             log: DropLog::new(),
             word: AtomicU64::new(1),
-            frame: UnsafeCell::new(7),
+            frame: UnsafeCell::new(()),
+            value: AtomicU64::new(CONTENTS),
             lock: Mutex::new(()),
             vcpus,
         })
@@ -406,6 +410,96 @@ mod loom_model {
             world.frame.with_mut(|frame| assert!(!frame.is_null()));
         }
         drop(guard);
+    }
+
+    /// What the frame holds while it is in.
+    const CONTENTS: u64 = 7;
+    /// What it holds when its contents are elsewhere.
+    const POISON: u64 = 0xdb;
+
+    /// Takes the mapping away, copies the frame out and gives its memory up.
+    fn evict(world: &World, slot: &Mutex<Option<u64>>) {
+        let mut slot = while_parked(|| slot.lock().expect("a lock"));
+        if slot.is_some() {
+            return;
+        }
+        if world.word.swap(0, Ordering::AcqRel) != 0 {
+            world.log.post(Stale::All);
+            tell(&world.vcpus);
+        }
+        // Even if no entry was left: somebody may not have seen yet that one was dropped.
+        wait_until_seen(&world.vcpus, world.log.head());
+        *slot = Some(world.frame.with_mut(|frame| {
+            assert!(!frame.is_null());
+            world.value.swap(POISON, Ordering::Relaxed)
+        }));
+    }
+
+    /// A vCPU whose frame may be out: a miss takes the lock, brings the contents in and maps them.
+    fn run_paged(world: &World, number: usize, slot: &Mutex<Option<u64>>) {
+        let vcpu = &world.vcpus[number];
+        let (mut tlb, mut seen) = (false, 0);
+        vcpu.unpark();
+        for block in 0..2 {
+            if block == 0 || vcpu.attention.get() & bits::DRAIN != 0 {
+                vcpu.hear();
+                seen = world.log.since(seen, |_| tlb = false);
+                vcpu.acknowledge(seen);
+            }
+            tlb |= world.word.load(Ordering::Acquire) != 0;
+            if !tlb {
+                let mut slot = while_parked(|| slot.lock().expect("a lock"));
+                if let Some(contents) = slot.take() {
+                    world.frame.with_mut(|frame| {
+                        assert!(!frame.is_null());
+                        world.value.store(contents, Ordering::Relaxed);
+                    });
+                }
+                world.word.store(1, Ordering::Release);
+                // Under the lock nobody else posts.
+                seen = world.log.since(seen, |_| {});
+                vcpu.acknowledge(seen);
+                tlb = true;
+            }
+            let value = world.frame.with(|frame| {
+                assert!(!frame.is_null());
+                world.value.load(Ordering::Relaxed)
+            });
+            assert_eq!(value, CONTENTS, "what is mapped is in");
+        }
+        vcpu.park();
+    }
+
+    /// A frame leaves, and comes back when a vCPU misses it; whoever reads it finds its contents (S12, S17, I2).
+    #[test]
+    fn a_frame_leaves_and_comes_back() {
+        loom::model(|| {
+            let world = world(1);
+            let slot = LoomArc::new(Mutex::new(None));
+            let (other, its) = (world.clone(), slot.clone());
+            let vcpu = loom::thread::spawn(move || run_paged(&other, 0, &its));
+            evict(&world, &slot);
+            vcpu.join().expect("no panic");
+            let contents = slot.lock().expect("a lock").take();
+            assert_eq!(contents.unwrap_or(world.value.load(Ordering::Relaxed)), CONTENTS);
+        });
+    }
+
+    /// The same with a vCPU that makes room itself, in the middle of its own miss, beside one that runs.
+    #[test]
+    fn a_vcpu_takes_the_frame_that_another_uses() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let world = world(2);
+            let slot = LoomArc::new(Mutex::new(None));
+            let (other, its) = (world.clone(), slot.clone());
+            let vcpu = loom::thread::spawn(move || run_paged(&other, 1, &its));
+            world.vcpus[0].unpark();
+            evict(&world, &slot);
+            world.vcpus[0].park();
+            vcpu.join().expect("no panic");
+        });
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub enum EventKind {
     Shootdown,
     /// Frames were moved; the address counts them.
     Moved,
+    /// Frames were taken away, their contents put elsewhere; the address counts them.
+    Evicted,
+    /// A frame came in: its first touch, or its contents came back; the address is guest-physical.
+    FrameIn,
 }
 
 /// One event.

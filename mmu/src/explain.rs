@@ -8,6 +8,7 @@ use crate::monitor::table::{ADDRESS, SLOW, SPECIAL, right};
 use crate::phys_map::Target;
 use crate::pte::Mode;
 use crate::ram::HostPtr;
+use crate::reclaim::State;
 use crate::sets::TlbSet;
 use crate::tlb::Slot;
 use crate::vcpu::VcpuMmu;
@@ -33,6 +34,8 @@ pub struct Explanation {
     pub watched: bool,
     /// Host: the frame's number in its pool.
     pub host_frame: Option<u32>,
+    /// Host: the frame's contents are in the swap file.
+    pub out: bool,
     /// What a supervisor read and write, a user read and write would meet now.
     pub classes: [FaultClass; 4],
 }
@@ -52,6 +55,7 @@ impl std::fmt::Display for Explanation {
             _ => write!(f, "\n  monitor absent")?,
         }
         match self.host_frame {
+            Some(frame) if self.out => write!(f, "\n  host    frame {frame}, which is out"),
             Some(frame) => write!(f, "\n  host    frame {frame}"),
             None => write!(f, "\n  host    no frame"),
         }
@@ -78,14 +82,17 @@ impl VcpuMmu {
             Target::Ram(frame) | Target::Rom(frame) => Some(frame.0),
             _ => None,
         });
+        let out = page.is_some_and(|page| {
+            matches!(monitor.phys.read_target(page), Target::Ram(frame) if matches!(monitor.state(frame), State::Out(_)))
+        });
         let class = |access, view| {
             crate::classify::classify(
                 read(access, view).map(|walk| walk.dirty()).map_err(|fault| fault.error_code),
                 crate::classify::MonitorSays::of(word, view, access),
-                if host_frame.is_some() {
-                    crate::classify::HostSays::Frame
-                } else {
-                    crate::classify::HostSays::Nothing
+                match host_frame {
+                    Some(_) if out => crate::classify::HostSays::Out,
+                    Some(_) => crate::classify::HostSays::Frame,
+                    None => crate::classify::HostSays::Nothing,
                 },
                 access,
             )
@@ -99,6 +106,7 @@ impl VcpuMmu {
             monitor_page: (word != 0).then(|| monitor.page_of(word)),
             watched: word & SLOW != 0,
             host_frame,
+            out,
             classes: [
                 class(Access::Read, View::Supervisor),
                 class(Access::Write, View::Supervisor),

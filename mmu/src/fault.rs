@@ -36,6 +36,18 @@ pub struct PageFault {
     pub error_code: u32,
 }
 
+impl PageFault {
+    /// Not the guest's, and no fault: the page's contents are lost ([`crate::GuestMemory::failure`] says how). The instruction
+    /// has done nothing; the machine stops before it.
+    pub(crate) const fn lost(linear: Linear) -> PageFault {
+        PageFault { linear, error_code: 1 << 31 }
+    }
+    /// Whether the machine must stop instead of delivering it.
+    pub const fn is_lost(&self) -> bool {
+        self.error_code >> 31 != 0
+    }
+}
+
 /// Bits of the page-fault error code (SDM vol. 3, figure 5-12).
 pub mod error_code {
     /// The fault was a protection violation (clear: a not-present page).

@@ -2,7 +2,7 @@
 //!
 //! A frame's number says nothing about the guest-physical page that it backs (SHADOW-MMU S1): `phys_map` holds that map.
 //! Beside each frame the pool keeps what every vCPU may look at without a lock: the page that the frame backs, and
-//! which parts of it hold code or guest tables. Left out for now: eviction and sharing (`reclaim`).
+//! which parts of it hold code or guest tables. Which frames hold their contents now is `reclaim`'s business. Left out for now: sharing.
 #![allow(unsafe_code, reason = "copies into and out of guest RAM, which nobody may borrow; bounds are checked here")]
 
 use crate::addr::{PAGE_SIZE, PhysPage};
@@ -122,6 +122,23 @@ impl Pool {
     /// moves pages about for each of those (3 ms here, measured), and a machine is to start within 20 ms.
     pub(crate) fn prefer_huge_pages(&self) {
         self.memory.prefer_huge_pages(self.frames as usize * PAGE_SIZE as usize);
+    }
+    /// Never lets the host give more than what is touched.
+    pub(crate) fn refuse_huge_pages(&self) {
+        self.memory.refuse_huge_pages(self.frames as usize * PAGE_SIZE as usize);
+    }
+    /// How many frames there are.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames as usize
+    }
+    /// Gives the memory of frames back to the host, those that lie side by side in one go. They read as zeros from now on.
+    pub(crate) fn discard(&self, frames: &mut [Frame]) {
+        frames.sort_unstable();
+        for run in frames.chunk_by(|a, b| a.0 + 1 == b.0) {
+            if run.first().is_none_or(|first| !self.memory.discard(first.0 as usize, run.len())) {
+                run.iter().for_each(|frame| self.zero(*frame));
+            }
+        }
     }
     /// How many frames nobody has.
     pub fn free_frames(&self) -> u64 {

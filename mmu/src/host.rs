@@ -48,6 +48,28 @@ impl Reservation {
             libc::madvise(self.start.0.cast(), bytes, libc::MADV_HUGEPAGE);
         }
     }
+    /// Never lets the host give huge pages for the first `bytes`.
+    pub(crate) fn refuse_huge_pages(&self, bytes: usize) {
+        // SAFETY: the range is ours. A refusal means that the host has none.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::madvise(self.start.0.cast(), bytes, libc::MADV_NOHUGEPAGE);
+        }
+    }
+    /// Gives pages (4 KiB each, from `first` on) back to the host, which has zeros there at the next touch; tells whether it did.
+    pub(crate) fn discard(&self, first: usize, pages: usize) -> bool {
+        // Elsewhere the advice may leave the contents as they are.
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range lies in our private anonymous mapping, and whoever calls this needs its contents no more.
+        return unsafe {
+            libc::madvise(self.start.0.wrapping_add(first * 4096).cast(), pages * 4096, libc::MADV_DONTNEED) == 0
+        };
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (first, pages);
+            false
+        }
+    }
     /// Commits and locks the first `bytes`: the host will not use them for anything else.
     pub(crate) fn pin(&self, bytes: usize) -> std::io::Result<()> {
         // SAFETY: the range is ours; locking changes no contents.
@@ -91,6 +113,12 @@ impl Reservation {
     }
     /// Whoever comes first touches them.
     pub(crate) fn touch(&self, _first: usize, _pages: usize) {}
+    /// As the allocator decides.
+    pub(crate) fn refuse_huge_pages(&self, _bytes: usize) {}
+    /// Not possible here.
+    pub(crate) fn discard(&self, _first: usize, _pages: usize) -> bool {
+        false
+    }
     /// As the allocator decides.
     pub(crate) fn prefer_huge_pages(&self, _bytes: usize) {}
     /// Not possible here.

@@ -11,6 +11,7 @@
 //! | host | `host` system calls · `frames` the pool · `ram` single accesses to guest RAM · `video` what a display shows |
 //! | guest | `phys_map` what lies behind a page · `pte`, `walk` the guest's tables · `regs` what steers them |
 //! | monitor | `monitor` tables, roots, fill, sync, reverse maps, audit · `tlb`, `sets` · `watch` code grains · `drain` who waits for whom |
+//! | reclaim | `reclaim` what frames leave memory, and where to |
 //! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain` for people |
 //!
 //! *Architecture invariant*: the engine translates only through monitor tables; guest tables are read by the monitor's
@@ -28,7 +29,7 @@
 //!
 //! What all this promises (S1 to S23, I1 to I10), and which test shows it: `docs/promises.md`.
 //!
-//! Left out for now: monitor descriptor tables, reclaim (frames that are out, sharing), 5-level paging.
+//! Left out for now: monitor descriptor tables, frames that are shared, 5-level paging.
 
 pub mod addr;
 pub mod attention;
@@ -48,6 +49,7 @@ pub mod phys_map;
 pub mod place;
 pub mod pte;
 pub mod ram;
+pub mod reclaim;
 pub mod regs;
 mod sets;
 pub mod tlb;
@@ -71,6 +73,7 @@ pub use overview::PageUse;
 pub use phys_map::{Backing, ReadFrom, WriteTo};
 pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
+pub use reclaim::{Paging, ReclaimCounts};
 pub use regs::PagingRegs;
 pub use vcpu::VcpuMmu;
 pub use video::VideoMemory;

@@ -13,10 +13,12 @@ use crate::frames::{Frame, FrameOrder, PinError, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
 use crate::phys_map::{Backing, Overlay};
+use crate::reclaim::swap::SwapError;
+use crate::reclaim::{Paging, Reclaim, State};
 use crate::vcpu::VcpuMmu;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A handle to one guest's physical memory. Clones are handles to the same memory.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     /// How many vCPUs share the TLB budget.
     pub(crate) vcpus: AtomicUsize,
     pub(crate) events: Arc<EventLog>,
+    failure: Arc<OnceLock<SwapError>>,
     monitor: Mutex<Monitor>,
 }
 
@@ -97,7 +100,10 @@ impl GuestMemory {
         let events = Arc::new(EventLog::new());
         let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), Arc::clone(&events)));
         let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
-        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, monitor }) }
+        let failure = Arc::default();
+        #[rustfmt::skip]
+        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, failure, monitor };
+        GuestMemory { shared: Arc::new(shared) }
     }
 
     /// Traces events from now on and keeps the newest `room` of them (32 bytes each); 0 ends the trace.
@@ -111,6 +117,34 @@ impl GuestMemory {
     /// Commits and locks all frames of the pool (S2). On an error everything goes on without: the host may take some out.
     pub fn pin(&self) -> Result<(), PinError> {
         self.shared.pool.pin()
+    }
+    /// From now on RAM that is mapped is paged: only so much of it is in host memory at a time. What is there already stays.
+    pub fn set_paging(&self, paging: Paging) {
+        let pool = &self.shared.pool;
+        pool.refuse_huge_pages();
+        let reclaim = Reclaim::new(paging, pool.frames(), Arc::clone(&self.shared.failure));
+        self.shared.lock().reclaim = Some(Box::new(reclaim));
+    }
+    /// Changes how much RAM may be in host memory. What is too much leaves before this returns.
+    pub fn set_limit(&self, bytes: u64) {
+        let mut monitor = self.shared.lock();
+        if let Some(reclaim) = monitor.reclaim.as_mut() {
+            reclaim.limit = bytes.max(crate::reclaim::LEAST_LIMIT) >> 12;
+            monitor.make_frame_room(0);
+        }
+    }
+    /// Takes frames of RAM out of host memory, those first that were not used lately; gives how many (0: memory is not paged).
+    pub fn evict(&self, frames: u64) -> u64 {
+        self.shared.lock().evict(frames)
+    }
+    /// Looks at the next `frames` frames of the pool (round robin) and takes away those that were not in use at `scans` looks in
+    /// a row; gives how many. Once around looks at each.
+    pub fn shrink(&self, frames: usize, scans: u8) -> u64 {
+        self.shared.lock().shrink(frames, scans)
+    }
+    /// Why guest memory cannot go on: the swap file failed. The machine must stop; nothing that it shows is to be believed.
+    pub fn failure(&self) -> Option<&SwapError> {
+        self.shared.failure.get()
     }
     /// Puts fresh zeroed RAM at a range of whole pages. RAM that is there already keeps its contents.
     pub fn map_ram(&self, at: GuestPhys, bytes: u64) -> Result<(), MapError> {
@@ -133,6 +167,12 @@ impl GuestMemory {
             number += 1;
             (page.overlay, page.backing) = (None, Backing::RAM);
         });
+        for page in &fresh {
+            let frame = monitor.phys.get(*page).and_then(|slot| slot.ram);
+            if let (Some(frame), Some(reclaim)) = (frame, monitor.reclaim.as_mut()) {
+                reclaim.set(frame, State::Zero);
+            }
+        }
         monitor.ram_pages.append(&mut fresh);
         monitor.table_limit = 2048 + monitor.ram_pages.len() / 64;
         Ok(())
@@ -213,7 +253,7 @@ impl GuestMemory {
     }
     /// Copies guest memory at `at`. Devices and open bus read as FFh. A20 does not apply.
     pub fn read(&self, at: GuestPhys, into: &mut [u8]) {
-        let monitor = self.shared.lock();
+        let mut monitor = self.shared.lock();
         for (page, offset, part) in chunks(at, into.len()) {
             if let Some(into) = into.get_mut(part) {
                 monitor.read_page(page, offset, into);
@@ -223,7 +263,7 @@ impl GuestMemory {
     /// Writes guest memory at `at`, seen by every tracker. ROM, devices and open bus drop it.
     pub fn write(&self, at: GuestPhys, from: &[u8]) {
         let mut monitor = self.shared.lock();
-        if from.len() >= BULK {
+        if from.len() >= BULK && monitor.reclaim.is_none() {
             let frames = chunks(at, from.len()).map(|(page, ..)| monitor.phys.get(page).and_then(|slot| slot.ram));
             self.shared.pool.touch(frames.flatten());
         }
@@ -233,9 +273,12 @@ impl GuestMemory {
             }
         }
     }
-    /// Lets the host back RAM with huge pages from now on: called when what a machine starts from is loaded.
+    /// Lets the host back RAM with huge pages from now on: called when what a machine starts from is loaded. Not where RAM is
+    /// paged: a limit counts pages of 4 KiB.
     pub fn prefer_huge_pages(&self) {
-        self.shared.pool.prefer_huge_pages();
+        if self.shared.lock().reclaim.is_none() {
+            self.shared.pool.prefer_huge_pages();
+        }
     }
     /// What a bus master sees.
     pub fn dma(&self) -> GuestDma {
@@ -250,7 +293,7 @@ impl GuestMemory {
         let monitor = self.shared.lock();
         let mut sums = monitor.past;
         monitor.vcpus.iter().for_each(|vcpu| vcpu.tally.add_to(&mut sums));
-        Counters::from_sums(&sums, monitor.counts())
+        Counters::from_sums(&sums, monitor.counts(), monitor.reclaim_counts())
     }
     /// Compares every monitor entry with the guest's tables (S6), and the books with the entries.
     pub fn audit(&self) -> AuditReport {
@@ -272,7 +315,7 @@ impl GuestMemory {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         let mut bytes = [0; PAGE_SIZE as usize];
         for (page, frame) in monitor.phys.pages().filter_map(|(n, p)| Some((n, p.ram?))) {
-            self.shared.pool.copy_out(frame, 0, &mut bytes);
+            monitor.look(frame, &mut bytes);
             hash = mix(hash, page.0);
             for word in bytes.as_chunks::<8>().0 {
                 hash = mix(hash, u64::from_le_bytes(*word));

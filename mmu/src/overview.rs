@@ -4,6 +4,7 @@ use crate::addr::PhysPage;
 use crate::frames::WATCH_TABLE;
 use crate::memory::GuestMemory;
 use crate::phys_map::NONE;
+use crate::reclaim::State;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,8 @@ impl PageUse {
     pub const TABLE: PageUse = PageUse(1 << 2);
     /// It holds code that was translated.
     pub const CODE: PageUse = PageUse(1 << 3);
+    /// Its contents are in the swap file.
+    pub const OUT: PageUse = PageUse(1 << 4);
 
     /// Whether all that is in `other` is true of it.
     pub const fn is(self, other: PageUse) -> bool {
@@ -49,6 +52,7 @@ impl GuestMemory {
             let used = PageUse::default()
                 .or(PageUse::RESIDENT, is_resident(frame))
                 .or(PageUse::MAPPED, page.mappers != NONE)
+                .or(PageUse::OUT, matches!(monitor.state(frame), State::Out(_)))
                 .or(PageUse::TABLE, watch & WATCH_TABLE != 0)
                 .or(PageUse::CODE, pool.code(frame).load(Ordering::Relaxed) != 0);
             (number, used)

@@ -227,7 +227,9 @@ impl VcpuMmu {
             // Also before a fault goes to the guest: the root may have to be looked up again.
             self.note_caught(caught);
             let class = filled.as_ref().map_or(FaultClass::GuestTrue, |filled| filled.class);
-            self.share.tally.class(class);
+            if !filled.as_ref().is_err_and(PageFault::is_lost) {
+                self.share.tally.class(class);
+            }
             self.shared.events.note(start, Some(self.share.number), EventKind::Fill(class), linear.0);
             let filled = filled?;
             let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
@@ -466,7 +468,7 @@ impl VcpuMmu {
             let found = monitor.walk_guest((key.rules, key.root), here, Access::Read, View::SupervisorAc)?;
             let length = ((4096 - (here.0 & PAGE_OFFSET)) as usize).min(into.len() - done);
             if let Some(part) = into.get_mut(done..done + length) {
-                monitor.read_page(found.phys.page(), found.phys.page_offset() as usize, part);
+                monitor.peek_page(found.phys.page(), found.phys.page_offset() as usize, part);
             }
             done += length;
         }

@@ -1,6 +1,8 @@
 //! S11: each class of the classifier forced once, and what the guest may see of it. S5: roots.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/store.rs"]
+mod store;
 #[path = "support/tables.rs"]
 mod tables;
 

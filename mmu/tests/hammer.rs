@@ -1,6 +1,8 @@
 //! Several vCPUs on threads of their own: I4, S7, the waiting protocol, locked updates, a compaction storm beneath them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/store.rs"]
+mod store;
 #[path = "support/tables.rs"]
 mod tables;
 
@@ -24,6 +26,7 @@ fn boundary(vcpu: &mut VcpuMmu, attention: &Attention) {
 #[test]
 fn locked_counters_under_compaction() {
     let memory = GuestMemory::new(Pool::new(600 << 12).unwrap(), FrameOrder::Identity, 40);
+    store::page_if_asked(&memory);
     memory.map_ram(GuestPhys(0), 512 << 12).unwrap();
     let rounds = 8_000 * scale();
     let stop = AtomicBool::new(false);

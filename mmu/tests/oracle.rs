@@ -7,9 +7,12 @@
 
 #[path = "support/machine.rs"]
 mod machine;
+#[path = "support/store.rs"]
+mod store;
 mod support;
 
 use machine::Machine;
+use umbra_mmu::reclaim::policy::Policy;
 use umbra_mmu::*;
 
 fn steps(default: u64) -> u64 {
@@ -87,4 +90,26 @@ fn hash_is_the_same_whatever_the_frames() {
         machine.memory.hash()
     };
     assert_eq!(hash(FrameOrder::Identity), hash(FrameOrder::Permuted { seed: 4 }));
+}
+
+/// The mixture where half of RAM is in host memory at a time, and frames that have left are poisoned.
+#[test]
+fn paged_frames() {
+    for number in 0..steps(50_000) / 5_000 {
+        let order = if number % 2 == 0 { FrameOrder::Identity } else { FrameOrder::Permuted { seed: number } };
+        let policy = Policy::ALL[number as usize / 2 % 2];
+        let mut machine = Machine::paged(order, 0x9a6e_d000 + number * 7919, policy);
+        for step in 0..5_000 {
+            machine.step = step;
+            machine.mixed_step();
+            if step % 64 == 0 {
+                machine.compare();
+            }
+        }
+        machine.compare();
+        machine.check_counters();
+        let reclaim = machine.memory.counters().reclaim;
+        assert!(reclaim.swap_ins > 1_000 && reclaim.most_resident <= reclaim.limit, "{reclaim:?}");
+        assert!(machine.memory.failure().is_none());
+    }
 }

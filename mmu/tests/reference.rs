@@ -6,22 +6,25 @@
 
 #[path = "support/machine.rs"]
 mod machine;
+#[path = "support/store.rs"]
+mod store;
 mod support;
 
 use machine::{Machine, Seen};
+use umbra_mmu::reclaim::policy::Policy;
 use umbra_mmu::*;
 
 /// Accesses that one machine makes.
 const LIFE: u64 = 20_000;
 
-#[test]
-fn random_accesses_equal_the_reference() {
+/// Random accesses on many machines; gives what they met.
+fn accesses(machine: impl Fn(FrameOrder, u64) -> Machine) -> Seen {
     let wanted = std::env::var("UMBRA_REFERENCE_ACCESSES").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000u64);
     let mut total = Seen::default();
     // Random tables grow wilder with time until little translates: many short lives.
     for number in 0..wanted / LIFE {
         let order = if number % 2 == 0 { FrameOrder::Identity } else { FrameOrder::Permuted { seed: number } };
-        let mut machine = Machine::new(order, 0xacce_55ed + number * 15_485_863);
+        let mut machine = machine(order, 0xacce_55ed + number * 15_485_863);
         while machine.seen.accesses < LIFE {
             machine.step += 1;
             (0..8).for_each(|_| machine.access());
@@ -37,11 +40,27 @@ fn random_accesses_equal_the_reference() {
         total.classes.iter_mut().zip(machine.seen.classes).for_each(|(sum, count)| *sum += count);
     }
     println!("{} accesses, {} by the TLB", total.accesses, total.hits);
+    assert!(total.hits > total.accesses / 10, "too few TLB hits to prove anything: {total:?}");
+    total
+}
+
+#[test]
+fn random_accesses_equal_the_reference() {
+    let total = accesses(Machine::new);
     for class in FaultClass::ALL {
         println!("{class:?}: {}", total.classes[class as usize]);
-        // Frames do not leave memory yet, and are not shared.
+        // Frames do not leave memory here, and are not shared.
         let absent = matches!(class, FaultClass::FrameOut | FaultClass::CopyOnWrite);
         assert_eq!(total.classes[class as usize] == 0, absent, "{class:?}");
     }
-    assert!(total.hits > total.accesses / 10, "too few TLB hits to prove anything: {total:?}");
+}
+
+/// The same where half of RAM is elsewhere, each time another half.
+#[test]
+fn random_accesses_equal_the_reference_under_the_paged_policy() {
+    let total = accesses(|order, seed| Machine::paged(order, seed, Policy::ALL[(seed % 2) as usize]));
+    for class in FaultClass::ALL {
+        println!("{class:?}: {}", total.classes[class as usize]);
+        assert_eq!(total.classes[class as usize] == 0, class == FaultClass::CopyOnWrite, "{class:?}");
+    }
 }

@@ -3,6 +3,8 @@
 //! One case per writer × bytes of the entry touched × level × paging mode.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/store.rs"]
+mod store;
 #[path = "support/tables.rs"]
 mod tables;
 

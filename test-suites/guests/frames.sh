@@ -2,8 +2,9 @@
 # frames.sh UMBRA DIR NAME [OPTION...]
 #
 # Boots the kernel NAME that fetch.sh brought to DIR on the virtual clock, each time with its pages elsewhere in host memory:
-# frames in order, frames scattered by a seed, and a compaction storm that moves every frame every 50 ms. Passes if the guest
-# could not tell: the same serial output and the same hash of its final state (SHADOW-MMU S1). Logs are in DIR.
+# frames in order, frames scattered by a seed, a compaction storm that moves every frame every 50 ms, and an eighth of them at a
+# time, the others in a swap file. Passes if the guest could not tell: the same serial output and the same hash of its final
+# state (SHADOW-MMU S1, S16). Logs are in DIR.
 set -eu
 [ $# -ge 3 ] || { echo "usage: frames.sh UMBRA DIR NAME [OPTION...]" >&2; exit 2; }
 umbra=$1 dir=$2 name=$3
@@ -44,4 +45,7 @@ boot permuted --frame-order permuted:1 "$@"
 boot storm --frame-order permuted:2 --compact-every 50ms "$@"
 moves=$(field storm moves)
 [ "$moves" -gt 65536 ] || { echo "frames.sh: only $moves frames were moved" >&2; exit 1; }
-echo "$name: state $(field identity state_hash) in order, scattered, and with $moves frames moved"
+boot limited --memory-limit 32M "$@"
+swapped=$(field limited swap_ins)
+[ "$swapped" -gt 1000 ] || { echo "frames.sh: only $swapped frames came back from the swap file" >&2; exit 1; }
+echo "$name: state $(field identity state_hash) in order, scattered, with $moves frames moved, and with $swapped brought back"

@@ -30,6 +30,7 @@ impl Vcpu {
         loop {
             match self.run_raw(end) {
                 Ok(exit) => return exit,
+                Err((_, fault)) if fault.is_lost() => return Exit::Stopped,
                 Err((_, fault)) => {
                     self.deliver(fault);
                     self.state.retired += 1;

@@ -81,6 +81,7 @@ impl Guest {
     pub fn real_model(model: &str, code: &[u8]) -> Guest {
         let pool = Pool::new(1 << 20).expect("a pool of one MiB");
         let memory = GuestMemory::new(pool, FrameOrder::Permuted { seed: 1 }, 40);
+        crate::memory::set(&memory);
         memory.map_ram(GuestPhys(0), 1 << 20).expect("RAM");
         let model = Arc::new(CpuModel::by_name(model).expect("a model"));
         let mut cpu = Vcpu::new(model, &memory, Box::new(OpenBus), Arc::new(Attention::default()));
@@ -250,6 +251,7 @@ impl Guest {
     /// Runs `n` instructions (delivered exceptions count none).
     pub fn step(&mut self, n: u64) -> Exit {
         let exceptions = |guest: &Guest| guest.cpu.link.counters.exceptions.iter().sum::<u64>();
+        self.cpu.link.memory.evict(u64::MAX);
         let end = self.cpu.state.retired + n - exceptions(self);
         loop {
             let left = end - (self.cpu.state.retired - exceptions(self));
@@ -262,6 +264,7 @@ impl Guest {
 
     /// Runs until the first exception and gives vector and error code.
     pub fn fault(&mut self) -> (u8, Option<u32>) {
+        self.cpu.link.memory.evict(u64::MAX);
         let (_, fault) = self.cpu.run_until_fault(100).expect_err("an exception");
         (fault.vector, fault.error_code)
     }

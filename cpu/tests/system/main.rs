@@ -10,6 +10,8 @@ mod exits;
 mod gates;
 mod interrupts;
 mod long_mode;
+#[path = "../support/memory.rs"]
+mod memory;
 mod ports;
 mod repeats;
 mod save_areas;

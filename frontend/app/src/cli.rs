@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
-    BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, RtcDate, ScriptAt,
-    ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
+    BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, ReplacementPolicy,
+    RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -139,6 +139,7 @@ mod choices {
         &[("sharp", crate::window::Scaling::Integer), ("smooth", crate::window::Scaling::Smooth)];
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const CRASHES: &[(&str, OnCrash)] = &[("exit", OnCrash::Exit), ("reboot", OnCrash::Reboot)];
+    pub const REPLACEMENTS: &[(&str, ReplacementPolicy)] = &[("segmented", ReplacementPolicy::Segmented), ("clock", ReplacementPolicy::Clock)];
     pub const POLICIES: &[(&str, MemoryPolicy)] =
         &[("resident", MemoryPolicy::Resident), ("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
@@ -254,12 +255,18 @@ pub struct RunArgs {
     /// Print the text screen at the end
     #[arg(long)]
     pub screen_text: bool,
-    /// The most host memory that guest RAM may occupy
+    /// The most host memory that guest RAM may occupy; less than the guest's memory: the rest is in a swap file
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Size>,
     /// Whether guest RAM may leave host memory [default: resident]
     #[arg(long, value_parser = choice(choices::POLICIES))]
     pub memory_policy: Option<MemoryPolicy>,
+    /// The folder of the swap file, which has no name there [default: $TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    pub swap_dir: Option<PathBuf>,
+    /// Which page leaves host memory first [default: segmented]
+    #[arg(long, value_parser = choice(choices::REPLACEMENTS))]
+    pub replacement: Option<ReplacementPolicy>,
     /// Which host frames back guest pages: identity, permuted (scattered by --seed) or permuted:SEED; the guest cannot
     /// see it [default: identity]
     #[arg(long, value_name = "ORDER")]

@@ -438,11 +438,45 @@ pub fn audit(machine: &mut Machine) -> (String, bool) {
 pub fn host_memory(machine: &Machine) -> String {
     let touched = machine.memory().touched_frames();
     let total = machine.memory_map().total() >> 12;
-    format!(
-        "guest RAM: {total} frames of 4 KiB, {touched} touched ({} MiB of {} MiB)\nno frame is ever out\n",
-        touched >> 8,
-        total >> 8
-    )
+    let mut text =
+        format!("guest RAM: {total} frames of 4 KiB, {touched} touched ({} MiB of {} MiB)\n", touched >> 8, total >> 8);
+    let counts = machine.memory().counters().reclaim;
+    if counts.limit == 0 {
+        return text + "no frame is ever out\n";
+    }
+    let (frames, mib) = (|count: u64| count >> 8, |bytes: u64| bytes >> 20);
+    line!(
+        text,
+        "limit {} MiB, resident {} MiB (at most {})",
+        frames(counts.limit),
+        frames(counts.resident),
+        frames(counts.most_resident)
+    );
+    line!(
+        text,
+        "out: {} frames ({} MiB) in {} MiB of the swap file's {}",
+        counts.swapped,
+        frames(counts.swapped),
+        mib(counts.swap_bytes),
+        mib(counts.swap_file_bytes)
+    );
+    line!(
+        text,
+        "taken away {} ({} all zero), brought back {}, touched first {}",
+        counts.evictions,
+        counts.zero_evictions,
+        counts.swap_ins,
+        counts.first_touches
+    );
+    line!(
+        text,
+        "written {} MiB, read {} MiB; {} of {} asked were in use",
+        mib(counts.swap_written),
+        mib(counts.swap_read),
+        counts.used,
+        counts.asked
+    );
+    text
 }
 
 #[cfg(test)]

@@ -250,6 +250,8 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     config.disks.extend(args.disk.iter().cloned());
     set_some(&mut config.host_memory.limit, &args.memory_limit);
     set(&mut config.host_memory.policy, &args.memory_policy);
+    set(&mut config.host_memory.replacement, &args.replacement);
+    set_some(&mut config.host_memory.swap_dir, &args.swap_dir);
     set(&mut config.host_memory.frame_order, &args.frame_order);
     set_some(&mut config.host_memory.compact_every, &args.compact_every);
     set_some(&mut config.run.until, &args.until);

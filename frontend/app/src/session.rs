@@ -299,6 +299,11 @@ impl Session {
             RunEnd::TimedOut => End::TimedOut,
             RunEnd::InstructionLimit => End::InstructionLimit(self.machine.retired()),
             RunEnd::Asleep => End::Asleep,
+            RunEnd::SwapFailed => {
+                let machines = [Some(&self.machine), self.machine.other()];
+                let failure = machines.into_iter().flatten().find_map(|machine| machine.memory().failure());
+                End::SwapFailed(failure.map_or_else(String::new, ToString::to_string))
+            }
         };
         // What the guest wrote before it ended counts first.
         Some(Pause::Over(self.seen().unwrap_or(over)))

@@ -37,6 +37,8 @@ pub enum End {
     Asleep,
     /// Our output goes nowhere any more.
     OutputLost,
+    /// Paged guest memory failed; the sentence.
+    SwapFailed(String),
     /// A reset failed to load the guest again.
     ResetFailed(String),
 }
@@ -52,7 +54,7 @@ impl End {
             End::Reset => ExitStatus::RESET,
             End::Diverged => ExitStatus::DIVERGED,
             End::TimedOut | End::InstructionLimit(_) | End::Asleep => ExitStatus::TIMED_OUT,
-            End::OutputLost | End::ResetFailed(_) => ExitStatus::HOST,
+            End::OutputLost | End::SwapFailed(_) | End::ResetFailed(_) => ExitStatus::HOST,
         }
     }
     /// What is said on standard error; nothing when all is as asked for.
@@ -70,6 +72,7 @@ impl End {
                     .to_owned()
             }
             End::OutputLost => "nobody reads the guest's output any more; try --serial file:PATH".to_owned(),
+            End::SwapFailed(why) => why.clone(),
             End::ResetFailed(why) => format!("the guest reset, but cannot start again: {why}"),
         };
         Some(text)
@@ -89,6 +92,7 @@ impl End {
             End::InstructionLimit(_) => EndName::InstructionLimit,
             End::Asleep => EndName::Asleep,
             End::OutputLost => EndName::OutputLost,
+            End::SwapFailed(_) => EndName::SwapFailed,
             End::ResetFailed(_) => EndName::ResetFailed,
         };
         end.name()

@@ -12,8 +12,8 @@
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, SoundParts, TestParts, VcpuParts};
 use crate::config::{
-    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, SoundCard,
-    SoundConfig, Span, Switch, Toggle,
+    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, ReplacementPolicy, SerialTarget, Size,
+    SoundCard, SoundConfig, Span, Switch, Toggle,
 };
 use crate::contents::{Begun, Contents};
 use crate::drives::{BoardBell, Drives, MediaHost};
@@ -49,7 +49,10 @@ use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
-use umbra_mmu::{GuestPhys, PhysPage};
+use umbra_mmu::reclaim::Freed;
+use umbra_mmu::reclaim::policy::Policy;
+use umbra_mmu::reclaim::swap::SwapStore;
+use umbra_mmu::{GuestPhys, Paging, PhysPage};
 
 /// The time-stamp counter counts guest time in nanoseconds.
 const TSC_KHZ: u32 = 1_000_000;
@@ -71,6 +74,14 @@ pub enum BuildError {
     Read {
         /// The file.
         file: PathBuf,
+        /// What the host says.
+        problem: std::io::Error,
+    },
+    /// There is no place for a swap file.
+    #[error("{folder}: no swap file can be made there ({problem}); try --swap-dir with another folder", folder = .folder.display())]
+    Swap {
+        /// Where.
+        folder: PathBuf,
         /// What the host says.
         problem: std::io::Error,
     },
@@ -183,7 +194,11 @@ pub struct MachineBuilder {
     flat: Option<FlatStart>,
     screen: Screen,
     notices: Notices,
+    swap: Option<SwapMaker>,
 }
+
+/// Makes a place for swapped pages.
+pub type SwapMaker = Arc<dyn Fn() -> std::io::Result<Box<dyn SwapStore>> + Send + Sync>;
 
 impl Default for MachineBuilder {
     fn default() -> MachineBuilder {
@@ -203,6 +218,7 @@ impl MachineBuilder {
             flat: None,
             screen: Screen::None,
             notices: Arc::new(|_| {}),
+            swap: None,
         }
     }
     /// Bytes of guest RAM.
@@ -280,6 +296,16 @@ impl MachineBuilder {
         self.config.host_memory.compact_every = Some(Span(time));
         self
     }
+    /// The most bytes of guest RAM that may be in host memory at a time.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.config.host_memory.limit = Some(Size(bytes));
+        self
+    }
+    /// Where pages go that leave host memory, instead of a file of their own.
+    pub fn swap(mut self, make: SwapMaker) -> Self {
+        self.swap = Some(make);
+        self
+    }
     /// What the kernel is told of a screen.
     pub fn screen(mut self, screen: Screen) -> Self {
         self.screen = screen;
@@ -346,7 +372,8 @@ impl MachineBuilder {
         let every = config.host_memory.compact_every;
         let flash_bytes = flash.as_ref().map_or(0, |(_, flash)| flash.contents().len() as u64);
         let spare = every.map_or(0, |_| storm::SPARE_BYTES) + flash_bytes;
-        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, rom)?;
+        let paging = self.paging()?;
+        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, paging, rom)?;
         if config.host_memory.policy == MemoryPolicy::Pinned
             && let Err(problem) = memory.pin()
         {
@@ -463,6 +490,30 @@ impl MachineBuilder {
         Ok(machine)
     }
 
+    /// How guest RAM is paged, if it is: with a swap file that only its owner can read, and that has no name.
+    fn paging(&self) -> Result<Option<Paging>, BuildError> {
+        let host = &self.config.host_memory;
+        let Some(limit) = self.config.paged_limit() else { return Ok(None) };
+        let folder = host.swap_dir.clone().unwrap_or_else(|| match std::env::var_os("TMPDIR") {
+            None if Path::new("/var/tmp").is_dir() => PathBuf::from("/var/tmp"),
+            _ => std::env::temp_dir(),
+        });
+        let store = match &self.swap {
+            Some(make) => make(),
+            // Made with a name, for its owner alone; the name goes at once. (A file made without one gets everybody's rights.)
+            None => tempfile::Builder::new().prefix("umbra-swap-").tempfile_in(&folder).map(|file| {
+                let (file, _its_name) = file.into_parts();
+                Box::new(file) as Box<dyn SwapStore>
+            }),
+        };
+        let store = store.map_err(|problem| BuildError::Swap { folder, problem })?;
+        let policy = match host.replacement {
+            ReplacementPolicy::Segmented => Policy::Segmented,
+            ReplacementPolicy::Clock => Policy::Clock,
+        };
+        Ok(Some(Paging { limit: limit.0, policy, store, freed: Freed::Returned }))
+    }
+
     /// The firmware's image and the display adapter's. Our own are there for whoever starts from a disk; a ROM that was
     /// given in code is a guest of its own and gets what it was given.
     fn firmware(&self, kernel: Option<&Source>) -> (Option<Source>, Option<Source>) {
@@ -532,12 +583,16 @@ fn build_memory(
     map: &MemoryMap,
     (order, spare): (FrameOrder, u64),
     physical_bits: u8,
+    paging: Option<Paging>,
     rom: Option<(&str, &[u8])>,
 ) -> Result<GuestMemory, BuildError> {
     let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
     let video = vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64;
     let pool = Pool::new(map.total() + video + rom_bytes + rom_bytes.min(LOW_ROM_BYTES) + spare)?;
     let memory = GuestMemory::new(pool, order, physical_bits);
+    if let Some(paging) = paging {
+        memory.set_paging(paging);
+    }
     for (at, bytes) in map.ram_ranges() {
         memory.map_ram(at, bytes)?;
     }

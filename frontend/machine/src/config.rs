@@ -33,6 +33,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// The smallest memory limit.
+pub const LEAST_MEMORY_LIMIT: u64 = 1 << 20;
 /// The most processors that a machine can have.
 pub const MAX_CPUS: u32 = 64;
 
@@ -88,6 +90,12 @@ pub enum ConfigError {
     /// Frames are to move all the time.
     #[error("compact-every is no time at all; try --compact-every 10ms")]
     CompactEvery,
+    /// Memory is to stay, and to be less.
+    #[error("pinned memory stays as large as the guest's, and a limit is below that; try --memory-policy paged")]
+    PinnedAndLimited,
+    /// The least is what instructions and page walks need at the same time, and some for it to get on.
+    #[error("a memory limit of {0} bytes is too small for a guest to get on; try --memory-limit 16M")]
+    MemoryLimit(u64),
     /// There are more IDE drives than cables take.
     #[error(
         "more than four drives, a CD-ROM drive counted in, do not fit the IDE cables; try if=ahci, or fewer --disk"
@@ -243,11 +251,16 @@ pub struct TestPortsConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HostMemoryConfig {
-    /// The most that guest RAM may occupy.
+    /// The most that guest RAM may occupy, `"256M"`. Less than the guest's memory: it is paged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
     /// Whether frames may leave memory: `"resident"` (default), `"pinned"` (the host may not take them either) or `"paged"`.
     pub policy: MemoryPolicy,
+    /// Which page leaves first: `"segmented"` (default: new pages are on probation) or `"clock"` (second chance).
+    pub replacement: ReplacementPolicy,
+    /// The folder of the swap file, which only its owner can read and which has no name. Default: `$TMPDIR`, else `/var/tmp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_dir: Option<PathBuf>,
     /// Which host frames back the guest's pages: `"identity"` (default: in ascending order), `"permuted"` (scattered by
     /// `seed`) or `"permuted:SEED"`. The guest cannot see it.
     pub frame_order: FrameOrderChoice,
@@ -400,6 +413,14 @@ choices! {
         /// They may be paged out.
         Paged,
     }
+    /// Which page leaves host memory first.
+    ReplacementPolicy {
+        /// Pages that are used again are protected from those that are touched once.
+        #[default]
+        Segmented,
+        /// A hand goes round, and passes over those that were used meanwhile.
+        Clock,
+    }
     /// Where a script is played.
     ScriptAt {
         /// The first serial port.
@@ -462,10 +483,16 @@ impl MachineConfig {
             .chain(&mut self.sound.wav)
             .chain(&mut self.trace.control)
             .chain(&mut self.trace.events)
+            .chain(&mut self.host_memory.swap_dir)
             .chain(self.disks.iter_mut().map(|disk| &mut disk.file))
         {
             *path = folder.join(&*path);
         }
+    }
+    /// Whether guest RAM may leave host memory, and how much of it may be there at a time.
+    pub fn paged_limit(&self) -> Option<Size> {
+        let limit = self.host_memory.limit.filter(|limit| *limit < self.memory);
+        limit.or((self.host_memory.policy == MemoryPolicy::Paged).then_some(self.memory))
     }
     /// Checks what is written against what a machine can be and what works today.
     pub fn check(&self) -> Result<MemoryMap, ConfigError> {
@@ -481,6 +508,14 @@ impl MachineConfig {
         }
         if self.host_memory.compact_every.is_some_and(|every| every.0.is_zero()) {
             return Err(ConfigError::CompactEvery);
+        }
+        if let Some(limit) = self.host_memory.limit.filter(|limit| *limit < self.memory) {
+            if self.host_memory.policy == MemoryPolicy::Pinned {
+                return Err(ConfigError::PinnedAndLimited);
+            }
+            if limit.0 < LEAST_MEMORY_LIMIT {
+                return Err(ConfigError::MemoryLimit(limit.0));
+            }
         }
         if self.boot.kernel.is_none() {
             if !self.boot.initrd.is_empty() {
@@ -515,8 +550,6 @@ impl MachineConfig {
         #[rustfmt::skip]
         let not_yet = [
             (self.disks.iter().any(|d| d.interface == DiskInterface::Virtio), "a virtio disk",      "if=ide"),
-            (self.host_memory.policy == MemoryPolicy::Paged,         "paged guest memory",          "--memory-policy resident"),
-            (self.host_memory.limit.is_some_and(|l| l < self.memory), "a memory limit below the guest's memory", "a smaller -m"),
         ];
         match not_yet.into_iter().find(|&(wanted, ..)| wanted) {
             Some((_, what, instead)) => Err(ConfigError::NotYet { what, instead }),
@@ -560,6 +593,8 @@ mod tests {
             [host-memory]
             limit = "1G"
             policy = "paged"
+            replacement = "clock"
+            swap-dir = "/var/tmp"
             frame-order = "permuted:7"
             compact-every = "10ms"
             [run]
@@ -639,8 +674,10 @@ mod tests {
             ("engine = \"both\"\nclock = \"virtual\"\n[boot]\nbios = \"b\"\nflash-vars = \"v\"", "with the engine both two machines"),
             ("console = \"pty\"",                       "the debug console cannot be a pseudo-terminal"),
             ("[[disk]]\nfile = \"x\"\ninterface = \"virtio\"", "a virtio disk is not there yet"),
-            ("[host-memory]\npolicy = \"paged\"",       "paged guest memory is not there yet"),
-            ("[host-memory]\nlimit = \"1M\"",           "a memory limit"),
+            ("[host-memory]\npolicy = \"paged\"",       ""),
+            ("[host-memory]\nlimit = \"1M\"",           ""),
+            ("[host-memory]\nlimit = \"1000K\"",        "a memory limit of 1024000 bytes is too small"),
+            ("[host-memory]\nlimit = \"1M\"\npolicy = \"pinned\"", "pinned memory stays"),
             ("[host-memory]\ncompact-every = \"0s\"",   "compact-every is no time at all"),
         ];
         for (text, expected) in cases {

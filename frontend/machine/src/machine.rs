@@ -80,6 +80,7 @@ impl Machine {
         let runner = Runner {
             vcpus: &mut self.vcpus,
             board: &self.board,
+            memory: &self.memory,
             clock: &self.clock,
             stop: &self.stop,
             storm: self.storm.as_mut(),

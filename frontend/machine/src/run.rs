@@ -21,6 +21,7 @@ use umbra_cpu::bus::Retired;
 use umbra_cpu::exit::Activity;
 use umbra_cpu::{Exit, Vcpu};
 use umbra_devices::clock::Tick;
+use umbra_mmu::GuestMemory;
 use umbra_mmu::attention::bits;
 
 /// The longest turn with one vCPU, and with several (who must see each other's stores and messages soon).
@@ -60,6 +61,8 @@ pub enum RunEnd {
     Diverged,
     /// Every vCPU sleeps and nothing can wake one (virtual clock, no input from outside).
     Asleep,
+    /// Guest memory that is paged cannot be kept or brought back; [`umbra_mmu::GuestMemory::failure`] has the sentence.
+    SwapFailed,
 }
 
 /// When a run ends by itself.
@@ -113,6 +116,7 @@ impl StopHandle {
 pub(crate) struct Runner<'m> {
     pub vcpus: &'m mut [Vcpu],
     pub board: &'m Arc<SharedBoard>,
+    pub memory: &'m GuestMemory,
     pub clock: &'m GuestClock,
     pub stop: &'m AtomicBool,
     pub storm: Option<&'m mut Storm>,
@@ -138,6 +142,9 @@ fn wake_bits(vcpu: &Vcpu) -> u32 {
 impl Runner<'_> {
     /// What ends the run now, if anything does.
     fn end(&self, request: Option<Request>, now: Tick) -> Option<RunEnd> {
+        if self.memory.failure().is_some() {
+            return Some(RunEnd::SwapFailed);
+        }
         match request {
             Some(Request::PowerOff) => return Some(RunEnd::PoweredOff),
             Some(Request::Reset) => return Some(RunEnd::Reset),
@@ -226,7 +233,8 @@ impl Runner<'_> {
                 Exit::Debug => return Some(RunEnd::Debug(number)),
                 Exit::Stopped => {
                     let mut board = self.board.lock();
-                    if board.has_request() || self.stop.load(Ordering::SeqCst) {
+                    let over = self.stop.load(Ordering::SeqCst) || self.memory.failure().is_some();
+                    if board.has_request() || over {
                         // The turn ends here; the next one sees why.
                         return None;
                     }
@@ -248,8 +256,8 @@ impl Runner<'_> {
         self.clock.resume();
         let end = std::thread::scope(|scope| {
             for (number, vcpu) in vcpus.iter_mut().enumerate() {
-                let (shared, board) = (&shared, self.board);
-                scope.spawn(move || shared.run(&mut EndOnPanic { shared, board, number, vcpu }));
+                let (shared, board, memory) = (&shared, self.board, self.memory);
+                scope.spawn(move || shared.run(&mut EndOnPanic { shared, board, number, vcpu }, memory));
             }
             if let Some(storm) = storm {
                 scope.spawn(move || blow_until_calm(storm, &blowing));
@@ -317,12 +325,16 @@ struct Threads {
 }
 
 impl Threads {
-    fn run(&self, thread: &mut EndOnPanic) {
+    fn run(&self, thread: &mut EndOnPanic, memory: &GuestMemory) {
         let EndOnPanic { board, number, ref mut vcpu, .. } = *thread;
         let gate: Option<Arc<Gate>> = board.lock().vcpus.get(number).map(|pins| pins.gate.clone());
         vcpu.link.mmu.unpark();
         while !self.over.load(Ordering::SeqCst) {
             match vcpu.run(THREAD_BUDGET) {
+                Exit::Stopped if memory.failure().is_some() => {
+                    self.finish(board, RunEnd::SwapFailed);
+                    break;
+                }
                 Exit::BudgetSpent | Exit::Stopped => {}
                 Exit::Halted | Exit::WaitForSipi => {
                     vcpu.link.mmu.park();

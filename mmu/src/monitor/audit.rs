@@ -1,13 +1,14 @@
-//! The audit: every present monitor entry equals what the guest's tables say now (S6, I1, I3, I10).
+//! The audit: every present monitor entry equals what the guest's tables say now (S6, I1, I2, I3, I10).
 //!
 //! `umbra inspect audit` runs it on a live machine, the property tests after every step.
 
 use super::Monitor;
-use super::table::{Kind, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, entry_of};
+use super::table::{ADDRESS, Kind, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, entry_of};
 use crate::addr::{GuestPhys, PhysPage};
 use crate::frames::WATCH_TABLE;
 use crate::phys_map::{NONE, Target};
 use crate::pte;
+use crate::ram::HostPtr;
 use crate::walk::GuestRoot;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
@@ -99,6 +100,12 @@ impl Monitor {
         };
         if !right {
             report.complain(format!("{id:?}[{index}] = {word:#x}, the guest says {expected:x?} ({key:?})"));
+        }
+        if table.is_leaf() && word & SPECIAL == 0 {
+            let frame = self.pool.frame_of(HostPtr::from_bits(word & ADDRESS));
+            if frame.is_none_or(|frame| !self.is_in(frame)) {
+                report.complain(format!("{id:?}[{index}] leads to {frame:?}, which is out (I2)"));
+            }
         }
         if table.is_leaf() && word & (SPECIAL | SLOW) == 0 && word & WRITES != 0 {
             let page = self.page_of(word);

@@ -4,6 +4,7 @@
 //! only when the whole walk succeeds, D only for a write; then the path of monitor tables is linked, top down.
 
 use super::Monitor;
+use super::evict::Held;
 use super::root::Root;
 use super::table::{Kind, PRESENT, ROM, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, leaf_rights};
 use crate::addr::{GuestPhys, Linear, PhysPage};
@@ -37,29 +38,47 @@ impl Monitor {
     ) -> Result<Filled, PageFault> {
         self.clock += 1;
         self.make_room();
+        let lost = PageFault::lost(linear);
+        let mut fetched = None;
         loop {
-            let found = self.walk_guest((root.key.rules, root.key.root), linear, access, view)?;
+            let found = self.walk_guest((root.key.rules, root.key.root), linear, access, view);
+            let found = found.map_err(|fault| if self.has_failed() { lost } else { fault })?;
             let mut kept = true;
             let mut fresh = false;
             for step in found.steps() {
                 let page = step.at.page();
-                if !matches!(self.phys.write_target(page), Target::Ram(_)) {
+                let Target::Ram(frame) = self.phys.write_target(page) else {
                     kept = false;
-                } else if !self.is_watched(page) {
+                    continue;
+                };
+                fresh |= self.hold(frame).map_err(|_| lost)? != Held::There;
+                if !self.is_watched(page) {
                     self.watch_table(page);
                     fresh = true;
                 }
             }
+            let page = found.phys.page();
+            if let Target::Ram(frame) = self.phys.read_target(page) {
+                let held = self.hold(frame).map_err(|_| lost)?;
+                fresh |= held != Held::There;
+                if held == Held::Fetched {
+                    fetched = Some(page);
+                }
+            }
+            // Whatever came in may have pushed out what the walk went through, and whoever was waited for may have written it.
             if fresh {
                 continue;
             }
             let Some((found, class)) = self.mark(root.key.rules, found, access) else { continue };
-            let page = found.phys.page();
             if !kept || self.phys.get(page).is_none() {
                 return Ok(Filled { word: 0, page, class: FaultClass::Mmio });
             }
             let word = self.link(root, linear, &found);
-            let class = if word & SPECIAL != 0 { FaultClass::Mmio } else { class };
+            let class = match word & SPECIAL {
+                0 if fetched == Some(page) => FaultClass::FrameOut,
+                0 => class,
+                _ => FaultClass::Mmio,
+            };
             return Ok(Filled { word, page, class });
         }
     }
@@ -153,6 +172,15 @@ impl Monitor {
         if from.key.rules != to.key.rules || from.key.rules.mode == Mode::Off {
             return;
         }
+        for root in [from, to] {
+            // Each entry of a page that is out would be a look into the swap file.
+            let target = self.phys.read_target(self.tables[root.top].key.base);
+            if let (GuestRoot::Table(_), Target::Ram(frame)) = (root.key.root, target)
+                && self.hold(frame).is_err()
+            {
+                return;
+            }
+        }
         let entry = |monitor: &Monitor, root: &Root, index: usize| match root.key.root {
             GuestRoot::Pdptes(registers) => registers.get(index).copied(),
             GuestRoot::Table(_) => {
@@ -191,6 +219,10 @@ impl Monitor {
                 continue;
             }
             let page = PhysPage(role.rules.gate((base.0 + index as u64) << 12) >> 12);
+            // A page that nobody asked for is not brought in.
+            if matches!(self.phys.read_target(page), Target::Ram(frame) if !self.is_in(frame)) {
+                continue;
+            }
             let word = self.leaf_word(role.rights, role.dirty, role.rules, page);
             if word & SPECIAL == 0 {
                 self.put_leaf(table, index, page, word);

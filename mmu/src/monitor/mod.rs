@@ -3,10 +3,12 @@
 //! ```text
 //! root ─► tables (one per guest table × level × role, shared by roots) ─► leaf words ─► frames
 //!   fill: a guest walk becomes entries · sync: a tracked write makes entries absent · rmap: page → leaf entries
+//!   evict: frames leave memory and come back
 //! ```
-//! Monitor descriptor tables (S8, S9) and reclaim (S12–S20) are left out for now. Called by `memory` and `vcpu`.
+//! Monitor descriptor tables (S8, S9) are left out for now. Called by `memory` and `vcpu`.
 
 pub(crate) mod audit;
+pub(crate) mod evict;
 pub(crate) mod fill;
 pub(crate) mod moves;
 pub(crate) mod rmap;
@@ -20,6 +22,7 @@ use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, tell, wa
 use crate::events::{EventKind, EventLog};
 use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
+use crate::reclaim::{Reclaim, State};
 use root::{Root, RootKey};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -46,6 +49,10 @@ pub(crate) struct Monitor {
     /// Pages with RAM, for compaction, and the next one to move.
     pub(crate) ram_pages: Vec<PhysPage>,
     move_hand: usize,
+    /// Paged memory: where the contents of each frame are.
+    pub(crate) reclaim: Option<Box<Reclaim>>,
+    /// The next frame to be scanned.
+    scan_hand: usize,
     /// Video memory, given back at the end.
     pub(crate) video: Vec<Frame>,
     /// Counters of vCPUs that are no more.
@@ -68,6 +75,8 @@ impl Monitor {
             clock: 0,
             ram_pages: Vec::new(),
             move_hand: 0,
+            reclaim: None,
+            scan_hand: 0,
             video: Vec::new(),
             past: [0; 16],
         }
@@ -118,18 +127,28 @@ impl Monitor {
     pub(crate) fn note_code(&self, write: CodeWrite) {
         self.vcpus.iter().for_each(|vcpu| vcpu.note_code(write));
     }
-    /// Reads within a page; devices and open bus give FFh.
-    pub(crate) fn read_page(&self, page: PhysPage, offset: usize, into: &mut [u8]) {
+    /// Reads within a page; devices, open bus and what is lost give FFh.
+    pub(crate) fn read_page(&mut self, page: PhysPage, offset: usize, into: &mut [u8]) {
         match self.phys.read_target(page) {
-            Target::Ram(frame) | Target::Rom(frame) => self.pool.copy_out(frame, offset, into),
-            Target::Device(..) | Target::Open => into.fill(0xff),
+            // A page that is nothing but zeros stays so.
+            Target::Ram(frame) if self.state(frame) == State::Zero => into.fill(0),
+            Target::Ram(frame) | Target::Rom(frame) if self.hold(frame).is_ok() => {
+                self.pool.copy_out(frame, offset, into);
+            }
+            _ => into.fill(0xff),
         }
     }
     /// Writes within a page, seen by every tracker; tells whether translated code was touched.
     pub(crate) fn write_page(&mut self, page: PhysPage, offset: usize, from: &[u8]) -> bool {
         let Target::Ram(frame) = self.phys.write_target(page) else { return false };
+        let tracked = self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0;
+        let whole = from.len() as u64 == PAGE_SIZE && !tracked;
+        // What cannot be written is lost already, and the machine stops.
+        if (if whole { self.hold_to_overwrite(frame) } else { self.hold(frame) }).is_err() {
+            return false;
+        }
         self.note_dirty(Some(page), frame);
-        if self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
+        if tracked {
             return self.tracked_write(page, frame, offset, from);
         }
         self.pool.copy_in(frame, offset, from);
@@ -151,6 +170,9 @@ impl Monitor {
             update(old);
             return (old, false);
         };
+        if self.hold(frame).is_err() {
+            return (0, false);
+        }
         self.note_dirty(Some(page), frame);
         let start = offset & !7;
         let mut window = [0; 32];
@@ -193,6 +215,11 @@ impl Monitor {
     pub(crate) fn table_entry(&self, at: GuestPhys, bytes: u64) -> u64 {
         let (page, offset) = (at.page(), at.page_offset() as usize);
         match self.phys.read_target(page) {
+            Target::Ram(frame) if !self.is_in(frame) => {
+                let mut entry = [0; 8];
+                self.peek_page(page, offset, entry.get_mut(..bytes as usize).unwrap_or_default());
+                u64::from_le_bytes(entry)
+            }
             Target::Ram(frame) | Target::Rom(frame) if bytes == 4 => u64::from(self.pool.load::<u32>(frame, offset)),
             Target::Ram(frame) | Target::Rom(frame) => self.pool.load::<u64>(frame, offset),
             _ if bytes == 4 => 0xffff_ffff,

@@ -37,8 +37,11 @@ impl Monitor {
                 let Some(slot) = self.phys.get_mut(*page) else { continue };
                 debug_assert_eq!(slot.mappers, NONE);
                 let Some(frame) = slot.ram.replace(new) else { continue };
-                self.pool.copy_frame(frame, new);
-                self.pool.poison(frame);
+                if self.is_in(frame) {
+                    self.pool.copy_frame(frame, new);
+                    self.pool.poison(frame);
+                }
+                self.note_move(frame, new);
                 self.pool.set_owner(new, *page);
                 self.pool.code(new).store(self.pool.code(frame).load(Ordering::SeqCst), Ordering::SeqCst);
                 self.pool.watch(new).store(self.pool.watch(frame).load(Ordering::SeqCst), Ordering::SeqCst);
@@ -62,6 +65,9 @@ impl Monitor {
             pair.iter().for_each(|page| self.unmap_page(*page));
             self.wait();
             let [Some(a), Some(b)] = pair.map(|page| self.phys.get(page).and_then(|slot| slot.ram)) else { continue };
+            if ![a, b].iter().all(|frame| self.is_in(*frame)) {
+                continue;
+            }
             let (mut bytes, mut other) = ([0; 4096], [0; 4096]);
             self.pool.copy_out(a, 0, &mut bytes);
             self.pool.copy_out(b, 0, &mut other);

@@ -1,6 +1,7 @@
 //! Guest tables for the directed tests: two chains of tables, A and B, for one linear address, in each paging mode.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use super::store;
 use std::sync::Arc;
 use umbra_mmu::*;
 
@@ -29,6 +30,11 @@ pub struct Guest {
 impl Guest {
     pub fn new(kind: Kind) -> Guest {
         let memory = GuestMemory::new(Pool::new(512 * 4096).unwrap(), FrameOrder::Permuted { seed: 3 }, 40);
+        store::page_if_asked(&memory);
+        Guest::of(kind, memory)
+    }
+    /// In memory that has nothing mapped yet.
+    pub fn of(kind: Kind, memory: GuestMemory) -> Guest {
         memory.map_ram(GuestPhys(0), 256 << 12).unwrap();
         let mut vcpu = memory.vcpu(Arc::default());
         for (chain, name) in CHAINS.into_iter().zip([*b"AAAAAAAA", *b"BBBBBBBB"]) {

@@ -205,6 +205,6 @@ fn pass(machine: &mut Machine, ns: u64) {
             let again = machine.reset();
             assert!(again.is_ok(), "{again:?}");
         }
-        RunEnd::Debug(_) | RunEnd::Stopped | RunEnd::Asleep | RunEnd::InstructionLimit => {}
+        RunEnd::Debug(_) | RunEnd::Stopped | RunEnd::Asleep | RunEnd::InstructionLimit | RunEnd::SwapFailed => {}
     }
 }

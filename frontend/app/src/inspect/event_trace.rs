@@ -66,6 +66,8 @@ fn line(event: &Event) -> Value {
         EventKind::Zap => ("zap", "sync", "guest table"),
         EventKind::Shootdown => ("shootdown", "wait", "none"),
         EventKind::Moved => ("frames moved", "move", "frames"),
+        EventKind::Evicted => ("evicted", "paging", "frames"),
+        EventKind::FrameIn => ("frame in", "paging", "guest-physical"),
     };
     json!({
         "ph": "X", "name": name, "cat": category, "pid": 1, "tid": event.vcpu.unwrap_or(MONITOR_ROW),

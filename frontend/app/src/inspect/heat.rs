@@ -16,16 +16,18 @@ enum Owner {
     Descriptors,
     Code,
     Data,
+    Out,
     Untouched,
 }
 
 /// Owner, name, colour where a monitor entry leads to the page, colour where none does.
 #[rustfmt::skip]
-const OWNERS: [(Owner, &str, u32, u32); 5] = [
+const OWNERS: [(Owner, &str, u32, u32); 6] = [
     (Owner::Table,       "page tables", 0xE0_4040, 0x80_2020),
     (Owner::Descriptors, "descriptors", 0xE0_40E0, 0x80_2080),
     (Owner::Code,        "code",        0x40_C040, 0x20_7020),
     (Owner::Data,        "data",        0x50_90F0, 0x28_4878),
+    (Owner::Out,         "swapped out", 0xC0_9030, 0xC0_9030),
     (Owner::Untouched,   "untouched",   0x18_1818, 0x18_1818),
 ];
 
@@ -54,6 +56,8 @@ impl HeatMap {
         let owner = |(page, uses): (PhysPage, PageUse)| {
             let owner = if uses.is(PageUse::TABLE) {
                 Owner::Table
+            } else if uses.is(PageUse::OUT) {
+                Owner::Out
             } else if descriptors.contains(&page) {
                 Owner::Descriptors
             } else if uses.is(PageUse::CODE) {

@@ -52,6 +52,8 @@ macro_rules! ends {
 }
 
 ends! {
+    /// Paged guest memory could not be kept or brought back.
+    SwapFailed = "swap-failed",
     /// The guest switched the machine off.
     PoweredOff = "powered-off",
     /// The output matched `until`.

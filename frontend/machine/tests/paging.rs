@@ -1,0 +1,195 @@
+//! A machine whose memory is paged (S12 to S16): a limit, a swap file that nobody else sees, and one that fails.
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use umbra_machine::config::{Clock, MachineConfig, MemoryPolicy};
+use umbra_machine::load::flat::FlatMode;
+use umbra_machine::{BuildError, FlatStart, Machine, MachineBuilder, RunEnd, RunLimits};
+use umbra_mmu::GuestPhys;
+use umbra_mmu::reclaim::swap::SwapStore;
+
+const BOTH: [Clock; 2] = [Clock::Virtual, Clock::Real];
+
+/// mov bx, 1000h; next: mov es, bx; mov al, es:[8]; inc byte es:[8]; add bx, 100h; cmp bx, 9000h; jb next;
+/// mov bx, 1000h; dec byte [600h]; jnz next; mov al, 3; out F4h, al: 128 pages, 200 times.
+const WALK: &[u8] = &[
+    0xC6, 0x06, 0x00, 0x06, 200, // mov byte [600h], 200
+    0xBB, 0x00, 0x10, // again: mov bx, 1000h
+    0x8E, 0xC3, // next: mov es, bx
+    0x26, 0xFE, 0x06, 0x08, 0x00, // inc byte es:[8]
+    0x81, 0xC3, 0x00, 0x01, // add bx, 100h
+    0x81, 0xFB, 0x00, 0x90, // cmp bx, 9000h
+    0x72, 0xEF, // jb next
+    0xFE, 0x0E, 0x00, 0x06, // dec byte [600h]
+    0x75, 0xE6, // jnz again
+    0xB0, 0x03, // mov al, 3
+    0xE6, 0xF4, // out F4h, al
+    0xF4, // hlt
+];
+
+fn paged(clock: Clock) -> MachineBuilder {
+    let mut config = MachineConfig::default();
+    config.host_memory.policy = MemoryPolicy::Paged;
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    MachineBuilder::from_config(&config).memory(4 << 20).clock(clock).flat("guest", WALK, start)
+}
+
+fn limits() -> RunLimits {
+    RunLimits { deadline: Instant::now().checked_add(Duration::from_secs(60)), ..RunLimits::default() }
+}
+
+/// A store in memory, good (0), full (1) or broken (2).
+#[derive(Clone, Debug, Default)]
+struct Store {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    state: Arc<AtomicU8>,
+}
+
+impl SwapStore for Store {
+    fn write(&mut self, at: u64, from: &[u8]) -> io::Result<()> {
+        if self.state.load(Ordering::Relaxed) == 1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut bytes = self.bytes.lock().expect("no panic");
+        let end = at as usize + from.len();
+        let length = bytes.len().max(end);
+        bytes.resize(length, 0);
+        bytes[at as usize..end].copy_from_slice(from);
+        Ok(())
+    }
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        if self.state.load(Ordering::Relaxed) == 2 {
+            return Err(io::Error::other("the disk is broken"));
+        }
+        let bytes = self.bytes.lock().expect("no panic");
+        into.copy_from_slice(&bytes[at as usize..at as usize + into.len()]);
+        Ok(())
+    }
+}
+
+/// The guest cannot tell: the same end, time and state, with all of its memory out at the start and with all of it in.
+#[test]
+fn a_memory_limit_is_not_seen_by_the_guest() {
+    let run = |limit: Option<u64>| {
+        let mut builder = paged(Clock::Virtual);
+        if let Some(limit) = limit {
+            builder = builder.memory_limit(limit);
+        }
+        let mut machine = builder.build().expect("a machine");
+        if limit.is_some() {
+            machine.memory().evict(u64::MAX);
+        }
+        let end = machine.run(limits());
+        let counts = machine.memory().counters().reclaim;
+        assert_eq!(counts.swap_ins > 0, limit.is_some(), "{counts:?}");
+        assert!(counts.most_resident <= counts.limit);
+        (end, machine.now(), machine.retired(), machine.state_hash())
+    };
+    let first = run(None);
+    assert_eq!(first.0, RunEnd::GuestExit(7));
+    assert_eq!(run(Some(1 << 20)), first);
+    assert_eq!(run(Some(2 << 20)), first);
+}
+
+/// A disk that is full or broken ends the run with a sentence; another machine beside it does not notice.
+#[test]
+fn a_swap_file_that_fails_ends_the_run() {
+    for clock in BOTH {
+        for state in [1, 2] {
+            let store = Store::default();
+            let stores = store.clone();
+            let make = move || Ok(Box::new(stores.clone()) as Box<dyn SwapStore>);
+            let mut machine = paged(clock).swap(Arc::new(make)).build().expect("a machine");
+            let mut other = paged(clock).build().expect("a machine");
+            if state == 1 {
+                store.state.store(1, Ordering::Relaxed);
+                machine.memory().evict(u64::MAX);
+            } else {
+                machine.memory().evict(u64::MAX);
+                store.state.store(2, Ordering::Relaxed);
+            }
+            assert_eq!(machine.run(limits()), RunEnd::SwapFailed, "{clock:?}");
+            assert_eq!(machine.retired(), 0, "not an instruction saw what was lost");
+            let sentence = machine.memory().failure().expect("a sentence").to_string();
+            assert!(sentence.contains(if state == 1 { "no room" } else { "cannot be read" }), "{sentence}");
+            assert!(sentence.contains("try "), "{sentence}");
+            assert_eq!(machine.run(limits()), RunEnd::SwapFailed, "and so does every other run");
+            other.memory().evict(u64::MAX);
+            assert_eq!(other.run(limits()), RunEnd::GuestExit(7));
+            assert!(other.memory().failure().is_none());
+        }
+    }
+}
+
+/// A full disk in the middle of a run: what the guest has is still all there.
+#[test]
+fn a_disk_that_fills_up_stops_a_running_machine() {
+    for clock in BOTH {
+        let store = Store::default();
+        let stores = store.clone();
+        let make = move || Ok(Box::new(stores.clone()) as Box<dyn SwapStore>);
+        // A loop that never ends.
+        let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+        let builder = paged(clock).flat("guest", &[0xFE, 0x06, 0x00, 0x06, 0xEB, 0xFA][..], start);
+        let mut machine = builder.swap(Arc::new(make)).build().expect("a machine");
+        let memory = machine.memory().clone();
+        memory.write(GuestPhys(0x5000), b"still here");
+        let end = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                store.state.store(1, Ordering::Relaxed);
+                memory.evict(u64::MAX);
+            });
+            machine.run(limits())
+        });
+        assert_eq!(end, RunEnd::SwapFailed, "{clock:?}");
+        assert!(machine.retired() > 0);
+        let mut bytes = [0; 10];
+        memory.read(GuestPhys(0x5000), &mut bytes);
+        assert_eq!(&bytes, b"still here");
+    }
+}
+
+/// The swap file has no name, and only its owner's rights.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_else_can_read_the_swap_file() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = std::env::temp_dir().join(format!("umbra-swap-dir-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let mut config = paged(Clock::Virtual).config().clone();
+    config.host_memory.swap_dir = Some(folder.clone());
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    let machine = MachineBuilder::from_config(&config).flat("guest", WALK, start).build().expect("a machine");
+    machine.memory().evict(u64::MAX);
+    assert!(machine.memory().counters().reclaim.swap_file_bytes > 0);
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "it has no name");
+    let mut found = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").expect("descriptors") {
+        let path = entry.expect("a descriptor").path();
+        if std::fs::read_link(&path).is_ok_and(|target| target.starts_with(&folder)) {
+            let about = std::fs::metadata(&path).expect("it is open");
+            assert_eq!((about.mode() & 0o777, about.nlink()), (0o600, 0));
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+    drop(machine);
+    std::fs::remove_dir(&folder).expect("it is empty");
+    config.host_memory.swap_dir = Some(folder);
+    let refused = MachineBuilder::from_config(&config).flat("guest", WALK, start).build();
+    let sentence = refused.err().map(|error| matches!(error, BuildError::Swap { .. }).then(|| error.to_string()));
+    assert!(sentence.flatten().is_some_and(|text| text.contains("--swap-dir")));
+}
+
+/// A machine that is not paged is as it was.
+#[test]
+fn the_default_is_not_paged() {
+    let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+    let mut machine = Machine::builder().memory(4 << 20).flat("guest", WALK, start).build().expect("a machine");
+    assert_eq!(machine.memory().evict(u64::MAX), 0);
+    assert_eq!(machine.run(limits()), RunEnd::GuestExit(7));
+    assert_eq!(machine.memory().counters().reclaim, Default::default());
+}

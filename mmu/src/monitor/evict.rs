@@ -1,0 +1,285 @@
+//! The door: whoever wants a frame's contents has them brought in here; and the way out, in the order that `reclaim::order` holds.
+//!
+//! Everything here happens under the mmu lock. A vCPU that misses comes through `fill`; board, loader, debugger and bus masters
+//! through `read_page` and `write_page`; page walks and hashes look at pages that are out without bringing them in.
+
+use super::Monitor;
+use crate::addr::PhysPage;
+use crate::attention::bits;
+use crate::events::EventKind;
+use crate::frames::Frame;
+use crate::phys_map::{NONE, Target};
+use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
+use crate::reclaim::swap::{PageBytes, SwapError};
+use crate::reclaim::{Freed, Reclaim, ReclaimCounts, State};
+
+/// Frames taken away for one wait.
+const BATCH: u64 = 32;
+
+/// The contents of a frame are gone for good; the machine stops.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Lost;
+
+/// How a frame came to be in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It was.
+    There,
+    /// It had never been touched, or was all zero when it was taken away.
+    Touched,
+    /// Its contents were in the swap file.
+    Fetched,
+}
+
+impl Monitor {
+    /// Where the contents of a frame are.
+    pub(crate) fn state(&self, frame: Frame) -> State {
+        self.reclaim.as_ref().map_or(State::Kept, |reclaim| reclaim.state(frame))
+    }
+    /// Whether a frame can be mapped as it is.
+    pub(crate) fn is_in(&self, frame: Frame) -> bool {
+        matches!(self.state(frame), State::Kept | State::In)
+    }
+    /// Whether contents were lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.reclaim.as_ref().is_some_and(|reclaim| reclaim.failure.get().is_some())
+    }
+    pub(crate) fn reclaim_counts(&self) -> ReclaimCounts {
+        self.reclaim.as_ref().map(|reclaim| reclaim.counts()).unwrap_or_default()
+    }
+    /// Makes a frame hold its contents. Others may leave for it.
+    #[inline]
+    pub(crate) fn hold(&mut self, frame: Frame) -> Result<Held, Lost> {
+        if self.is_in(frame) { Ok(Held::There) } else { self.let_in(frame, false) }
+    }
+    /// The same for a frame that is written whole next: nobody needs what it held.
+    pub(crate) fn hold_to_overwrite(&mut self, frame: Frame) -> Result<Held, Lost> {
+        if self.is_in(frame) { Ok(Held::There) } else { self.let_in(frame, true) }
+    }
+    fn let_in(&mut self, frame: Frame, overwritten: bool) -> Result<Held, Lost> {
+        let start = self.events.start();
+        let held = self.bring(frame, overwritten);
+        self.events.note(start, None, EventKind::FrameIn, self.pool.owner(frame).0 << 12);
+        held
+    }
+    #[cold]
+    fn bring(&mut self, frame: Frame, overwritten: bool) -> Result<Held, Lost> {
+        self.make_frame_room(1);
+        let Some(reclaim) = self.reclaim.as_mut() else { return Ok(Held::There) };
+        let mut held = Held::Touched;
+        match reclaim.state(frame) {
+            State::Kept | State::In => return Ok(Held::There),
+            State::Zero => {
+                reclaim.counts.first_touches += 1;
+                if reclaim.freed == Freed::Poisoned {
+                    self.pool.zero(frame);
+                }
+            }
+            State::Out(slot) => {
+                let mut bytes = [0; 4096];
+                if !overwritten {
+                    if let Err(error) = reclaim.swap.get(slot, &mut bytes) {
+                        self.fail(error);
+                        return Err(Lost);
+                    }
+                    reclaim.counts.swap_read += u64::from(slot.length);
+                }
+                self.pool.copy_in(frame, 0, &bytes);
+                reclaim.swap.give_back(slot);
+                reclaim.counts.swap_ins += 1;
+                reclaim.counts.swapped -= 1;
+                held = Held::Fetched;
+            }
+        }
+        reclaim.came(frame);
+        Ok(held)
+    }
+    /// The contents of a frame that is not in, which stays where it is. `false`: they are lost.
+    pub(crate) fn look(&self, frame: Frame, bytes: &mut PageBytes) -> bool {
+        let (State::Out(slot), Some(reclaim)) = (self.state(frame), self.reclaim.as_ref()) else {
+            match self.state(frame) {
+                State::Zero => bytes.fill(0),
+                _ => self.pool.copy_out(frame, 0, bytes),
+            }
+            return true;
+        };
+        let got = reclaim.swap.get(slot, bytes);
+        got.map_err(|error| self.fail(error)).is_ok()
+    }
+    /// Reads within a page without bringing it in; devices, open bus and what is lost give FFh.
+    pub(crate) fn peek_page(&self, page: PhysPage, offset: usize, into: &mut [u8]) {
+        let (Target::Ram(frame) | Target::Rom(frame)) = self.phys.read_target(page) else { return into.fill(0xff) };
+        if self.is_in(frame) {
+            return self.pool.copy_out(frame, offset, into);
+        }
+        let mut bytes = [0; 4096];
+        let part = self.look(frame, &mut bytes).then(|| bytes.get(offset..offset + into.len())).flatten();
+        match part {
+            Some(part) => into.copy_from_slice(part),
+            None => into.fill(0xff),
+        }
+    }
+    /// Nothing can go on: every vCPU comes back to its run loop, where the sentence is found.
+    fn fail(&self, error: SwapError) {
+        if let Some(reclaim) = self.reclaim.as_ref() {
+            reclaim.fail(error);
+        }
+        self.vcpus.iter().for_each(|vcpu| vcpu.attention.set(bits::STOP));
+    }
+    /// Takes frames away until so many more may come in.
+    pub(crate) fn make_frame_room(&mut self, wanted: u64) {
+        let Some(reclaim) = self.reclaim.as_ref() else { return };
+        let needed = (reclaim.counts.resident + wanted).saturating_sub(reclaim.limit);
+        if needed != 0 {
+            // A few at a time: the wait is for all of them.
+            self.evict(needed.max(BATCH.min(reclaim.limit / 16)));
+        }
+    }
+    /// Takes away `count` frames, those first that the policy names; gives how many there were.
+    pub(crate) fn evict(&mut self, count: u64) -> u64 {
+        let mut done = 0;
+        while done < count && !self.has_failed() {
+            let Some(mut reclaim) = self.reclaim.take() else { break };
+            let wanted = (count - done).min(BATCH) as usize;
+            let mut victims = Vec::with_capacity(wanted);
+            while victims.len() < wanted {
+                let (idle, counts) = (&mut reclaim.idle, &mut reclaim.counts);
+                let victim = reclaim.policy.victim(&mut |frame| {
+                    let used = self.ask(Frame(frame));
+                    counts.asked += 1;
+                    counts.used += u64::from(used);
+                    if used {
+                        idle[frame as usize] = 0;
+                    }
+                    used
+                });
+                let Some(victim) = victim.map(Frame) else { break };
+                if reclaim.state(victim) == State::In {
+                    victims.push(Mapped(victim));
+                }
+            }
+            self.reclaim = Some(reclaim);
+            if victims.is_empty() {
+                break;
+            }
+            done += self.take_away(victims);
+        }
+        done
+    }
+    /// Whether a frame's page was used since the last time: whether an entry leads to it, which is taken away.
+    fn ask(&mut self, frame: Frame) -> bool {
+        let page = self.pool.owner(frame);
+        let used = self.phys.get(page).is_some_and(|slot| slot.mappers != NONE);
+        if used {
+            self.unmap_page(page);
+        }
+        used
+    }
+    /// Looks at the next `frames` frames (round robin), and takes away those that no such look has found in use `scans` times
+    /// in a row; gives how many.
+    pub(crate) fn shrink(&mut self, frames: usize, scans: u8) -> u64 {
+        let Some(total) = self.reclaim.as_ref().map(|reclaim| reclaim.states.len()) else { return 0 };
+        let mut victims = Vec::new();
+        let mut done = 0;
+        for _ in 0..frames.min(total) {
+            let frame = Frame(self.scan_hand as u32);
+            self.scan_hand = (self.scan_hand + 1) % total;
+            if self.state(frame) != State::In {
+                continue;
+            }
+            let used = self.ask(frame);
+            let Some(reclaim) = self.reclaim.as_mut() else { break };
+            reclaim.counts.asked += 1;
+            reclaim.counts.used += u64::from(used);
+            let idle = &mut reclaim.idle[frame.0 as usize];
+            *idle = if used { 0 } else { idle.saturating_add(1) };
+            if *idle >= scans {
+                reclaim.policy.gone(frame.0);
+                victims.push(Mapped(frame));
+            }
+            if victims.len() as u64 == BATCH {
+                done += self.take_away(std::mem::take(&mut victims));
+                if self.has_failed() {
+                    break;
+                }
+            }
+        }
+        done + self.take_away(victims)
+    }
+    /// Takes these frames away, whoever uses them; gives how many have left. The policy has forgotten them.
+    fn take_away(&mut self, frames: Vec<Mapped>) -> u64 {
+        if frames.is_empty() {
+            return 0;
+        }
+        let start = self.events.start();
+        let unmapped = frames.into_iter().map(|frame| frame.unmap(|frame| self.unmap_page(self.pool.owner(frame))));
+        let unmapped: Vec<Unmapped> = unmapped.collect();
+        // Even where no entry was left: a vCPU may not have seen yet that one was dropped.
+        let acknowledged = Unmapped::acknowledge(unmapped, || self.wait());
+        let Some(mut reclaim) = self.reclaim.take() else { return 0 };
+        let mut out = Vec::with_capacity(acknowledged.len());
+        for frame in acknowledged {
+            let number = frame.frame();
+            match self.copy_out(&mut reclaim, frame) {
+                Ok(frame) => out.push(frame),
+                // It stays, and so does everything else: nothing is lost.
+                Err(error) => {
+                    reclaim.fail(error);
+                    reclaim.policy.came(number.0);
+                }
+            }
+        }
+        let (failed, freed) = (reclaim.failure.get().is_some(), reclaim.freed);
+        self.reclaim = Some(reclaim);
+        if failed {
+            self.vcpus.iter().for_each(|vcpu| vcpu.attention.set(bits::STOP));
+        }
+        let count = out.len() as u64;
+        self.give_up(out, freed);
+        self.events.note(start, None, EventKind::Evicted, count);
+        count
+    }
+    /// Puts the contents of a frame where they are kept.
+    fn copy_out(&self, reclaim: &mut Reclaim, frame: Acknowledged) -> Result<Out, SwapError> {
+        let mut bytes = [0; 4096];
+        self.pool.copy_out(frame.frame(), 0, &mut bytes);
+        let zero = bytes.as_chunks::<16>().0.iter().all(|chunk| *chunk == [0; 16]);
+        let state = if zero {
+            reclaim.counts.zero_evictions += 1;
+            State::Zero
+        } else {
+            let slot = reclaim.swap.put(&bytes)?;
+            reclaim.counts.swap_written += u64::from(slot.length);
+            reclaim.counts.swapped += 1;
+            State::Out(slot)
+        };
+        reclaim.counts.evictions += 1;
+        reclaim.counts.resident -= 1;
+        reclaim.set(frame.frame(), state);
+        Ok(Out::of(frame))
+    }
+    /// Gives the memory of frames whose contents are elsewhere to the host.
+    fn give_up(&self, frames: Vec<Out>, freed: Freed) {
+        let mut numbers: Vec<Frame> = frames.iter().map(Out::frame).collect();
+        match freed {
+            Freed::Returned => self.pool.discard(&mut numbers),
+            Freed::Poisoned => numbers.iter().for_each(|frame| self.pool.poison(*frame)),
+        }
+    }
+    /// A page has another frame from now on, which is untouched if the page is not in.
+    pub(crate) fn note_move(&mut self, from: Frame, to: Frame) {
+        let Some(reclaim) = self.reclaim.as_mut() else { return };
+        let state = reclaim.state(from);
+        reclaim.set(to, state);
+        reclaim.set(from, State::Kept);
+        reclaim.idle[to.0 as usize] = reclaim.idle[from.0 as usize];
+        match state {
+            State::Kept => {}
+            State::In => {
+                reclaim.policy.gone(from.0);
+                reclaim.policy.came(to.0);
+            }
+            State::Zero | State::Out(_) => self.pool.discard(&mut [to]),
+        }
+    }
+}

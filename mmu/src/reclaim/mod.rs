@@ -1,0 +1,163 @@
+//! Memory that can be taken back (S12–S20): which frames of a guest are in host memory, and where the contents of the others are.
+//!
+//! ```text
+//! Zero ──first touch──► In ──all zero──► Zero (no slot: a zero page costs nothing)
+//!                        ▲└─────────────► Out (a slot of the swap file)
+//!                        └── any access through the door (`monitor::evict`) ──┘
+//! ```
+//! A page keeps its frame's *number* for good: the pool is address space, and memory is what the host has put behind it. So
+//! everything that is known by frame outlives a stay elsewhere: which bytes hold translated code, and which pages hold guest
+//! tables (their monitor tables stay in force, since nobody can write a page that is out without bringing it in).
+//!
+//! *Architecture invariant*: a monitor entry leads to a frame that is in (I2, `monitor::audit`), and whoever takes one out goes
+//! through the types of `order`.
+//!
+//! | file | |
+//! |---|---|
+//! | `order` | mapped → unmapped → acknowledged → out, as types |
+//! | `policy` | which page goes next |
+//! | `swap`, `slots` | the swap file |
+//!
+//! Not taken away: ROM images and video memory (they do not count for the limit either). Left out for now: sharing of equal
+//! pages, clean copies of swapped pages, balloon and free-page reports.
+
+pub mod order;
+pub mod policy;
+mod slots;
+pub mod swap;
+
+use crate::frames::Frame;
+use policy::{Policy, Replacement};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
+use swap::{Slot, Swap, SwapError, SwapStore};
+
+/// What becomes of a frame's memory when its contents are out.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Freed {
+    /// The host has it back.
+    #[default]
+    Returned,
+    /// It is kept, filled with what no guest wrote: a test sees whoever reads it still.
+    Poisoned,
+}
+
+/// How a guest's memory is paged.
+#[derive(Debug)]
+pub struct Paging {
+    /// Bytes of RAM that may be in host memory at a time; at least [`LEAST_LIMIT`].
+    pub limit: u64,
+    /// Which page goes first.
+    pub policy: Policy,
+    /// Where the contents go.
+    pub store: Box<dyn SwapStore>,
+    /// What becomes of the memory.
+    pub freed: Freed,
+}
+
+/// The smallest limit: an instruction and its page walks must find room at the same time.
+pub const LEAST_LIMIT: u64 = 64 << 10;
+
+/// What paging has done.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReclaimCounts {
+    /// Frames that may be in; 0: memory is not paged.
+    pub limit: u64,
+    /// Frames of RAM that are in.
+    pub resident: u64,
+    /// The most that ever were.
+    pub most_resident: u64,
+    /// Frames whose contents are in the swap file.
+    pub swapped: u64,
+    /// Pages that came in for the first time, or again after they were found to be zero.
+    pub first_touches: u64,
+    /// Pages taken away.
+    pub evictions: u64,
+    /// Those among them that were all zero, and took no slot.
+    pub zero_evictions: u64,
+    /// Pages brought back from the swap file.
+    pub swap_ins: u64,
+    /// Bytes in slots now.
+    pub swap_bytes: u64,
+    /// Bytes that the swap file has grown to.
+    pub swap_file_bytes: u64,
+    /// Bytes written to the swap file.
+    pub swap_written: u64,
+    /// Bytes read from it.
+    pub swap_read: u64,
+    /// Pages asked whether they were used.
+    pub asked: u64,
+    /// Those that were.
+    pub used: u64,
+}
+
+/// Where the contents of a frame are.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// In the frame, for good: not RAM, or memory is not paged.
+    #[default]
+    Kept,
+    /// Nowhere: they are zero.
+    Zero,
+    /// In the frame.
+    In,
+    /// In the swap file.
+    Out(Slot),
+}
+
+/// The books of one guest's paged memory. Under the mmu lock.
+#[derive(Debug)]
+pub(crate) struct Reclaim {
+    /// By frame.
+    pub(crate) states: Vec<State>,
+    /// Scans since a frame was last found in use, by frame.
+    pub(crate) idle: Vec<u8>,
+    /// Frames that may be in.
+    pub(crate) limit: u64,
+    pub(crate) policy: Box<dyn Replacement>,
+    pub(crate) swap: Swap,
+    pub(crate) freed: Freed,
+    pub(crate) counts: ReclaimCounts,
+    pub(crate) failure: Arc<OnceLock<SwapError>>,
+}
+
+impl Reclaim {
+    pub(crate) fn new(paging: Paging, frames: usize, failure: Arc<OnceLock<SwapError>>) -> Reclaim {
+        let Paging { limit, policy, store, freed } = paging;
+        Reclaim {
+            states: vec![State::Kept; frames],
+            idle: vec![0; frames],
+            limit: limit.max(LEAST_LIMIT) >> 12,
+            policy: policy.make(),
+            swap: Swap::new(store),
+            freed,
+            counts: ReclaimCounts::default(),
+            failure,
+        }
+    }
+    pub(crate) fn state(&self, frame: Frame) -> State {
+        self.states.get(frame.0 as usize).copied().unwrap_or_default()
+    }
+    pub(crate) fn set(&mut self, frame: Frame, state: State) {
+        if let Some(slot) = self.states.get_mut(frame.0 as usize) {
+            *slot = state;
+        }
+    }
+    /// A frame is in from now on, and being used.
+    pub(crate) fn came(&mut self, frame: Frame) {
+        self.set(frame, State::In);
+        self.idle[frame.0 as usize] = 0;
+        self.policy.came(frame.0);
+        self.counts.resident += 1;
+        self.counts.most_resident = self.counts.most_resident.max(self.counts.resident);
+    }
+    /// The first error counts: what comes after it may be its consequence.
+    pub(crate) fn fail(&self, error: SwapError) {
+        let _ = self.failure.set(error);
+    }
+    /// The counters at this moment.
+    pub(crate) fn counts(&self) -> ReclaimCounts {
+        let (swap_bytes, swap_file_bytes) = self.swap.bytes();
+        ReclaimCounts { limit: self.limit, swap_bytes, swap_file_bytes, ..self.counts }
+    }
+}
