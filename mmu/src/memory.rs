@@ -106,6 +106,19 @@ impl GuestMemory {
         GuestMemory { shared: Arc::new(shared) }
     }
 
+    /// Forgets the contents of the whole pages in a range: they read as zeros from now on, and the host has their memory back (S15).
+    /// Gives how many were RAM that held anything. ROM and devices are left alone.
+    pub fn discard(&self, at: GuestPhys, bytes: u64) -> u64 {
+        /// Pages for which the others are kept waiting at a time.
+        const BATCH: usize = 1024;
+        let end = at.0.saturating_add(bytes).min(1 << self.shared.maxphyaddr) / PAGE_SIZE;
+        let mut numbers = at.0.div_ceil(PAGE_SIZE)..end;
+        let mut discarded = 0;
+        while !numbers.is_empty() {
+            discarded += self.shared.lock().discard(numbers.by_ref().take(BATCH).map(PhysPage));
+        }
+        discarded
+    }
     /// Traces events from now on and keeps the newest `room` of them (32 bytes each); 0 ends the trace.
     pub fn trace_events(&self, room: usize) {
         self.shared.events.keep(room);
@@ -384,5 +397,8 @@ impl Dma for GuestDma {
     }
     fn write(&mut self, at: GuestPhys, from: &[u8]) {
         self.memory.write(at, from);
+    }
+    fn discard(&mut self, at: GuestPhys, bytes: u64) {
+        self.memory.discard(at, bytes);
     }
 }

@@ -119,6 +119,25 @@ impl Monitor {
             None => into.fill(0xff),
         }
     }
+    /// Forgets the contents of a frame, wherever they are; tells whether they are in memory.
+    pub(crate) fn forget(&mut self, frame: Frame) -> bool {
+        let Some(reclaim) = self.reclaim.as_mut() else { return true };
+        let state = reclaim.state(frame);
+        match state {
+            State::Kept | State::Zero => {}
+            State::In => {
+                reclaim.policy.gone(frame.0);
+                reclaim.counts.resident -= 1;
+                reclaim.set(frame, State::Zero);
+            }
+            State::Out(slot) => {
+                reclaim.swap.give_back(slot);
+                reclaim.counts.swapped -= 1;
+                reclaim.set(frame, State::Zero);
+            }
+        }
+        matches!(state, State::Kept | State::In)
+    }
     /// Nothing can go on: every vCPU comes back to its run loop, where the sentence is found.
     fn fail(&self, error: SwapError) {
         if let Some(reclaim) = self.reclaim.as_ref() {

@@ -8,6 +8,7 @@
 //! Monitor descriptor tables (S8, S9) are left out for now. Called by `memory` and `vcpu`.
 
 pub(crate) mod audit;
+pub(crate) mod discard;
 pub(crate) mod evict;
 pub(crate) mod fill;
 pub(crate) mod moves;

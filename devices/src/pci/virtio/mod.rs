@@ -7,6 +7,7 @@
 //! Leaves out: MSI-X, the transitional (0.9) interface, and the window into BAR 0 from configuration space
 //! (VIRTIO_PCI_CAP_PCI_CFG).
 
+pub mod balloon;
 mod queue;
 pub mod tablet;
 #[cfg(test)]
@@ -33,8 +34,14 @@ pub trait VirtioDevice: Serialize + DeserializeOwned + Send + 'static {
     const QUEUES: &'static [u16];
     /// Bytes of its configuration.
     const CONFIG_BYTES: u32;
-    /// As after a reset.
+    /// Feature bits that it offers beside the transport's; whether one was taken shows in what the driver does.
+    const FEATURES: u64 = 0;
+    /// As after power-on.
     fn new() -> Self;
+    /// As after a reset by the driver.
+    fn restart(&mut self) {
+        *self = Self::new();
+    }
     /// A byte of its configuration.
     fn config_read(&self, offset: u32) -> u8;
     /// Writes a byte of its configuration.
@@ -64,7 +71,7 @@ const FIRST_DEVICE: u16 = 0x1040;
 const VENDOR_CAPABILITY: u8 = 0x09;
 const CAPABILITIES_AT: u8 = 0x40;
 
-/// Feature bit 32: this is VIRTIO 1. The only one on offer, and a driver has to take it.
+/// Feature bit 32: this is VIRTIO 1. A driver has to take it.
 const VERSION_1: u64 = 1 << 32;
 
 /// Device status: the driver runs.
@@ -89,6 +96,8 @@ struct State {
     taken: u64,
     status: u8,
     isr: u8,
+    /// Counts the changes of the configuration that the driver did not make.
+    generation: u8,
     queue_select: u16,
     queues: Vec<Queue>,
 }
@@ -100,6 +109,7 @@ impl State {
             taken: 0,
             status: 0,
             isr: 0,
+            generation: 0,
             queue_select: 0,
             queues: queues.iter().map(|&most| Queue::new(most)).collect(),
         }
@@ -145,6 +155,19 @@ impl<D: VirtioDevice> Virtio<D> {
         self.state.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK
     }
 
+    fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The device's configuration is no longer as the driver read it.
+    fn config_changed(&mut self) {
+        self.state.generation = self.state.generation.wrapping_add(1);
+        if self.is_running() {
+            self.state.isr |= ISR_CONFIG;
+        }
+        self.settle();
+    }
+
     /// Changes the device from outside and works off what follows.
     fn with_device(&mut self, cx: &mut Ctx<'_>, change: impl FnOnce(&mut D)) {
         change(&mut self.device);
@@ -172,9 +195,10 @@ impl<D: VirtioDevice> Virtio<D> {
         self.irq.set(level);
     }
 
+    /// The driver resets the device.
     fn restart(&mut self) {
-        self.state = State::new(D::QUEUES);
-        self.device = D::new();
+        self.state = State { generation: self.state.generation, ..State::new(D::QUEUES) };
+        self.device.restart();
     }
 
     fn queue(&self) -> Option<&Queue> {
@@ -184,15 +208,15 @@ impl<D: VirtioDevice> Virtio<D> {
     fn read_common(&self, register: u64) -> u32 {
         let half = |features: u64, select: u32| if select < 2 { (features >> (32 * select)) as u32 } else { 0 };
         let queue = self.queue();
+        let [select_low, select_high] = self.state.queue_select.to_le_bytes();
         let place = |number: usize, shift: u32| queue.map_or(0, |queue| (queue.places[number] >> shift) as u32);
         match register {
             0x00 => self.state.feature_select[0],
-            0x04 => half(VERSION_1, self.state.feature_select[0]),
+            0x04 => half(VERSION_1 | D::FEATURES, self.state.feature_select[0]),
             0x08 => self.state.feature_select[1],
             0x0C => half(self.state.taken, self.state.feature_select[1]),
             0x10 => (self.state.queues.len() as u32) << 16 | NO_VECTOR,
-            // The configuration's generation, between the two, never changes: it is not updated behind the driver's back.
-            0x14 => u32::from(self.state.queue_select) << 16 | u32::from(self.state.status),
+            0x14 => u32::from_le_bytes([self.state.status, self.state.generation, select_low, select_high]),
             0x18 => NO_VECTOR << 16 | queue.map_or(0, |queue| queue.size.into()),
             0x1C => u32::from(self.state.queue_select) << 16 | queue.map_or(0, |queue| queue.enabled.into()),
             0x20..0x38 => place((register as usize - 0x20) / 8, 8 * (register as u32 & 4)),
@@ -228,7 +252,8 @@ impl<D: VirtioDevice> Virtio<D> {
             return self.restart();
         }
         let kept = self.state.status & NEEDS_RESET;
-        let refused = if self.state.taken == VERSION_1 { 0 } else { FEATURES_OK };
+        let is_good = self.state.taken & !D::FEATURES == VERSION_1;
+        let refused = if is_good { 0 } else { FEATURES_OK };
         self.state.status = status & !refused | kept;
         self.serve(cx);
     }
@@ -278,7 +303,7 @@ impl<D: VirtioDevice> Device for Virtio<D> {
 
     fn reset(&mut self, _cx: &mut Ctx<'_>) {
         self.config.reset();
-        self.restart();
+        (self.state, self.device) = (State::new(D::QUEUES), D::new());
         self.settle();
     }
 

@@ -47,6 +47,23 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// All that is to be read; more than `most` bytes break the rules.
+    pub fn read(&self, dma: &dyn Dma, most: usize) -> Result<Vec<u8>, Broken> {
+        let mut bytes = Vec::new();
+        for &(at, length, _) in self.parts.iter().filter(|(_, _, writable)| !*writable) {
+            let before = bytes.len();
+            if length as usize > most - before {
+                return Err(Broken);
+            }
+            bytes.resize(before + length as usize, 0);
+            dma.read(at, &mut bytes[before..]);
+        }
+        Ok(bytes)
+    }
+    /// The parts that are for the device to write: where, and how many bytes.
+    pub fn writable(&self) -> impl Iterator<Item = (GuestPhys, u32)> {
+        self.parts.iter().filter(|(_, _, writable)| *writable).map(|&(at, length, _)| (at, length))
+    }
     /// Writes to the parts that are for it; gives how many bytes had room.
     pub fn write(&self, dma: &mut dyn Dma, mut bytes: &[u8]) -> u32 {
         let mut written = 0;

@@ -1,5 +1,6 @@
-//! The tablet as a driver uses it: capabilities, features, configuration, events, interrupts, resets, hostile rings.
+//! Tablet and balloon as a driver uses them: capabilities, features, configuration, events, interrupts, resets, hostile rings.
 
+use super::balloon::Balloon;
 use super::tablet::{LARGEST, Report, Tablet};
 use super::*;
 use crate::clock::Tick;
@@ -8,6 +9,7 @@ use crate::ps2::MouseButtons;
 use crate::testing::{Memory, Place, at, check_places};
 use crate::wire::WireBundle;
 use proptest::prelude::*;
+use umbra_mmu::addr::GuestPhys;
 
 const TABLE: u64 = 0x1000;
 const AVAILABLE: u64 = 0x2000;
@@ -18,32 +20,57 @@ const SIZE: u16 = 8;
 /// A buffer for one event.
 const EVENT: u64 = 8;
 
-struct Rig {
-    tablet: Virtio<Tablet>,
+/// Memory that notes what is given up.
+struct Giving {
     memory: Memory,
+    given: Vec<(u64, u64)>,
+}
+
+impl Dma for Giving {
+    fn read(&self, at: GuestPhys, into: &mut [u8]) {
+        self.memory.read(at, into);
+    }
+    fn write(&mut self, at: GuestPhys, from: &[u8]) {
+        self.memory.write(at, from);
+    }
+    fn discard(&mut self, at: GuestPhys, bytes: u64) {
+        self.given.push((at.0, bytes));
+    }
+}
+
+struct Rig<D> {
+    device: Virtio<D>,
+    memory: Giving,
+    /// The queue that is driven.
+    queue: u16,
     wires: WireBundle,
     available: u16,
     seen: u16,
 }
 
-impl Rig {
-    fn new() -> Rig {
+impl<D: VirtioDevice> Rig<D> {
+    fn new(queue: u16) -> Rig<D> {
         let wires = WireBundle::new();
-        let mut tablet = Virtio::new(wires.line(0));
-        tablet.config.write(offset::COMMAND, Width::B2, 6);
-        Rig { tablet, memory: Memory(vec![0; 1 << 16]), wires, available: 0, seen: 0 }
+        let mut device = Virtio::new(wires.line(0));
+        device.config.write(offset::COMMAND, Width::B2, 6);
+        let memory = Giving { memory: Memory(vec![0; 1 << 16]), given: Vec::new() };
+        Rig { device, memory, queue, wires, available: 0, seen: 0 }
     }
-    /// With a driver that runs and has made `buffers` available.
-    fn running(buffers: u16) -> Rig {
-        let mut rig = Rig::new();
+    /// With a driver that takes all features, runs and has made `buffers` of a queue available.
+    fn running(queue: u16, buffers: u16) -> Rig<D> {
+        let mut rig = Rig::new(queue);
         for status in [1, 3] {
             rig.set(0x14, Width::B1, status);
         }
-        rig.set(0x08, Width::B4, 1);
-        rig.set(0x0C, Width::B4, 1);
+        for half in 0..2 {
+            rig.set(0x00, Width::B4, half);
+            rig.set(0x08, Width::B4, half);
+            let offered = rig.get(0x04, Width::B4);
+            rig.set(0x0C, Width::B4, offered);
+        }
         rig.set(0x14, Width::B1, 11);
         assert_eq!(rig.get(0x14, Width::B1), 11, "features are good");
-        rig.set(0x16, Width::B2, 0);
+        rig.set(0x16, Width::B2, queue.into());
         rig.set(0x18, Width::B2, SIZE.into());
         for (register, place) in [(0x20, TABLE), (0x28, AVAILABLE), (0x30, USED)] {
             rig.set(register, Width::B4, place);
@@ -59,21 +86,17 @@ impl Rig {
     }
     fn get(&mut self, offset: u64, width: Width) -> u64 {
         let mut cx = Ctx { now: Tick(0), dma: &mut self.memory };
-        self.tablet.mmio_read(&mut cx, REGISTER_WINDOW, offset, width).unwrap()
+        self.device.mmio_read(&mut cx, REGISTER_WINDOW, offset, width).unwrap()
     }
     fn set(&mut self, offset: u64, width: Width, value: u64) {
         let mut cx = Ctx { now: Tick(0), dma: &mut self.memory };
-        self.tablet.mmio_write(&mut cx, REGISTER_WINDOW, offset, width, value).unwrap();
-    }
-    fn report(&mut self, place: [u16; 2], wheel: i32, buttons: u8) {
-        let mut cx = Ctx { now: Tick(0), dma: &mut self.memory };
-        self.tablet.report(&mut cx, Report::new(place, wheel, MouseButtons(buttons)));
+        self.device.mmio_write(&mut cx, REGISTER_WINDOW, offset, width, value).unwrap();
     }
     fn put(&mut self, at: u64, bytes: &[u8]) {
-        self.memory.0[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        self.memory.memory.0[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
     }
     fn word(&self, at: u64) -> u16 {
-        u16::from_le_bytes([self.memory.0[at as usize], self.memory.0[at as usize + 1]])
+        u16::from_le_bytes([self.memory.memory.0[at as usize], self.memory.memory.0[at as usize + 1]])
     }
     fn describe(&mut self, number: u16, place: u64, length: u32, flags: u16, next: u16) {
         let entry = u128::from(place) | u128::from(length) << 64 | u128::from(flags) << 96 | u128::from(next) << 112;
@@ -88,7 +111,15 @@ impl Rig {
         }
         let index = self.available;
         self.put(AVAILABLE + 2, &index.to_le_bytes());
-        self.set(DOORBELLS, Width::B2, 0);
+        let queue = self.queue;
+        self.set(DOORBELLS + 4 * u64::from(queue), Width::B2, queue.into());
+    }
+}
+
+impl Rig<Tablet> {
+    fn report(&mut self, place: [u16; 2], wheel: i32, buttons: u8) {
+        let mut cx = Ctx { now: Tick(0), dma: &mut self.memory };
+        self.device.report(&mut cx, Report::new(place, wheel, MouseButtons(buttons)));
     }
     /// The events that came since the last call.
     fn events(&mut self) -> Vec<(u16, u16, i32)> {
@@ -111,11 +142,11 @@ const END: (u16, u16, i32) = (0, 0, 0);
 
 #[test]
 fn a_driver_finds_the_four_parts_by_their_capabilities() {
-    let rig = Rig::new();
-    assert_eq!(rig.tablet.config.dword(offset::VENDOR), 0x1052_1AF4);
-    let (mut at, mut parts) = (rig.tablet.config.byte(offset::CAPABILITIES), Vec::new());
+    let rig = Rig::<Tablet>::new(0);
+    assert_eq!(rig.device.config.dword(offset::VENDOR), 0x1052_1AF4);
+    let (mut at, mut parts) = (rig.device.config.byte(offset::CAPABILITIES), Vec::new());
     while at != 0 {
-        let config = &rig.tablet.config;
+        let config = &rig.device.config;
         assert_eq!((config.byte(at), config.byte(at + 4)), (9, REGISTER_WINDOW));
         parts.push((config.byte(at + 3), config.dword(at + 8), config.dword(at + 12)));
         if config.byte(at + 3) == 2 {
@@ -129,7 +160,7 @@ fn a_driver_finds_the_four_parts_by_their_capabilities() {
 
 #[test]
 fn only_a_driver_of_version_1_gets_anywhere() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::<Tablet>::new(0);
     assert_eq!(rig.get(0x04, Width::B4), 0);
     rig.set(0x00, Width::B4, 1);
     assert_eq!(rig.get(0x04, Width::B4), 1, "bit 32");
@@ -149,7 +180,7 @@ fn only_a_driver_of_version_1_gets_anywhere() {
 
 #[test]
 fn the_configuration_tells_axes_and_buttons() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::<Tablet>::new(0);
     let mut ask = |select: u64, of: u64| {
         rig.set(DEVICE, Width::B1, select);
         rig.set(DEVICE + 1, Width::B1, of);
@@ -169,7 +200,7 @@ fn the_configuration_tells_axes_and_buttons() {
 
 #[test]
 fn reports_become_events_that_end_together() {
-    let mut rig = Rig::running(SIZE);
+    let mut rig = Rig::<Tablet>::running(0, SIZE);
     rig.report([100, 200], 0, 0);
     assert!(rig.wires.level(0));
     assert_eq!(rig.events(), [(X.0, X.1, 100), (Y.0, Y.1, 200), END]);
@@ -187,7 +218,7 @@ fn reports_become_events_that_end_together() {
 
 #[test]
 fn what_waits_for_buffers_keeps_its_clicks_and_joins_its_moves() {
-    let mut rig = Rig::running(2);
+    let mut rig = Rig::<Tablet>::running(0, 2);
     rig.report([10, 10], 0, 0);
     assert_eq!(rig.events(), [], "three events, two buffers");
     assert!(!rig.wires.level(0));
@@ -207,7 +238,7 @@ fn what_waits_for_buffers_keeps_its_clicks_and_joins_its_moves() {
 
 #[test]
 fn a_guest_that_never_listens_loses_the_middle_but_not_the_end() {
-    let mut rig = Rig::running(0);
+    let mut rig = Rig::<Tablet>::running(0, 0);
     for number in 0..500 {
         rig.report([number, 0], 0, (number & 1) as u8);
     }
@@ -223,28 +254,28 @@ fn a_guest_that_never_listens_loses_the_middle_but_not_the_end() {
 
 #[test]
 fn nothing_is_told_without_a_driver_a_bus_master_or_the_wish_for_interrupts() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::<Tablet>::new(0);
     rig.report([1, 1], 0, 0);
-    assert!(!rig.tablet.is_running());
-    let mut rig = Rig::running(SIZE);
-    rig.tablet.config.write(offset::COMMAND, Width::B2, 2);
+    assert!(!rig.device.is_running());
+    let mut rig = Rig::<Tablet>::running(0, SIZE);
+    rig.device.config.write(offset::COMMAND, Width::B2, 2);
     rig.report([1, 1], 0, 0);
     assert_eq!(rig.events(), []);
     let mut cx = Ctx { now: Tick(0), dma: &mut rig.memory };
-    rig.tablet.config_write(&mut cx, offset::COMMAND, Width::B2, 6);
+    rig.device.config_write(&mut cx, offset::COMMAND, Width::B2, 6);
     assert_eq!(rig.events().len(), 3, "when it is a master again");
     rig.get(ISR, Width::B1);
     rig.put(AVAILABLE, &[1, 0]);
     rig.report([2, 1], 0, 0);
     assert_eq!((rig.events().len(), rig.wires.level(0)), (2, false), "no interrupt was asked for");
     rig.set(0x14, Width::B1, 0);
-    assert!(!rig.tablet.is_running());
+    assert!(!rig.device.is_running());
     assert_eq!(rig.get(0x14, Width::B1), 0, "reset");
 }
 
 #[test]
 fn a_ring_that_breaks_the_rules_ends_in_needs_reset() {
-    let cases: [&dyn Fn(&mut Rig); 6] = [
+    let cases: [&dyn Fn(&mut Rig<Tablet>); 6] = [
         &|rig| rig.put(AVAILABLE + 2, &500_u16.to_le_bytes()),
         &|rig| rig.put(AVAILABLE + 4, &SIZE.to_le_bytes()),
         &|rig| rig.describe(0, BUFFERS, 4, 1 | 2, 0),
@@ -256,7 +287,7 @@ fn a_ring_that_breaks_the_rules_ends_in_needs_reset() {
         },
     ];
     for (number, damage) in cases.iter().enumerate() {
-        let mut rig = Rig::running(SIZE);
+        let mut rig = Rig::<Tablet>::running(0, SIZE);
         damage(&mut rig);
         rig.report([1, 1], 0, 0);
         assert_eq!(rig.get(0x14, Width::B1), 15 | 0x40, "case {number}");
@@ -267,6 +298,47 @@ fn a_ring_that_breaks_the_rules_ends_in_needs_reset() {
         rig.set(0x14, Width::B1, 0);
         assert_eq!(rig.get(0x14, Width::B1), 0);
     }
+}
+
+#[test]
+fn pages_in_the_balloon_are_given_up() {
+    let mut rig = Rig::<Balloon>::running(0, 0);
+    let numbers: Vec<u8> = [7_u32, 8, 9, 100, u32::MAX].into_iter().flat_map(u32::to_le_bytes).collect();
+    rig.put(0x8000, &numbers);
+    rig.describe(0, 0x8000, numbers.len() as u32, 0, 0);
+    rig.offer(1);
+    assert_eq!(rig.memory.given, [(7 << 12, 3 << 12), (100 << 12, 1 << 12), (0xFFFF_FFFF << 12, 1 << 12)]);
+    assert_eq!((rig.word(USED + 2), rig.wires.level(0)), (1, true));
+    // A list that is longer than any driver makes it.
+    rig.describe(1, 0, u32::MAX, 0, 0);
+    rig.offer(1);
+    assert_eq!(rig.get(0x14, Width::B1), 15 | 0x40);
+}
+
+#[test]
+fn what_the_guest_has_free_is_given_up() {
+    let mut rig = Rig::<Balloon>::running(2, 0);
+    rig.describe(0, 0x40_0000, 4 << 20, 1 | 2, 1);
+    rig.describe(1, 0xC0_0000, 2 << 20, 2, 0);
+    rig.offer(1);
+    assert_eq!(rig.memory.given, [(4 << 20, 4 << 20), (12 << 20, 2 << 20)]);
+    assert_eq!(rig.word(USED + 8), 0, "nothing was written");
+}
+
+#[test]
+fn the_guest_learns_what_is_wanted() {
+    let mut rig = Rig::<Balloon>::running(1, 1);
+    assert_eq!(rig.word(USED + 2), 1, "let out");
+    rig.get(ISR, Width::B1);
+    let before = rig.get(0x15, Width::B1);
+    let mut cx = Ctx { now: Tick(0), dma: &mut rig.memory };
+    rig.device.ask_for(&mut cx, 5000);
+    assert_eq!((rig.get(DEVICE, Width::B4), rig.get(0x15, Width::B1)), (5000, before + 1));
+    assert_eq!((rig.get(ISR, Width::B1), rig.wires.level(0)), (2, false));
+    rig.set(DEVICE + 4, Width::B4, 4096);
+    assert_eq!(rig.device.pages(), (5000, 4096));
+    rig.set(0x14, Width::B1, 0);
+    assert_eq!(rig.device.pages(), (5000, 0), "the next driver is asked, too");
 }
 
 fn places() -> Vec<Place> {
@@ -287,6 +359,14 @@ fn no_sequence_of_accesses_breaks_it() {
         },
         &places(),
     );
+    check_places(
+        || {
+            let mut balloon = Virtio::<Balloon>::new(WireBundle::new().line(0));
+            balloon.config.write(offset::COMMAND, Width::B2, 6);
+            balloon
+        },
+        &places(),
+    );
 }
 
 proptest! {
@@ -295,7 +375,7 @@ proptest! {
     /// Rings of arbitrary bytes, written to while reports come: no panic, and never more than the queue's size at once.
     #[test]
     fn arbitrary_rings_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0x400), index in any::<u16>()) {
-        let mut rig = Rig::running(SIZE);
+        let mut rig = Rig::<Tablet>::running(0, SIZE);
         for (place, part) in [(TABLE, &bytes[..0x80]), (AVAILABLE, &bytes[0x80..0xA0]), (USED, &bytes[0xA0..0xF0])] {
             rig.put(place, part);
         }
@@ -303,7 +383,7 @@ proptest! {
         for number in 0..40 {
             rig.report([number, 2 * number], number.into(), number as u8);
         }
-        let saved = rig.tablet.save();
+        let saved = rig.device.save();
         let mut twin = Virtio::<Tablet>::new(WireBundle::new().line(0));
         prop_assert!(twin.restore(&saved).is_ok());
         prop_assert_eq!(twin.save(), saved);
