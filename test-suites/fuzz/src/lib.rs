@@ -1,13 +1,14 @@
 //! What the fuzz targets do with their input, as plain functions: each panics when something that must hold does not.
 //!
 //! ```text
-//! targets/ (cargo fuzz, a workspace of its own) ──► execute · engines · machines · board · loaders ◄── tests/seeded.rs (in every test run)
+//! targets/ (cargo fuzz, a workspace of its own) ──► execute · engines · machines · board · images · loaders ◄── tests/seeded.rs (in every test run)
 //! ```
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir test-suites/fuzz/targets -s none execute` runs one for as long as one likes. What
 //! a target finds becomes a test beside the code that was wrong, not a file here.
 
 pub mod board;
 pub mod execute;
+pub mod images;
 pub mod loaders;
 pub mod machines;
 
@@ -18,5 +19,5 @@ pub type Target = (&'static str, fn(&[u8]));
 #[rustfmt::skip]
 pub const TARGETS: &[Target] = &[
     ("execute", execute::run), ("engines", execute::engines), ("machines", machines::run), ("board", board::run),
-    ("loaders", loaders::run),
+    ("images", images::run), ("loaders", loaders::run),
 ];

@@ -78,3 +78,8 @@ fn engines() {
 fn machines() {
     seeded("machines", 60, 600);
 }
+
+#[test]
+fn images() {
+    seeded("images", 400, 300);
+}
