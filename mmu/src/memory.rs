@@ -129,6 +129,11 @@ impl GuestMemory {
     pub fn shrink(&self, frames: usize, scans: u8) -> u64 {
         self.shared.lock().shrink(frames, scans)
     }
+    /// The pages of RAM that vCPUs used since the last call, in guest-physical order; they lose their monitor entries, so that the
+    /// next use shows. What traces for the replacement policies are recorded with.
+    pub fn take_used(&self) -> Vec<PhysPage> {
+        self.shared.lock().take_used()
+    }
     /// Why guest memory cannot go on: the swap file failed. The machine must stop; nothing that it shows is to be believed.
     pub fn failure(&self) -> Option<&SwapError> {
         self.shared.failure.get()

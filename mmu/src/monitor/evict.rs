@@ -168,6 +168,15 @@ impl Monitor {
         }
         used
     }
+    /// The pages that were used since the last time.
+    pub(crate) fn take_used(&mut self) -> Vec<PhysPage> {
+        let pages = std::mem::take(&mut self.ram_pages);
+        let frame = |monitor: &Monitor, page| monitor.phys.get(page).and_then(|slot| slot.ram);
+        let used =
+            pages.iter().filter(|page| frame(self, **page).is_some_and(|frame| self.ask(frame))).copied().collect();
+        self.ram_pages = pages;
+        used
+    }
     /// Looks at the next `frames` frames (round robin), and takes away those that no such look has found in use `scans` times
     /// in a row; gives how many.
     pub(crate) fn shrink(&mut self, frames: usize, scans: u8) -> u64 {
