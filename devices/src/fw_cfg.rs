@@ -308,26 +308,8 @@ impl Device for FwCfg {
 mod tests {
     use super::*;
     use crate::clock::Tick;
-    use crate::testing::check_device;
+    use crate::testing::{Memory, check_device};
     use umbra_mmu::dma::Dma;
-
-    /// A little memory from address 0.
-    struct Memory(Vec<u8>);
-
-    impl Dma for Memory {
-        fn read(&self, at: GuestPhys, into: &mut [u8]) {
-            for (byte, address) in into.iter_mut().zip(at.0..) {
-                *byte = self.0.get(address as usize).copied().unwrap_or(0xFF);
-            }
-        }
-        fn write(&mut self, at: GuestPhys, from: &[u8]) {
-            for (&byte, address) in from.iter().zip(at.0..) {
-                if let Some(to) = self.0.get_mut(address as usize) {
-                    *to = byte;
-                }
-            }
-        }
-    }
 
     fn device() -> FwCfg {
         let mut device = FwCfg::new();

@@ -10,6 +10,21 @@ use umbra_mmu::dma::Dma;
 /// A bus without memory: reads give FFh, writes are dropped.
 pub(crate) struct NoMemory;
 
+/// Memory from address 0. Past its end, reads give FFh and writes are dropped.
+pub(crate) struct Memory(pub(crate) Vec<u8>);
+
+impl Dma for Memory {
+    fn read(&self, at: GuestPhys, into: &mut [u8]) {
+        into.fill(0xff);
+        let have = self.0.get(at.0 as usize..).unwrap_or(&[]);
+        into.iter_mut().zip(have).for_each(|(to, &from)| *to = from);
+    }
+    fn write(&mut self, at: GuestPhys, from: &[u8]) {
+        let have = self.0.get_mut(at.0 as usize..).unwrap_or_default();
+        have.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+    }
+}
+
 impl Dma for NoMemory {
     fn read(&self, _at: GuestPhys, into: &mut [u8]) {
         into.fill(0xff);

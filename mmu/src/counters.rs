@@ -109,6 +109,8 @@ pub struct MonitorCounts {
     pub waits: u64,
     /// Frames that were moved.
     pub moves: u64,
+    /// Pages whose contents the guest gave up.
+    pub discards: u64,
 }
 
 /// A snapshot of all counters.

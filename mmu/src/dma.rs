@@ -10,4 +10,6 @@ pub trait Dma {
     fn read(&self, at: GuestPhys, into: &mut [u8]);
     /// Copies `from` into guest memory at `at`.
     fn write(&mut self, at: GuestPhys, from: &[u8]);
+    /// The guest gives up the contents of whole pages: they read as zeros from now on, if the memory can forget.
+    fn discard(&mut self, _at: GuestPhys, _bytes: u64) {}
 }

@@ -186,6 +186,8 @@ pub struct CodeWrite {
 #[derive(Debug)]
 pub(crate) struct VcpuShare {
     pub(crate) attention: Arc<Attention>,
+    /// Its number among the guest's vCPUs.
+    pub(crate) number: u16,
     parked: AtomicBool,
     acknowledged: AtomicU64,
     thread: AtomicU64,
@@ -196,9 +198,10 @@ pub(crate) struct VcpuShare {
 
 impl VcpuShare {
     /// A parked vCPU.
-    pub(crate) fn new(attention: Arc<Attention>) -> VcpuShare {
+    pub(crate) fn new(attention: Arc<Attention>, number: u16) -> VcpuShare {
         VcpuShare {
             attention,
+            number,
             parked: AtomicBool::new(true),
             acknowledged: AtomicU64::new(0),
             thread: AtomicU64::new(0),
@@ -364,7 +367,7 @@ mod loom_model {
 
     // SAFETY is loom's business: it reports a frame that is used while it is being reused.
     fn world(count: usize) -> LoomArc<World> {
-        let vcpus = (0..count).map(|_| Arc::new(VcpuShare::new(Arc::default()))).collect();
+        let vcpus = (0..count).map(|_| Arc::new(VcpuShare::new(Arc::default(), 0))).collect();
         LoomArc::new(World {
             log: DropLog::new(),
             word: AtomicU64::new(1),

@@ -215,18 +215,21 @@ impl Pool {
     }
     /// How many of these frames the host holds in memory.
     pub(crate) fn resident(&self, frames: impl Iterator<Item = Frame>) -> u64 {
-        let (mut total, mut run): (u64, Option<(u32, u32)>) = (0, None);
-        let count = |(first, length): (u32, u32)| self.memory.resident(first as usize, length as usize) as u64;
-        for frame in frames {
-            run = match run {
-                Some((first, length)) if first + length == frame.0 => Some((first, length + 1)),
-                other => {
-                    total += other.map_or(0, count);
-                    Some((frame.0, 1))
-                }
-            };
+        let mut total = 0;
+        self.residency(frames, |resident| total += u64::from(resident));
+        total
+    }
+    /// Tells for each of these frames whether the host holds it in memory; asks the host once for those that lie side by side.
+    pub(crate) fn residency(&self, frames: impl Iterator<Item = Frame>, mut tell: impl FnMut(bool)) {
+        let mut run = 0..0;
+        for Frame(frame) in frames {
+            if frame != run.end {
+                self.memory.residency(run.start as usize, run.len(), &mut tell);
+                run = frame..frame;
+            }
+            run.end += 1;
         }
-        total + run.map_or(0, count)
+        self.memory.residency(run.start as usize, run.len(), &mut tell);
     }
 
     /// Copies out of a frame; what lies past its end is left alone.

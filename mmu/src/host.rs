@@ -78,20 +78,16 @@ impl Reservation {
             _ => Err(std::io::Error::last_os_error()),
         }
     }
-    /// How many of the pages (4 KiB each, from `first` on) are resident.
-    pub(crate) fn resident(&self, first: usize, pages: usize) -> usize {
-        let mut resident = 0;
+    /// Tells for each of the pages (4 KiB each, from `first` on) whether it is resident.
+    pub(crate) fn residency(&self, first: usize, pages: usize, mut tell: impl FnMut(bool)) {
         let mut vector = [0u8; 4096];
         for chunk in (0..pages).step_by(vector.len()) {
             let count = vector.len().min(pages - chunk);
             let at = self.start.0.wrapping_add((first + chunk) * 4096);
             // SAFETY: the range lies in our mapping; the vector holds one byte a page.
             let failed = unsafe { libc::mincore(at.cast(), count * 4096, vector.as_mut_ptr().cast()) } != 0;
-            if !failed {
-                resident += vector.iter().take(count).filter(|flag| **flag & 1 != 0).count();
-            }
+            vector.iter().take(count).for_each(|flag| tell(!failed && *flag & 1 != 0));
         }
-        resident
     }
 }
 
@@ -130,8 +126,8 @@ impl Reservation {
         Err(std::io::ErrorKind::Unsupported.into())
     }
     /// Unknown here: every page counts.
-    pub(crate) fn resident(&self, _first: usize, pages: usize) -> usize {
-        pages
+    pub(crate) fn residency(&self, _first: usize, pages: usize, mut tell: impl FnMut(bool)) {
+        (0..pages).for_each(|_| tell(true));
     }
 }
 

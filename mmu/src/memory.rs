@@ -8,6 +8,7 @@ use crate::attention::Attention;
 use crate::counters::Counters;
 use crate::dma::Dma;
 use crate::drain::{DropLog, Stale, while_parked};
+use crate::events::{EventLog, Events};
 use crate::frames::{Frame, FrameOrder, PinError, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) a20_masked: AtomicBool,
     /// How many vCPUs share the TLB budget.
     pub(crate) vcpus: AtomicUsize,
+    pub(crate) events: Arc<EventLog>,
     failure: Arc<OnceLock<SwapError>>,
     monitor: Mutex<Monitor>,
 }
@@ -95,12 +97,36 @@ impl GuestMemory {
     pub fn new(pool: Arc<Pool>, order: FrameOrder, maxphyaddr: u8) -> GuestMemory {
         let maxphyaddr = maxphyaddr.clamp(32, 52);
         let log = Arc::new(DropLog::new());
-        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log)));
+        let events = Arc::new(EventLog::new());
+        let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), Arc::clone(&events)));
         let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
         let failure = Arc::default();
-        GuestMemory { shared: Arc::new(Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, failure, monitor }) }
+        #[rustfmt::skip]
+        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, failure, monitor };
+        GuestMemory { shared: Arc::new(shared) }
     }
 
+    /// Forgets the contents of the whole pages in a range: they read as zeros from now on, and the host has their memory back (S15).
+    /// Gives how many were RAM that held anything. ROM and devices are left alone.
+    pub fn discard(&self, at: GuestPhys, bytes: u64) -> u64 {
+        /// Pages for which the others are kept waiting at a time.
+        const BATCH: usize = 1024;
+        let end = at.0.saturating_add(bytes).min(1 << self.shared.maxphyaddr) / PAGE_SIZE;
+        let mut numbers = at.0.div_ceil(PAGE_SIZE)..end;
+        let mut discarded = 0;
+        while !numbers.is_empty() {
+            discarded += self.shared.lock().discard(numbers.by_ref().take(BATCH).map(PhysPage));
+        }
+        discarded
+    }
+    /// Traces events from now on and keeps the newest `room` of them (32 bytes each); 0 ends the trace.
+    pub fn trace_events(&self, room: usize) {
+        self.shared.events.keep(room);
+    }
+    /// Takes the events that were traced since the last call.
+    pub fn take_events(&self) -> Events {
+        self.shared.events.take()
+    }
     /// Commits and locks all frames of the pool (S2). On an error everything goes on without: the host may take some out.
     pub fn pin(&self) -> Result<(), PinError> {
         self.shared.pool.pin()
@@ -376,5 +402,8 @@ impl Dma for GuestDma {
     }
     fn write(&mut self, at: GuestPhys, from: &[u8]) {
         self.memory.write(at, from);
+    }
+    fn discard(&mut self, at: GuestPhys, bytes: u64) {
+        self.memory.discard(at, bytes);
     }
 }

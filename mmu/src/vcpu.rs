@@ -7,6 +7,7 @@ use crate::addr::{GuestPhys, Linear, PAGE_OFFSET, PhysPage};
 use crate::attention::{Attention, bits};
 use crate::counters::{Event, FaultClass};
 use crate::drain::{CodeWrite, VcpuShare};
+use crate::events::EventKind;
 use crate::fault::{Access, PageFault, View};
 use crate::frames::{WATCH_CLEAN, WATCH_TABLE};
 use crate::memory::Shared;
@@ -55,15 +56,15 @@ pub struct VcpuMmu {
 
 impl VcpuMmu {
     pub(crate) fn new(shared: Arc<Shared>, attention: Arc<Attention>) -> VcpuMmu {
-        let share = Arc::new(VcpuShare::new(attention));
         let regs = PagingRegs::default();
-        let set = {
+        let (share, set) = {
             let mut monitor = shared.lock();
+            let share = Arc::new(VcpuShare::new(attention, monitor.vcpus.len() as u16));
             monitor.vcpus.push(Arc::clone(&share));
             shared.vcpus.store(monitor.vcpus.len(), Ordering::Relaxed);
             let mut rules = regs.rules(shared.maxphyaddr);
             rules.bits |= if shared.a20_masked.load(Ordering::Relaxed) { rule::A20_MASKED } else { 0 };
-            TlbSet::of(&mut monitor, RootKey { rules, root: regs.root() })
+            (share, TlbSet::of(&mut monitor, RootKey { rules, root: regs.root() }))
         };
         let mut by_key = FxHashMap::default();
         by_key.insert(set.root.key, 0);
@@ -101,18 +102,24 @@ impl VcpuMmu {
         if self.set().root.key == key {
             return self.drain();
         }
+        let start = self.shared.events.start();
         self.share.hear();
-        match self.by_key.get(&key) {
+        let kind = match self.by_key.get(&key) {
             Some(number) if self.keeps_roots => {
                 self.current = *number;
                 self.catch_up();
                 self.note_met();
+                EventKind::RootMet
             }
-            _ => self.new_set(key),
-        }
+            _ => {
+                self.new_set(key);
+                EventKind::RootNew
+            }
+        };
         self.hot.memos.clear();
         self.catch_up();
         self.activate();
+        self.shared.events.note(start, Some(self.share.number), kind, regs.cr3);
     }
     /// From now on each change of paging state to another root begins with empty TLBs. The guest cannot tell: this is to measure
     /// what it is worth to keep them.
@@ -205,6 +212,7 @@ impl VcpuMmu {
                 return Ok(self.serve(linear, access, view, word));
             }
             let root = Arc::clone(&self.set().root);
+            let start = self.shared.events.start();
             let (filled, caught) = {
                 let mut monitor = self.shared.lock();
                 if !root.is_alive() {
@@ -218,12 +226,12 @@ impl VcpuMmu {
             };
             // Also before a fault goes to the guest: the root may have to be looked up again.
             self.note_caught(caught);
-            let filled = filled.inspect_err(|fault| {
-                if !fault.is_lost() {
-                    self.share.tally.class(FaultClass::GuestTrue);
-                }
-            })?;
-            self.share.tally.class(filled.class);
+            let class = filled.as_ref().map_or(FaultClass::GuestTrue, |filled| filled.class);
+            if !filled.as_ref().is_err_and(PageFault::is_lost) {
+                self.share.tally.class(class);
+            }
+            self.shared.events.note(start, Some(self.share.number), EventKind::Fill(class), linear.0);
+            let filled = filled?;
             let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
             if filled.word == 0 || filled.word & SPECIAL != 0 {
                 return Ok(self.plain_place(phys, access));

@@ -1,12 +1,13 @@
 #!/bin/sh
-# fetch.sh DIR [cloud|amd64|686|pae ...]      default: cloud
+# fetch.sh DIR [cloud|amd64|686|pae|drivers ...]      default: cloud
 #
 # Brings Debian kernels and an initramfs into DIR by the host's package manager, without installing them:
 #   DIR/vmlinuz-NAME          the kernel
+#   DIR/drivers/              vmlinuz and the folder lib/ with all its modules (amd64)
 #   DIR/initrd-64.cpio.gz     busybox for amd64 and cloud; initrd-32.cpio.gz for 686 and pae
 # What is there already is kept. Needs apt, dpkg-deb, cpio and gzip; root only if the package lists are missing.
 set -eu
-[ $# -ge 1 ] || { echo "usage: fetch.sh DIR [cloud|amd64|686|pae ...]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: fetch.sh DIR [cloud|amd64|686|pae|drivers ...]" >&2; exit 2; }
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 shift
@@ -40,12 +41,22 @@ behind() {
 lists() { apt-cache show "$1" > /dev/null 2>&1; }
 
 for name in "$@"; do
+    if [ "$name" = drivers ]; then
+        [ ! -s "$dir/drivers/vmlinuz" ] || continue
+        lists linux-image-amd64 || apt-get update -qq || true
+        # Kernel and modules come out of one package, so that they fit.
+        deb=$(download "$(behind linux-image-amd64)")
+        rm -rf "$dir/drivers"
+        dpkg-deb -x "$deb" "$dir/drivers"
+        mv "$dir"/drivers/boot/vmlinuz-* "$dir/drivers/vmlinuz"
+        continue
+    fi
     case $name in
         cloud) meta=linux-image-cloud-amd64 arch=amd64 bits=64 ;;
         amd64) meta=linux-image-amd64 arch=amd64 bits=64 ;;
         686) meta=linux-image-686:i386 arch=i386 bits=32 ;;
         pae) meta=linux-image-686-pae:i386 arch=i386 bits=32 ;;
-        *) fail "no kernel is called $name: cloud, amd64, 686, pae" ;;
+        *) fail "no kernel is called $name: cloud, amd64, 686, pae, or drivers" ;;
     esac
     if [ ! -s "$dir/vmlinuz-$name" ] || [ ! -s "$dir/initrd-$bits.cpio.gz" ]; then
         if [ "$(dpkg --print-architecture)" != $arch ] && ! dpkg --print-foreign-architectures | grep -qx $arch; then

@@ -4,6 +4,7 @@
 # that must be those in installer/ (within a tolerance: see `is`), keys seen to act in the first, and its button clicked.
 # OPTIONs go to every run.
 #
+#   UMBRA_MOUSE=captured             the button is clicked by a captured PS/2 mouse in place of the tablet's pointer
 #   UMBRA_CASES="ENGINE:ARCH:KIND..."   only these, such as jit:amd64:text interp:i386:gtk
 #
 # The packages debian-installer-12-netboot-ARCH come through apt into FOLDER (240 MB). Needs xvfb, xdotool, imagemagick.
@@ -13,6 +14,8 @@ mkdir -p "$2/installer"
 folder=$(realpath "$2/installer")
 shift 2
 options=("$@")
+mouse=${UMBRA_MOUSE:-tablet}
+[ "$mouse" != captured ] || options+=(--tablet off)
 pictures=$(realpath "$(dirname "$0")/installer")
 work=$(mktemp -d)
 chmod 755 "$work"
@@ -94,6 +97,13 @@ shows() { # NAME PICTURE
     }
 }
 
+# The pointer: onto the middle of the button Continue, wherever the window is.
+point_at_continue() {
+    local WIDTH HEIGHT
+    eval "$(xdotool getwindowgeometry --shell "$window" | grep -E '^(WIDTH|HEIGHT)=')"
+    xdotool mousemove --window "$window" $((WIDTH * 482 / 512)) $((HEIGHT * 371 / 384))
+}
+
 # The mouse: into the corner, then back onto the button Continue, slowly, so that the guest does not accelerate it.
 click_continue() { # SECONDS
     for _ in $(seq 40); do xdotool mousemove_relative 30 30; sleep 0.05; done
@@ -119,14 +129,21 @@ gtk() { # ENGINE ARCH
     until_true 120 is_not language || fail "$name: a key does not move the bar"
     xdotool key Up
     until_true 120 is language || fail "$name: the key back does not lead back: $(cat measure)"
-    xdotool mousemove --window "$window" 500 300 click 1
-    until_true 10 titled '*frees the mouse' || fail "$name: a click does not capture the mouse"
-    # A guest that is short of time may take the way there and back for one: then again, with more of it.
-    local pause
-    for pause in 2 10 30; do
-        click_continue $pause
-        ! until_true 60 is location || break
-    done
+    if [ "$mouse" = captured ]; then
+        xdotool mousemove --window "$window" 500 300 click 1
+        until_true 10 titled '*frees the mouse' || fail "$name: a click does not capture the mouse"
+        # A guest that is short of time may take the way there and back for one: then again, with more of it.
+        local pause
+        for pause in 2 10 30; do
+            click_continue $pause
+            ! until_true 60 is location || break
+        done
+    else
+        until_true 60 titled '*the guest follows the pointer*' || fail "$name: the guest has no driver for the tablet"
+        point_at_continue
+        sleep 1
+        xdotool click 1
+    fi
     shows "$name" location
     echo "$name: good, language after $first, location after $(seconds)"
     kill "$guest"

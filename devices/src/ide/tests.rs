@@ -7,24 +7,10 @@ use crate::clock::Tick;
 use crate::device::{Ctx, Device, Width};
 use crate::pci::piix3_ide::Piix3Ide;
 use crate::pci::{PciFunction, offset};
-use crate::testing::{Place, check_places};
+use crate::testing::{Memory, Place, check_places};
 use crate::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::GuestPhys;
 use umbra_mmu::dma::Dma;
-
-/// Memory from address 0.
-struct Memory(Vec<u8>);
-
-impl Dma for Memory {
-    fn read(&self, at: GuestPhys, into: &mut [u8]) {
-        let have = self.0.get(at.0 as usize..).unwrap_or(&[]);
-        into.iter_mut().zip(have).for_each(|(to, &from)| *to = from);
-    }
-    fn write(&mut self, at: GuestPhys, from: &[u8]) {
-        let have = self.0.get_mut(at.0 as usize..).unwrap_or_default();
-        have.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-    }
-}
 
 struct Rig {
     ide: Piix3Ide,

@@ -14,6 +14,7 @@ pub mod i440fx;
 pub mod piix3;
 pub mod piix3_ide;
 pub mod piix4_pm;
+pub mod virtio;
 
 use crate::clock::Tick;
 use crate::device::{Ctx, Device, IoError, StateError, Width, restore_state, save_state};

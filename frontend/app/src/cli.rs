@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
     BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, PressureChoice,
-    ReplacementPolicy, RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, SoundConfig, Span,
+    ReplacementPolicy, RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -127,6 +127,7 @@ mod choices {
     pub const ENGINES: &[(&str, Engine)] = &[("interp", Engine::Interp), ("jit", Engine::Jit), ("both", Engine::Both)];
     pub const CLOCKS: &[(&str, Clock)] = &[("real", Clock::Real), ("virtual", Clock::Virtual)];
     pub const DISPLAYS: &[(&str, Display)] = &[("window", Display::Window), ("terminal", Display::Terminal), ("none", Display::None)];
+    pub const SWITCHES: &[(&str, Switch)] = &[("on", Switch::On), ("off", Switch::Off)];
     pub const SCRIPT_PLACES: &[(&str, ScriptAt)] = &[("serial", ScriptAt::Serial), ("screen", ScriptAt::Screen)];
     #[cfg(feature = "window")]
     pub const BACKENDS: &[(&str, crate::window::Backend)] = {
@@ -220,6 +221,9 @@ pub struct RunArgs {
     /// What is heard: none, ac97 (a sound card) and wav=FILE (a recording, PC speaker included), as ac97,wav=FILE [default: none]
     #[arg(long, value_name = "CARD[,wav=FILE]")]
     pub sound: Option<SoundConfig>,
+    /// A graphics tablet, so that no pointer needs to be captured: on or off [default: on with a window or terminal]
+    #[arg(long, value_parser = choice(choices::SWITCHES))]
+    pub tablet: Option<Switch>,
     /// A port on which a test ROM reports its progress, such as 0x190; its last value is in the summary
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub post_port: Option<u16>,
@@ -314,6 +318,12 @@ pub struct RunArgs {
     /// Addresses (RIP) for --dump, or linear addresses that umbra inspect explains [default: where the processor stands]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = crate::inspect::parse_address)]
     pub at: Vec<u64>,
+    /// Let umbra inspect --connect look at the machine while it runs
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// Write what happens in the memory system (root switches, fills, shootdowns ...) as a trace that Perfetto opens
+    #[arg(long, value_name = "FILE")]
+    pub trace_events: Option<PathBuf>,
     /// Write the names of emitted code to /tmp/perf-PID.map, for perf report
     #[arg(long)]
     pub perf_map: bool,
@@ -524,23 +534,36 @@ pub enum InspectWhat {
     Tlb,
     /// Monitor roots.
     Roots,
+    /// All of guest RAM.
+    Heat,
+    /// The addresses of --at alone.
+    Address,
 }
 
-const INSPECTIONS: &[(&str, InspectWhat)] = &[
+/// The words for them.
+pub const INSPECTIONS: &[(&str, InspectWhat)] = &[
     ("audit", InspectWhat::Audit),
     ("fault", InspectWhat::Fault),
     ("reclaim", InspectWhat::Reclaim),
     ("registers", InspectWhat::Registers),
     ("tlb", InspectWhat::Tlb),
     ("roots", InspectWhat::Roots),
+    ("heat", InspectWhat::Heat),
+    ("address", InspectWhat::Address),
 ];
 
 /// `umbra inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// What to look at when the run has ended (by --until, --timeout or by itself)
+    /// What to look at: in a running machine with --connect, else when the run has ended (by --until, --timeout or by itself)
     #[arg(value_parser = choice(INSPECTIONS))]
     pub what: InspectWhat,
+    /// A running machine: what it was given as --control
+    #[arg(long, value_name = "SOCKET")]
+    pub connect: Option<PathBuf>,
+    /// Draw a map of guest RAM there: .svg, or PNG with a pixel for each page
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// The machine.
     #[command(flatten)]
     pub run: RunArgs,

@@ -2,8 +2,15 @@
 //!
 //! Crash reports, the console, gdb's `monitor` command and `umbra inspect` all print through here.
 
-use crate::cli::{InspectArgs, InspectWhat};
+pub mod event_trace;
+mod heat;
+pub mod live;
+mod look;
+
+use crate::cli::{INSPECTIONS, InspectArgs};
 use crate::exit_status::{ExitStatus, Failure};
+use heat::HeatMap;
+use look::Look;
 use std::fmt::Write;
 use umbra_machine::Machine;
 use umbra_machine::cpu::decode::{Encoding, decode};
@@ -19,33 +26,37 @@ pub fn parse_address(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("\"{text}\" is not an address; try a hexadecimal number such as 0xffffffff81000000"))
 }
 
-/// `umbra inspect`: runs the machine to its end (`--until`, `--timeout` or its own) and looks at it.
+/// `umbra inspect`: looks at a running machine, or runs one to its end (`--until`, `--timeout` or its own) and looks at it then.
 pub fn run(args: &InspectArgs) -> Result<ExitStatus, Failure> {
+    if let Some(path) = &args.connect {
+        return live::connect(args, path);
+    }
     let config = crate::options::config(&args.run)?;
     let ended = crate::run::to_the_end(&args.run, &config)?;
     let mut machine = ended.machine;
-    println!("\nThe run ended: {}, after {} instructions.", ended.end.name(), machine.retired());
-    let mut status = ExitStatus::GOOD;
-    match args.what {
-        InspectWhat::Audit => {
-            let (text, clean) = audit(&mut machine);
-            print!("{text}");
-            if !clean {
-                status = ExitStatus::FAILURES;
-            }
-        }
-        InspectWhat::Fault => print!("{}", counters(&machine.memory().counters())),
-        InspectWhat::Reclaim => print!("{}", host_memory(&machine)),
-        InspectWhat::Registers => {
-            machine.vcpus().iter().enumerate().for_each(|(number, vcpu)| print!("{}", registers(number, vcpu)));
-        }
-        InspectWhat::Tlb => print!("{}", tlbs(&machine)),
-        InspectWhat::Roots => print!("{}", roots(&machine.memory().counters())),
+    if !args.run.json {
+        println!("\nThe run ended: {}, after {} instructions.", ended.end.name(), machine.retired());
     }
-    if let Some(vcpu) = machine.vcpus().first() {
-        args.run.at.iter().for_each(|&linear| print!("{}", three_variants(vcpu, linear)));
+    if let Some(path) = &args.output {
+        HeatMap::of(&machine).save(path)?;
     }
-    Ok(status)
+    Ok(args.show(&look::look(&mut machine, args.what, &args.run.at)))
+}
+
+impl InspectArgs {
+    /// The word for what is looked at.
+    pub fn what_name(&self) -> &'static str {
+        INSPECTIONS.iter().find(|(_, what)| *what == self.what).map_or("", |(name, _)| name)
+    }
+    /// Prints a look.
+    pub fn show(&self, look: &Look) -> ExitStatus {
+        if self.run.json {
+            println!("{:#}", look.data);
+        } else {
+            print!("{}", look.text);
+        }
+        if look.clean { ExitStatus::GOOD } else { ExitStatus::FAILURES }
+    }
 }
 
 /// Names of the general registers.

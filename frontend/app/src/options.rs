@@ -229,6 +229,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     }
     set_some(&mut config.console, &args.console);
     set(&mut config.sound, &args.sound);
+    set_some(&mut config.tablet, &args.tablet);
     set_some(&mut config.test_ports.post, &args.post_port);
     set_some(&mut config.test_ports.text, &args.debug_port);
     if args.test_device {
@@ -270,6 +271,8 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
         config.trace.perf_map = Toggle::On;
     }
     set_some(&mut config.trace.gdb, &args.gdb);
+    set_some(&mut config.trace.control, &args.control);
+    set_some(&mut config.trace.events, &args.trace_events);
 }
 
 /// Says what becomes of the variables of UEFI firmware that were given no file.

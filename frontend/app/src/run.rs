@@ -2,6 +2,8 @@
 
 use crate::cli::RunArgs;
 use crate::exit_status::{ExitStatus, Failure};
+use crate::inspect::event_trace::EventTrace;
+use crate::inspect::live;
 use crate::picture::{self, Recorder};
 use crate::session::Session;
 use crate::summary::{End, Summary};
@@ -165,10 +167,16 @@ fn in_window(
 /// Runs a session to its end; `from`: when its machine was begun.
 pub fn finish(mut session: Session, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     let power_on = session.started.duration_since(from);
+    let socket = config.trace.control.as_deref().map(|path| live::listen(&session, path)).transpose()?;
+    let trace = config.trace.events.as_deref().map(|path| EventTrace::start(&session.machine, path)).transpose()?;
     let end = match &config.trace.gdb {
         Some(address) => gdb::serve(&mut session, address)?,
         None => session.run(),
     };
+    drop(socket);
+    if let Some(Err(failure)) = trace.map(|trace| trace.finish(&session.machine)) {
+        eprintln!("umbra: {failure}");
+    }
     let (wall, resets, output_bytes) = (session.started.elapsed(), session.resets, session.sightings.bytes());
     let stuck_at = session.stuck_at();
     let machine = session.close();

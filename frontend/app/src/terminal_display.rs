@@ -64,6 +64,13 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
         }
         terminal.draw(|frame| {
             let area = frame.area();
+            person.shown = match &text {
+                Some(text) => (text.columns, text.cells.len() / text.columns.max(1)),
+                None => {
+                    let (width, height) = fitted(renderer.frame(), area);
+                    (width, height.div_ceil(2))
+                }
+            };
             let cursor = match &text {
                 Some(text) => draw_text(text, frame.buffer_mut(), area),
                 None => {
@@ -116,17 +123,23 @@ fn draw_text(text: &TextScreen, buffer: &mut Buffer, area: Rect) -> Option<Posit
     area.contains(at).then_some(at)
 }
 
+/// How many half blocks, across and down, a picture takes in an area.
+fn fitted(frame: &Frame, area: Rect) -> (usize, usize) {
+    let (room_x, room_y) = (usize::from(area.width), 2 * usize::from(area.height));
+    let (width, height) = (frame.width.max(1), frame.height.max(1));
+    if room_x * height <= room_y * width {
+        (room_x, (room_x * height / width).max(1))
+    } else {
+        ((room_y * width / height).max(1), room_y)
+    }
+}
+
 /// Draws a picture as half blocks: two pixels, one above the other, in each cell; the proportions are kept.
 fn draw_picture(frame: &Frame, buffer: &mut Buffer, area: Rect) {
     if frame.pixels.is_empty() || area.is_empty() {
         return;
     }
-    let (room_x, room_y) = (usize::from(area.width), 2 * usize::from(area.height));
-    let (width, height) = if room_x * frame.height <= room_y * frame.width {
-        (room_x, (room_x * frame.height / frame.width).max(1))
-    } else {
-        ((room_y * frame.width / frame.height).max(1), room_y)
-    };
+    let (width, height) = fitted(frame, area);
     let pixel = |x: usize, y: usize| {
         if y >= height { Color::Reset } else { rgb(average(frame, (x, width), (y, height))) }
     };
@@ -174,6 +187,8 @@ enum Asked {
 struct Person {
     /// Ctrl-A was pressed.
     prefix: bool,
+    /// Cells, across and down, in which the screen is shown.
+    shown: (usize, usize),
     /// Where the mouse was.
     at: Option<(u16, u16)>,
     buttons: u8,
@@ -226,6 +241,12 @@ impl Person {
             MouseEventKind::ScrollUp => wheel = -1,
             MouseEventKind::ScrollDown => wheel = 1,
             _ => {}
+        }
+        if link.input.hears_tablet() {
+            // The middle of the cell.
+            let part = |at: u16, of: usize| (f64::from(at) + 0.5) / of.max(1) as f64;
+            let at = [part(event.column, self.shown.0), part(event.row, self.shown.1)];
+            return link.input.tablet(at, wheel, MouseButtons(self.buttons));
         }
         let (x, y) = self.at.replace((event.column, event.row)).unwrap_or((event.column, event.row));
         let by = |now: u16, before: u16, dots: i32| (i32::from(now) - i32::from(before)) * dots;

@@ -8,6 +8,7 @@
 mod chips;
 mod firmware;
 mod flash;
+mod input;
 mod interrupts;
 mod monitor_file;
 mod pci_map;
@@ -24,14 +25,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use ports::{PortMap, PortWindow};
 use std::sync::Arc;
 use std::time::Duration;
-use umbra_devices::acpi_pm::PmEvent;
 use umbra_devices::block::Medium;
 use umbra_devices::clock::Tick;
 use umbra_devices::device::{Ctx, Device, IoError, StateError, Width};
 use umbra_devices::fdc82077::DmaPiece;
 use umbra_devices::lapic::LocalApic;
 use umbra_devices::pci::PciAddress;
-use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_devices::sound::SoundBundle;
 use umbra_devices::wire::{IrqLine, WireBundle};
 use umbra_mmu::addr::{PAGE_OFFSET, RegionId};
@@ -255,31 +254,6 @@ impl Board {
     pub fn connect_console(&mut self, sink: Sink) {
         self.console = Some(sink);
     }
-    /// Bytes from outside for a serial port.
-    pub fn serial_input(&mut self, port: usize, bytes: &[u8]) {
-        let now = self.now;
-        if let Some(slot) = Slot::SERIAL.get(port).copied()
-            && let Some(uart) = self.chips.uart(slot)
-        {
-            uart.receive(now, bytes);
-            self.touch(slot);
-        }
-    }
-    /// Bytes given to a serial port that the guest has not read yet.
-    pub fn serial_unread(&mut self, port: usize) -> usize {
-        Slot::SERIAL.get(port).and_then(|&slot| self.chips.uart(slot)).map_or(0, |uart| uart.unread())
-    }
-
-    /// A key does something.
-    pub fn key(&mut self, key: KeyCode, stroke: Stroke) {
-        let now = self.now;
-        self.chips.keyboard().key(now, key, stroke);
-        self.touch(Slot::Keyboard);
-    }
-    /// Keys that the guest has not read yet.
-    pub fn keys_waiting(&mut self) -> usize {
-        self.chips.keyboard().keys_waiting()
-    }
     /// Instructions that the vCPUs have retired, as of the last access or event of each.
     pub fn retired(&self) -> u64 {
         self.vcpus.iter().map(|pins| pins.retired).sum()
@@ -290,20 +264,6 @@ impl Board {
             pins.retired = retired;
         }
     }
-    /// The mouse moves by (x, y, wheel), with these buttons down.
-    pub fn mouse(&mut self, delta: [i32; 3], buttons: MouseButtons) {
-        let now = self.now;
-        self.chips.keyboard().mouse_move(now, delta, buttons);
-        self.touch(Slot::Keyboard);
-    }
-    /// Presses the power button.
-    pub fn press_power_button(&mut self) {
-        if let Some(power) = self.chips.power() {
-            power.pm.raise(PmEvent::PowerButton);
-        }
-        self.touch(Slot::Pci);
-    }
-
     /// A medium is done with something: drives may have something to do now.
     pub fn media_news(&mut self) {
         for slot in [Slot::Pci, Slot::Floppy] {

@@ -410,6 +410,7 @@ impl MachineBuilder {
             ide_ports,
             flash,
             sound: sound(&config.sound),
+            tablet: if config.has_tablet() { Fit::Fitted } else { Fit::Absent },
         };
         let mut board = Board::new(parts)?;
         board.fill_cmos(&map);

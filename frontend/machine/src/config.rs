@@ -139,6 +139,9 @@ pub struct MachineConfig {
     pub serial: Vec<SerialTarget>,
     /// Where the screen is shown: `"none"` (default), `"window"`, `"terminal"`.
     pub display: Display,
+    /// A graphics tablet (virtio), whose pointer is where the person's is: `"on"`, `"off"`. Default: on if the screen is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tablet: Option<Switch>,
     /// A port (F4h) by which the guest ends the machine with a status: `"on"` (default) or `"off"`.
     pub exit_port: Switch,
     /// Where the characters of the debug console (port E9h) lead: `"stdio"` (default), `"file:PATH"`, `"none"`.
@@ -177,6 +180,7 @@ impl Default for MachineConfig {
             rtc: RtcDate::DEFAULT,
             serial: Vec::new(),
             display: Display::default(),
+            tablet: None,
             exit_port: Switch::default(),
             console: None,
             boot: BootConfig::default(),
@@ -330,6 +334,12 @@ pub struct TraceConfig {
     /// Where gdb can attach, `":1234"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gdb: Option<String>,
+    /// A socket by which other processes look at the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
+    /// Where the memory system's events go, in the Chrome trace format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<PathBuf>,
 }
 
 macro_rules! choices {
@@ -470,6 +480,10 @@ impl MachineConfig {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# this machine cannot be written: {error}\n"))
     }
+    /// Whether the machine has a tablet.
+    pub fn has_tablet(&self) -> bool {
+        self.tablet.map_or(self.display != Display::None, |tablet| tablet == Switch::On)
+    }
     /// Makes relative paths relative to `folder`.
     fn resolve(&mut self, folder: &Path) {
         let BootConfig { kernel, initrd, bios, flash_vars, vga_rom, cdrom, floppy, .. } = &mut self.boot;
@@ -482,6 +496,8 @@ impl MachineConfig {
         for path in files
             .chain(serial)
             .chain(&mut self.sound.wav)
+            .chain(&mut self.trace.control)
+            .chain(&mut self.trace.events)
             .chain(&mut self.host_memory.swap_dir)
             .chain(self.disks.iter_mut().map(|disk| &mut disk.file))
         {
@@ -579,6 +595,7 @@ mod tests {
             clock = "virtual"
             seed = 7
             rtc = "1999-12-31"
+            tablet = "on"
             serial = ["stdio", "file:/tmp/log"]
             [boot]
             kernel = "/boot/vmlinuz"

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use umbra_devices::clock::Tick;
+use umbra_devices::pci::virtio::tablet::Report;
 use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 
 /// Guest time between comparisons: large, since emitted code is left some instructions before each; a prime.
@@ -37,6 +38,8 @@ pub enum Input {
     Key(KeyCode, Stroke),
     /// The mouse moves by (x, y, wheel), with these buttons down.
     Mouse([i32; 3], MouseButtons),
+    /// The tablet's pointer is somewhere.
+    Tablet(Report),
 }
 
 impl Input {
@@ -47,6 +50,7 @@ impl Input {
             Input::PowerButton => board.press_power_button(),
             Input::Key(key, stroke) => board.key(*key, *stroke),
             Input::Mouse(delta, buttons) => board.mouse(*delta, *buttons),
+            Input::Tablet(report) => board.tablet(*report),
         }
     }
 }

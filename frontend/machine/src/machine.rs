@@ -25,6 +25,7 @@ use thiserror::Error;
 use umbra_cpu::Vcpu;
 use umbra_cpu::state::State;
 use umbra_devices::clock::Tick;
+use umbra_devices::pci::virtio::tablet::{self, Report};
 use umbra_devices::ps2::{KeyCode, MouseButtons, Stroke};
 use umbra_mmu::GuestMemory;
 
@@ -275,6 +276,17 @@ impl InputHandle {
     /// The mouse moves by `[x, y, wheel]` (positive: right, down, towards the user) with these buttons down.
     pub fn mouse(&self, delta: [i32; 3], buttons: MouseButtons) {
         self.give(Input::Mouse(delta, buttons));
+    }
+    /// The tablet's pointer is at `[x, y]` (0–1: from the left, from the top of the screen), the wheel was turned so many
+    /// notches towards the user, and these buttons are down. Nothing happens unless [`Self::hears_tablet`].
+    pub fn tablet(&self, at: [f64; 2], wheel: i32, buttons: MouseButtons) {
+        // The cast saturates, and gives 0 for what is no number.
+        let place = at.map(|part| (part * f64::from(tablet::LARGEST)).round() as u16);
+        self.give(Input::Tablet(Report::new(place, wheel, buttons)));
+    }
+    /// Whether the guest listens to the tablet: whoever has a pointer of their own need not give it away then.
+    pub fn hears_tablet(&self) -> bool {
+        self.board.lock().hears_tablet()
     }
     /// Any input.
     pub fn give(&self, input: Input) {

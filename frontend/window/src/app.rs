@@ -3,7 +3,7 @@
 //! Hot keys are pressed with the right Ctrl key held ([`crate::menu`] has their list); pressed and released alone, that key is
 //! the guest's as any other.
 
-use crate::canvas::Canvas;
+use crate::canvas::{self, Canvas};
 use crate::keyboard::guest_key;
 use crate::menu::{Action, Menu, action_of};
 use crate::mouse::Mouse;
@@ -48,6 +48,8 @@ struct App {
     canvas: Canvas,
     menu: Menu,
     mouse: Mouse,
+    /// The guest listens to its tablet.
+    hears_tablet: bool,
     /// The guest's keys that are down.
     down: HashSet<KeyCode>,
     /// The right Ctrl key is down, and whether it was used for a hot key.
@@ -95,6 +97,7 @@ impl App {
             canvas: Canvas::default(),
             menu: Menu::default(),
             mouse: Mouse::new(),
+            hears_tablet: false,
             down: HashSet::new(),
             host_key: None,
             to_type: VecDeque::new(),
@@ -204,6 +207,8 @@ impl App {
         };
         let mouse = if self.mouse.is_captured() {
             "right Ctrl+M or Ctrl+Alt+G frees the mouse"
+        } else if self.mouse.is_followed() {
+            "the guest follows the pointer, right Ctrl+H: menu"
         } else {
             "right click or right Ctrl+H: menu"
         };
@@ -250,7 +255,7 @@ impl App {
         } else if code == Host::KeyG
             && [KeyCode::LeftControl, KeyCode::LeftAlt].iter().all(|key| self.down.contains(key))
         {
-            self.perform(Action::FreeMouse);
+            self.perform(Action::Mouse);
         } else if let Some(key) = key {
             let stroke = if self.down.insert(key) { Stroke::DownAlone } else { Stroke::Again };
             self.guest.input.key(key, stroke);
@@ -296,12 +301,14 @@ impl App {
                     window.set_fullscreen(full);
                 }
             }
-            Action::FreeMouse => self.release_mouse(),
+            Action::Mouse if self.mouse.is_captured() => self.release_mouse(),
+            Action::Mouse => self.capture_mouse(),
             Action::Menu => {
                 self.release_mouse();
                 self.menu.toggle();
             }
         }
+        self.follow_pointer();
         self.title();
         self.redraw();
     }
@@ -316,18 +323,48 @@ impl App {
             window.request_redraw();
         }
     }
+    /// The guest's pointer follows the host's where the guest has a driver for its tablet; over the menu it does not.
+    fn follow_pointer(&mut self) {
+        let hears = self.guest.input.hears_tablet();
+        if hears && !self.hears_tablet && self.mouse.is_captured() {
+            self.release_mouse();
+        }
+        self.hears_tablet = hears;
+        let Some((window, _)) = &self.window else { return };
+        if self.mouse.follow(window, hears && !self.menu.is_open()) {
+            self.title();
+        }
+    }
+    /// Tells the guest what the mouse did, `[x, y, wheel]`, and which buttons are down now.
+    fn tell_mouse(&self, moved: [i32; 3]) {
+        let buttons = self.mouse.buttons();
+        let Some((window, _)) = self.window.as_ref().filter(|_| self.mouse.is_followed()) else {
+            return self.guest.input.mouse(moved, buttons);
+        };
+        let (frame, (size, _), at) = (self.renderer.frame(), measures(window), self.mouse.at());
+        let part = canvas::place((frame.width, frame.height), size, self.options.scaling).part(at.x, at.y);
+        self.guest.input.tablet(part, moved[2], buttons);
+    }
+    fn capture_mouse(&mut self) {
+        if let Some((window, _)) = &self.window {
+            self.mouse.capture(window);
+        }
+        self.title();
+    }
     fn release_mouse(&mut self) {
+        // Where it went, with the buttons up.
+        self.mouse.raise_buttons();
+        self.tell_mouse([0; 3]);
         if let Some((window, _)) = &self.window {
             self.mouse.release(window);
         }
-        self.guest.input.mouse([0; 3], self.mouse.buttons());
         self.title();
     }
     fn mouse_button(&mut self, button: MouseButton, state: ElementState) {
         let Some((window, _)) = &self.window else { return };
-        if self.mouse.is_captured() {
+        if self.mouse.is_captured() || self.mouse.is_followed() {
             if self.mouse.button(button, state) {
-                self.guest.input.mouse([0; 3], self.mouse.buttons());
+                self.tell_mouse([0; 3]);
             }
             return;
         }
@@ -346,8 +383,7 @@ impl App {
             self.redraw();
         } else {
             // The click that captures is not the guest's.
-            self.mouse.capture(window);
-            self.title();
+            self.capture_mouse();
         }
     }
     /// The window is no longer in front: no key and no button stays down.
@@ -356,7 +392,7 @@ impl App {
             self.guest.input.key(key, Stroke::Up);
         }
         self.host_key = None;
-        if self.mouse.is_captured() {
+        if self.mouse.is_captured() || self.mouse.is_followed() {
             self.release_mouse();
         }
     }
@@ -428,8 +464,10 @@ impl ApplicationHandler for App {
             WindowEvent::Focused(false) => self.lost_focus(),
             WindowEvent::CursorMoved { position, .. } => {
                 let Some((window, _)) = &self.window else { return };
-                if let Some(delta) = self.mouse.moved_to(window, position) {
-                    self.guest.input.mouse(delta, self.mouse.buttons());
+                match self.mouse.moved_to(window, position) {
+                    Some(moved) => self.tell_mouse(moved),
+                    None if self.mouse.is_followed() => self.tell_mouse([0; 3]),
+                    None => {}
                 }
                 let (size, scale) = measures(window);
                 if self.menu.is_open() && self.menu.point((position.x, position.y), size, scale) {
@@ -437,8 +475,8 @@ impl ApplicationHandler for App {
                 }
             }
             WindowEvent::MouseWheel { delta, .. } => {
-                if let Some(delta) = self.mouse.wheel(delta) {
-                    self.guest.input.mouse(delta, self.mouse.buttons());
+                if let Some(moved) = self.mouse.wheel(delta) {
+                    self.tell_mouse(moved);
                 }
             }
             WindowEvent::MouseInput { state, button, .. } => {
@@ -454,9 +492,9 @@ impl ApplicationHandler for App {
 
     fn device_event(&mut self, _events: &ActiveEventLoop, _id: DeviceId, event: DeviceEvent) {
         if let DeviceEvent::MouseMotion { delta } = event
-            && let Some(delta) = self.mouse.moved_by(delta)
+            && let Some(moved) = self.mouse.moved_by(delta)
         {
-            self.guest.input.mouse(delta, self.mouse.buttons());
+            self.tell_mouse(moved);
         }
     }
 
@@ -466,6 +504,7 @@ impl ApplicationHandler for App {
             // Over before the look, so that the last picture is shown.
             let over = self.guest.control.status().over;
             self.look();
+            self.follow_pointer();
             self.type_on();
             self.next_look = now + TICK;
             if over {

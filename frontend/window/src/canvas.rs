@@ -61,6 +61,18 @@ pub fn place(picture: (usize, usize), window: (usize, usize), scaling: Scaling) 
     Place { x: window.0.saturating_sub(width) / 2, y: window.1.saturating_sub(height) / 2, width, height }
 }
 
+impl Place {
+    /// Where a point of the window is in it: 0–1 from the left and from the top. What lies beside it is at its edge.
+    pub fn part(self, x: f64, y: f64) -> [f64; 2] {
+        let part = |at: f64, from: usize, length: usize| {
+            // The middle of the first pixel is 0, that of the last is 1.
+            let whole = length.max(2) as f64 - 1.0;
+            ((at - from as f64).floor() / whole).clamp(0.0, 1.0)
+        };
+        [part(x, self.x, self.width), part(y, self.y, self.height)]
+    }
+}
+
 /// The window's picture.
 #[derive(Debug, Default)]
 pub struct Canvas {
@@ -191,6 +203,16 @@ mod tests {
         assert_eq!(place((640, 480), (320, 480), Scaling::Integer), at(0, 120, 320, 240), "made smaller");
         assert_eq!(place((720, 400), (800, 800), Scaling::Smooth), at(0, 100, 800, 600));
         assert_eq!(place((1280, 1024), (1280, 2048), Scaling::Smooth), at(0, 512, 1280, 1024));
+    }
+
+    #[test]
+    fn parts_of_a_place() {
+        let place = place((320, 200), (1000, 700), Scaling::Integer);
+        assert_eq!((place.part(20.0, 50.0), place.part(979.9, 649.0)), ([0.0, 0.0], [1.0, 1.0]));
+        assert_eq!((place.part(0.0, 699.0), place.part(1e9, -1e9)), ([0.0, 1.0], [1.0, 0.0]), "beside it");
+        let [x, y] = place.part(20.0 + 959.0 / 2.0, 50.0 + 599.0 / 2.0);
+        assert!((x - 0.5).abs() < 0.001 && (y - 0.5).abs() < 0.001);
+        assert_eq!(Place::default().part(f64::NAN, 3.0)[1], 1.0, "no place at all");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The window looks sixty times a second whether anything changed and draws only then. Leaves out: several windows, sound,
-//! an absolute pointer, keys that the host's desktop keeps for itself. Called by the application, on the process's first thread.
+//! keys that the host's desktop keeps for itself. Called by the application, on the process's first thread.
 
 mod app;
 mod canvas;

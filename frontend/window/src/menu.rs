@@ -31,8 +31,8 @@ pub enum Action {
     Scaling,
     /// Full screen or not.
     FullScreen,
-    /// The pointer is the host's again.
-    FreeMouse,
+    /// The pointer becomes the guest's, or the host's again.
+    Mouse,
     /// Open or close the menu.
     Menu,
     /// Put this into its drive.
@@ -56,7 +56,7 @@ const ITEMS: &[Item] = &[
     (KeyCode::KeyV,   "V",      Action::Paste,         "type the clipboard's text"),
     (KeyCode::KeyI,   "I",      Action::Scaling,       "sharp or smooth picture"),
     (KeyCode::KeyF,   "F",      Action::FullScreen,    "full screen"),
-    (KeyCode::KeyM,   "M",      Action::FreeMouse,     "free the mouse (also Ctrl+Alt+G)"),
+    (KeyCode::KeyM,   "M",      Action::Mouse,         "capture or free the mouse (also Ctrl+Alt+G)"),
     (KeyCode::KeyH,   "H",      Action::Menu,          "this menu (also a right click)"),
 ];
 
@@ -230,7 +230,7 @@ mod tests {
         assert!(!menu.is_open());
         menu.toggle();
         assert_eq!((menu.key(KeyCode::ArrowUp, None), menu.key(KeyCode::ArrowUp, None)), (None, None));
-        assert_eq!(menu.key(KeyCode::Enter, None), Some(Action::FreeMouse));
+        assert_eq!(menu.key(KeyCode::Enter, None), Some(Action::Mouse));
         menu.toggle();
         assert_eq!((menu.key(KeyCode::Minus, None), menu.is_open()), (Some(Action::Slower), true), "and once more");
         assert_eq!((menu.key(KeyCode::Escape, None), menu.is_open()), (None, false));

@@ -1,4 +1,5 @@
-//! The host's pointer as the guest's mouse: a click captures it, then movement counts and the pointer stays in the middle.
+//! The host's pointer as the guest's mouse. Where the guest listens to its tablet, its pointer follows the host's over the picture.
+//! Else a click captures the pointer, then movement counts and the pointer stays in the middle.
 //!
 //! Where the window system can lock the pointer, raw motion is used; else (X11) the pointer is put back into the middle
 //! whenever it has gone far from there, and its steps count.
@@ -15,6 +16,8 @@ const NOTCH: f64 = 40.0;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Hold {
     Free,
+    /// The guest's tablet has its place.
+    Followed,
     /// Raw motion counts.
     Locked,
     /// Steps of the pointer count.
@@ -42,15 +45,31 @@ impl Mouse {
     pub fn at(&self) -> PhysicalPosition<f64> {
         self.last
     }
-    /// Whether the pointer is the guest's.
+    /// Whether the pointer is the guest's, and stays where it is.
     pub fn is_captured(&self) -> bool {
-        self.hold != Hold::Free
+        matches!(self.hold, Hold::Locked | Hold::Centred)
+    }
+    /// Whether the guest's pointer follows it.
+    pub fn is_followed(&self) -> bool {
+        self.hold == Hold::Followed
+    }
+    /// The guest's pointer follows one that is not captured, or no longer does. Whether that is news.
+    pub fn follow(&mut self, window: &Window, follow: bool) -> bool {
+        let hold = if follow { Hold::Followed } else { Hold::Free };
+        let is_news = !self.is_captured() && self.hold != hold;
+        if is_news {
+            (self.hold, self.buttons, self.rest) = (hold, 0, [0.0; 3]);
+            // The guest draws its own.
+            window.set_cursor_visible(!follow);
+        }
+        is_news
     }
     pub fn buttons(&self) -> MouseButtons {
         MouseButtons(self.buttons)
     }
     /// The pointer becomes the guest's.
     pub fn capture(&mut self, window: &Window) {
+        (self.buttons, self.rest) = (0, [0.0; 3]);
         self.hold = if window.set_cursor_grab(CursorGrabMode::Locked).is_ok() {
             Hold::Locked
         } else {
@@ -61,6 +80,10 @@ impl Mouse {
         };
         window.set_cursor_visible(false);
         self.centre(window);
+    }
+    /// No button is down any more.
+    pub fn raise_buttons(&mut self) {
+        self.buttons = 0;
     }
     /// The pointer is the host's again; all buttons come up.
     pub fn release(&mut self, window: &Window) {
@@ -110,7 +133,7 @@ impl Mouse {
             MouseScrollDelta::LineDelta(_, y) => f64::from(y),
             MouseScrollDelta::PixelDelta(by) => by.y / NOTCH,
         };
-        if self.is_captured() { self.count([0.0, 0.0, -away]) } else { None }
+        if self.hold == Hold::Free { None } else { self.count([0.0, 0.0, -away]) }
     }
     /// A button; whether it is one of the guest's.
     pub fn button(&mut self, button: MouseButton, state: ElementState) -> bool {

@@ -6,6 +6,7 @@
 use super::Monitor;
 use crate::addr::PhysPage;
 use crate::attention::bits;
+use crate::events::EventKind;
 use crate::frames::Frame;
 use crate::phys_map::{NONE, Target};
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
@@ -49,11 +50,17 @@ impl Monitor {
     /// Makes a frame hold its contents. Others may leave for it.
     #[inline]
     pub(crate) fn hold(&mut self, frame: Frame) -> Result<Held, Lost> {
-        if self.is_in(frame) { Ok(Held::There) } else { self.bring(frame, false) }
+        if self.is_in(frame) { Ok(Held::There) } else { self.let_in(frame, false) }
     }
     /// The same for a frame that is written whole next: nobody needs what it held.
     pub(crate) fn hold_to_overwrite(&mut self, frame: Frame) -> Result<Held, Lost> {
-        if self.is_in(frame) { Ok(Held::There) } else { self.bring(frame, true) }
+        if self.is_in(frame) { Ok(Held::There) } else { self.let_in(frame, true) }
+    }
+    fn let_in(&mut self, frame: Frame, overwritten: bool) -> Result<Held, Lost> {
+        let start = self.events.start();
+        let held = self.bring(frame, overwritten);
+        self.events.note(start, None, EventKind::FrameIn, self.pool.owner(frame).0 << 12);
+        held
     }
     #[cold]
     fn bring(&mut self, frame: Frame, overwritten: bool) -> Result<Held, Lost> {
@@ -111,6 +118,25 @@ impl Monitor {
             Some(part) => into.copy_from_slice(part),
             None => into.fill(0xff),
         }
+    }
+    /// Forgets the contents of a frame, wherever they are; tells whether they are in memory.
+    pub(crate) fn forget(&mut self, frame: Frame) -> bool {
+        let Some(reclaim) = self.reclaim.as_mut() else { return true };
+        let state = reclaim.state(frame);
+        match state {
+            State::Kept | State::Zero => {}
+            State::In => {
+                reclaim.policy.gone(frame.0);
+                reclaim.counts.resident -= 1;
+                reclaim.set(frame, State::Zero);
+            }
+            State::Out(slot) => {
+                reclaim.swap.give_back(slot);
+                reclaim.counts.swapped -= 1;
+                reclaim.set(frame, State::Zero);
+            }
+        }
+        matches!(state, State::Kept | State::In)
     }
     /// Nothing can go on: every vCPU comes back to its run loop, where the sentence is found.
     fn fail(&self, error: SwapError) {
@@ -213,6 +239,7 @@ impl Monitor {
         if frames.is_empty() {
             return 0;
         }
+        let start = self.events.start();
         let unmapped = frames.into_iter().map(|frame| frame.unmap(|frame| self.unmap_page(self.pool.owner(frame))));
         let unmapped: Vec<Unmapped> = unmapped.collect();
         // Even where no entry was left: a vCPU may not have seen yet that one was dropped.
@@ -237,6 +264,7 @@ impl Monitor {
         }
         let count = out.len() as u64;
         self.give_up(out, freed);
+        self.events.note(start, None, EventKind::Evicted, count);
         count
     }
     /// Puts the contents of a frame where they are kept.

@@ -8,6 +8,7 @@
 //! Monitor descriptor tables (S8, S9) are left out for now. Called by `memory` and `vcpu`.
 
 pub(crate) mod audit;
+pub(crate) mod discard;
 pub(crate) mod evict;
 pub(crate) mod fill;
 pub(crate) mod moves;
@@ -19,6 +20,7 @@ pub mod table;
 use crate::addr::{GuestPhys, PAGE_SIZE, PhysPage};
 use crate::counters::MonitorCounts;
 use crate::drain::{CodeWrite, DropLog, Stale, VcpuShare, all_have_seen, tell, wait_until_seen};
+use crate::events::{EventKind, EventLog};
 use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
 use crate::reclaim::{Reclaim, State};
@@ -34,6 +36,7 @@ use table::Tables;
 pub(crate) struct Monitor {
     pub(crate) pool: Arc<Pool>,
     pub(crate) log: Arc<DropLog>,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) phys: PhysMap,
     pub(crate) vcpus: Vec<Arc<VcpuShare>>,
     pub(crate) counts: MonitorCounts,
@@ -58,10 +61,11 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    pub(crate) fn new(pool: Arc<Pool>, log: Arc<DropLog>) -> Monitor {
+    pub(crate) fn new(pool: Arc<Pool>, log: Arc<DropLog>, events: Arc<EventLog>) -> Monitor {
         Monitor {
             pool,
             log,
+            events,
             phys: PhysMap::default(),
             vcpus: Vec::new(),
             counts: MonitorCounts::default(),
@@ -87,7 +91,9 @@ impl Monitor {
     pub(crate) fn wait(&mut self) {
         if !all_have_seen(&self.vcpus, self.log.head()) {
             self.counts.waits += 1;
+            let start = self.events.start();
             wait_until_seen(&self.vcpus, self.log.head());
+            self.events.note(start, None, EventKind::Shootdown, 0);
         }
     }
     /// Counters, with what is live now.

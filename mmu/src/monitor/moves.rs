@@ -3,6 +3,7 @@
 //! Order: unmap by the reverse map → every vCPU has seen it → copy → poison the old frame and hand it back (I7).
 
 use super::Monitor;
+use crate::events::EventKind;
 use crate::phys_map::NONE;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,12 @@ const BATCH: usize = 256;
 impl Monitor {
     /// Moves the next `count` RAM pages (round robin) to other frames; gives how many were moved.
     pub(crate) fn move_frames(&mut self, count: usize) -> usize {
+        let start = self.events.start();
+        let moved = self.move_batches(count);
+        self.events.note(start, None, EventKind::Moved, moved as u64);
+        moved
+    }
+    fn move_batches(&mut self, count: usize) -> usize {
         let mut moved = 0;
         while moved < count && !self.ram_pages.is_empty() {
             let batch = BATCH.min(count - moved).min(self.ram_pages.len());

@@ -6,6 +6,7 @@ use super::Monitor;
 use super::table::{ADDRESS, MIXED, ROM, SLOW, SPECIAL, Table, TableId, WRITES, entry_of, node};
 use crate::addr::PhysPage;
 use crate::drain::{Span, Stale};
+use crate::events::EventKind;
 use crate::phys_map::NONE;
 use crate::pte::Mode;
 use crate::ram::HostPtr;
@@ -122,6 +123,11 @@ impl Monitor {
     }
     /// Gives a table up: its entries, the entries that lead to it, the roots that begin there, its guest page's tracking.
     pub(crate) fn zap(&mut self, table: TableId) {
+        let (start, base) = (self.events.start(), self.tables[table].key.base);
+        self.take_down(table);
+        self.events.note(start, None, EventKind::Zap, base.0 << 12);
+    }
+    fn take_down(&mut self, table: TableId) {
         // Where no entry leads to a table, what was derived from it was posted with the last one, or belongs to roots that die.
         let stale = match self.tables[table] {
             Table { parents: NONE, .. } => Vec::new(),

@@ -7,6 +7,7 @@ use super::Monitor;
 use super::table::TableId;
 use crate::addr::PhysPage;
 use crate::drain::{CodeWrite, Stale};
+use crate::events::EventKind;
 use crate::frames::{Frame, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Target};
 use crate::pte;
@@ -78,6 +79,7 @@ impl Monitor {
     }
     /// Writes into a watched page: stores, then drops what was derived from the bytes that changed.
     pub(crate) fn tracked_write(&mut self, page: PhysPage, frame: Frame, offset: usize, from: &[u8]) -> bool {
+        let began = self.events.start();
         let start = offset & !7;
         let end = (offset + from.len()).next_multiple_of(8).min(4096);
         let (mut short, mut long);
@@ -93,6 +95,7 @@ impl Monitor {
         self.pool.copy_out(frame, start, old);
         self.pool.copy_in(frame, offset, from);
         self.sync(page, frame, old, start);
+        self.events.note(began, None, EventKind::TrackedStore, page.0 << 12 | offset as u64);
         self.code_check(frame, page, offset, from.len())
     }
     /// Drops what was derived from entries whose bytes, from offset `start` (a multiple of 8) on, are no longer as in `old`.

@@ -4,24 +4,10 @@
 use super::*;
 use crate::pci::offset;
 use crate::sound::{SPAN, SoundBundle, StereoFrame};
-use crate::testing::{NoMemory, Place, check_places};
+use crate::testing::{Memory, NoMemory, Place, check_places};
 use crate::wire::WireBundle;
 use umbra_mmu::addr::GuestPhys;
 use umbra_mmu::dma::Dma;
-
-struct Memory(Vec<u8>);
-
-impl Dma for Memory {
-    fn read(&self, at: GuestPhys, into: &mut [u8]) {
-        into.fill(0xFF);
-        let have = self.0.get(at.0 as usize..).unwrap_or(&[]);
-        into.iter_mut().zip(have).for_each(|(to, &from)| *to = from);
-    }
-    fn write(&mut self, at: GuestPhys, from: &[u8]) {
-        let have = self.0.get_mut(at.0 as usize..).unwrap_or_default();
-        have.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-    }
-}
 
 const LIST: u32 = 0x1000;
 const DATA: u32 = 0x1_0000;

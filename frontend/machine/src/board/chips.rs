@@ -22,6 +22,8 @@ use umbra_devices::pci::i440fx::I440fx;
 use umbra_devices::pci::piix3::Piix3;
 use umbra_devices::pci::piix3_ide::{LegacyPorts, Piix3Ide};
 use umbra_devices::pci::piix4_pm::Piix4Pm;
+use umbra_devices::pci::virtio::Virtio;
+use umbra_devices::pci::virtio::tablet::Tablet;
 use umbra_devices::pic8259::Pic8259;
 use umbra_devices::pit8254::Pit8254;
 use umbra_devices::port92::Port92;
@@ -59,6 +61,8 @@ pub struct BoardParts {
     pub flash: Option<(GuestPhys, CfiFlash)>,
     /// What is heard.
     pub sound: SoundParts,
+    /// Whether there is a tablet.
+    pub tablet: Fit,
     /// What is there for test guests.
     pub test: TestParts,
 }
@@ -159,6 +163,10 @@ impl Chips {
         if parts.sound.ac97 == Fit::Fitted {
             let line = wiring::pirq_of(wiring::SOUND.device(), 0);
             let _ = pci.add(wiring::SOUND, Box::new(Ac97::new(wires.line(wiring::PIRQ_PIN + line), ear())));
+        }
+        if parts.tablet == Fit::Fitted {
+            let line = wiring::pirq_of(wiring::TABLET.device(), 0);
+            let _ = pci.add(wiring::TABLET, Box::new(Virtio::<Tablet>::new(wires.line(wiring::PIRQ_PIN + line))));
         }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
@@ -264,6 +272,10 @@ impl Chips {
     /// The power management.
     pub(super) fn power(&mut self) -> Option<&mut Piix4Pm> {
         self.pci.get_mut(wiring::POWER)
+    }
+    /// The tablet.
+    pub(super) fn tablet(&mut self) -> Option<&mut Virtio<Tablet>> {
+        self.pci.get_mut(wiring::TABLET)
     }
     /// The floppy controller and the DMA controller.
     pub(super) fn floppy_and_dma(&mut self) -> Option<(&mut Fdc82077, &mut Dma8237)> {

@@ -18,6 +18,7 @@ use umbra_devices::pci::ahci::{Ahci, PORT_WINDOW, REGISTER_WINDOW};
 use umbra_devices::pci::offset;
 use umbra_devices::pci::piix3_ide::{BUS_MASTER_WINDOW, TIMING};
 use umbra_devices::pci::piix4_pm::{PMBASE, PMREGMISC};
+use umbra_devices::pci::virtio;
 use umbra_mmu::addr::GuestPhys;
 
 /// Configuration registers that firmware writes: PAM 0–6, PIRQ routes A–D.
@@ -57,6 +58,7 @@ impl Board {
         self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
         self.place_ahci();
         self.place_sound();
+        self.place_tablet();
         for (register, base) in wiring::VGA_BARS {
             self.write_config(wiring::VGA, register, Width::B4, base);
         }
@@ -102,6 +104,17 @@ impl Board {
         }
         self.write_config(wiring::SOUND, offset::INTERRUPT_LINE, Width::B1, irq.into());
         self.write_config(wiring::SOUND, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
+    }
+
+    fn place_tablet(&mut self) {
+        if self.chips.tablet().is_none() {
+            return;
+        }
+        let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::TABLET.device(), 0))];
+        let bar = offset::BAR0 + 4 * virtio::REGISTER_WINDOW;
+        self.write_config(wiring::TABLET, bar, Width::B4, wiring::TABLET_REGISTERS as u32);
+        self.write_config(wiring::TABLET, offset::INTERRUPT_LINE, Width::B1, irq.into());
+        self.write_config(wiring::TABLET, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
     }
 
     /// Tells firmware what it cannot find out: the memory, in CMOS RAM and as fw_cfg file `etc/e820` (QEMU, "fw_cfg": base

@@ -36,6 +36,7 @@ fn board_with(vcpus: u32, flash: Option<(GuestPhys, CfiFlash)>) -> Board {
         ide_ports: Default::default(),
         flash,
         sound: SoundParts { ac97: Fit::Fitted, ears: Fit::Fitted },
+        tablet: Fit::Fitted,
     });
     let mut board = board.unwrap();
     board.play_firmware(&map);

@@ -1,0 +1,134 @@
+//! `umbra inspect`: a fixed boot as a golden file, a running machine by its control socket, maps, and the event trace.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+use support::{Folder, command, text, umbra};
+
+/// The guest in long mode with tables of its own; on the virtual clock.
+const DEMO: [&str; 9] =
+    ["--bios", "roms:paging_long", "--headless", "--serial", "none", "--console", "none", "--clock", "virtual"];
+
+/// A machine that waits for keys, with a control socket.
+struct Running(Child);
+
+impl Running {
+    fn start(folder: &Path) -> Running {
+        let words =
+            ["run", "--bios", "roms:vga", "--headless", "--serial", "none", "--no-exit-port", "--control", "socket"];
+        let words = [&words[..], &["--timeout", "100s", "--tablet", "on", "--trace-events", "events.json"]].concat();
+        let child = command(folder, &words).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !folder.join("socket").exists() {
+            assert!(Instant::now() < end, "no socket");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Running(child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+/// What guest, monitor and host say of four addresses after a fixed boot. `UMBRA_BLESS=1` writes the file anew.
+#[test]
+fn a_fixed_boot_looks_as_it_did() {
+    let folder = Folder::new("inspect-golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inspect/addresses.json");
+    let mut engines = vec!["interp"];
+    if cfg!(not(portable)) {
+        engines.push("jit");
+    }
+    for engine in engines {
+        let rest = ["--engine", engine, "--at", "0x8000,0x9000,0x100000,0xb8000", "--json", "--on-reset", "exit"];
+        let output = umbra(&folder.0, &[&["inspect", "address"], &DEMO[..], &rest].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let seen = text(&output.stdout);
+        if std::env::var_os("UMBRA_BLESS").is_some() {
+            std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            std::fs::write(&golden, &seen).unwrap();
+        }
+        assert_eq!(seen, std::fs::read_to_string(&golden).unwrap(), "{engine}");
+    }
+}
+
+#[test]
+fn a_running_machine_is_looked_at_and_goes_on() {
+    let folder = Folder::new("inspect-live");
+    let path = &folder.0;
+    let mut machine = Running::start(path);
+    let ask = |words: &[&str]| umbra(path, &[&["inspect"], words, &["--connect", "socket"]].concat());
+    let heat = ask(&["heat", "--json", "--output", "map.png"]);
+    assert_eq!(heat.status.code(), Some(0), "{}", text(&heat.stderr));
+    let heat = json(&heat.stdout);
+    let owners = heat["owners"].as_object().unwrap().values();
+    let pages: u64 =
+        owners.map(|owner| owner["in_use"].as_u64().unwrap() + owner["not_in_use"].as_u64().unwrap()).sum();
+    assert_eq!(Some(pages), heat["pages"].as_u64());
+    assert!(heat["owners"]["data"]["in_use"].as_u64() > Some(0), "{heat}");
+    let png = std::fs::read(path.join("map.png")).unwrap();
+    assert_eq!(&png[1..4], b"PNG");
+    let audit = ask(&["audit"]);
+    assert_eq!(audit.status.code(), Some(0));
+    assert!(text(&audit.stdout).contains("all equal"), "{}", text(&audit.stdout));
+    let first = json(&ask(&["registers", "--json"]).stdout);
+    assert!(first["vcpus"][0]["rip"].as_str().unwrap().starts_with("0x"), "{first}");
+    for what in ["fault", "reclaim", "tlb", "roots"] {
+        let seen = ask(&[what, "--json"]);
+        assert!(json(&seen.stdout)["instructions"].as_u64() >= first["instructions"].as_u64(), "{what}");
+    }
+    let bad = ask(&["heat", "--output", "/no/such/folder/map.svg"]);
+    assert_eq!(bad.status.code(), Some(4));
+    assert!(text(&bad.stderr).contains("; try "), "{}", text(&bad.stderr));
+    // Whoever says what nobody understands gets a sentence, and whoever says nothing harms nobody.
+    let mute = std::os::unix::net::UnixStream::connect(path.join("socket")).unwrap();
+    let mut rude = std::os::unix::net::UnixStream::connect(path.join("socket")).unwrap();
+    std::io::Write::write_all(&mut rude, b"{\"what\":\"everything\"}\n").unwrap();
+    let mut reply = String::new();
+    std::io::Read::read_to_string(&mut rude, &mut reply).unwrap();
+    assert!(reply.contains("there is nothing called"), "{reply}");
+    // The socket is one machine's, and nobody else's to read.
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.join("socket").metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let another = [&["run"], &DEMO[..], &["--on-reset", "exit", "--control", "socket"]].concat();
+    let second = umbra(path, &another);
+    assert!(text(&second.stderr).contains("another machine answers there"), "{}", text(&second.stderr));
+    assert!(machine.0.try_wait().unwrap().is_none(), "it runs on");
+    drop(mute);
+    drop(machine);
+    let gone = ask(&["heat"]);
+    assert_eq!(gone.status.code(), Some(4));
+    assert!(text(&gone.stderr).contains("; try "), "{}", text(&gone.stderr));
+    // What a killed machine left behind is in nobody's way.
+    let next = umbra(path, &another);
+    assert!(!text(&next.stderr).contains("--control"), "{}", text(&next.stderr));
+    assert!(!path.join("socket").exists());
+}
+
+#[test]
+fn events_become_a_trace() {
+    let folder = Folder::new("inspect-events");
+    let rest = ["--on-reset", "exit", "--trace-events", "events.json"];
+    let output = umbra(&folder.0, &[&["run"], &DEMO[..], &rest].concat());
+    assert!(!text(&output.stderr).contains("events.json"), "{}", text(&output.stderr));
+    let trace = json(&std::fs::read(folder.0.join("events.json")).unwrap());
+    let events = trace["traceEvents"].as_array().unwrap();
+    for name in ["root made", "root met", "hidden(not yet shadowed)", "tracked store", "guest-true"] {
+        let found = events.iter().find(|event| event["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("no event {name}"));
+        assert!(found["ts"].as_f64() >= Some(0.0) && found["dur"].as_f64() >= Some(0.0), "{found}");
+    }
+}
