@@ -377,7 +377,8 @@ impl MachineBuilder {
         }
         let storm = every.map(|every| Storm::new(memory.clone(), map.total() + vga::MEMORY_BYTES, every.0));
         let pressure = config.host_memory.pressure;
-        let reclaimer = config.paged_limit().map(|_| Reclaimer::new(memory.clone(), map.total(), pressure));
+        let reclaimer =
+            config.paged_limit().map(|limit| Reclaimer::new(memory.clone(), (map.total(), limit.0), pressure));
         let cpus = config.cpus as usize;
         let clock = Arc::new(match config.clock {
             Clock::Real => GuestClock::real(),

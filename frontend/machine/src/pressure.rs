@@ -4,10 +4,11 @@
 //! that is not there says nothing. The tightest counts. Then the reclaimer looks at a part of guest memory, and takes away what
 //! several such looks did not find in use: a guest shrinks towards its working set, without a driver in it. Called by `run`.
 //!
-//! Leaves out: PSI's own notification (it wants a privilege or a window of two seconds), and giving a limit back.
+//! Leaves out: PSI's own notification (it wants a privilege or a window of two seconds).
 
 use crate::config::PressureChoice;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use umbra_mmu::GuestMemory;
 
@@ -28,11 +29,15 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// The limits, in percent: of time that somebody waited for memory (PSI, average of ten seconds), of a cgroup's limit in use, of
 /// the host's memory available.
 const WAITED: [f64; 2] = [1.0, 10.0];
-const IN_USE: [u64; 2] = [90, 97];
+const IN_USE: [u64; 2] = [85, 97];
 const AVAILABLE: [u64; 2] = [10, 4];
+/// Percent of a cgroup's limit that a guest may fill: the swap file's pages and everything else of ours need room too.
+const FILLED: u64 = 90;
 /// Looks until each frame was looked at once, and how many times in a row a frame must not be in use.
-const TIGHT: (usize, u8) = (32, 2);
-const URGENT: (usize, u8) = (8, 1);
+const TIGHT: (u64, u8) = (32, 2);
+const URGENT: (u64, u8) = (8, 1);
+/// Where nothing leaves, so many groups of frames are looked at for becoming huge pages: 0.2 ms each that does.
+const GROUPS: usize = 8;
 
 fn grade<T: PartialOrd>(value: T, [tight, urgent]: [T; 2]) -> Need {
     match value {
@@ -59,6 +64,16 @@ impl HostFiles {
     fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
         self.read(path)?.trim().parse().ok()
     }
+    /// Bytes that may be taken before the tightest limit is near, or that are too much (negative); nothing if there is no limit.
+    pub fn room(&self) -> Option<i64> {
+        let available = || {
+            let [total, available] = ["MemTotal:", "MemAvailable:"].map(|name| self.field("proc/meminfo", name));
+            Some((available? as i64 - total? as i64 / 100 * AVAILABLE[1] as i64) << 10)
+        };
+        let of = |(used, limit): (u64, u64)| limit as i64 / 100 * FILLED as i64 - used as i64;
+        let groups = self.v2_limits().into_iter().chain(self.v1_limits()).map(of);
+        groups.chain(available()).min()
+    }
     /// The tightest of all.
     pub fn need(&self) -> Need {
         let sources = [self.psi("proc/pressure/memory"), self.cgroup_v2(), self.cgroup_v1(), self.available()];
@@ -74,34 +89,45 @@ impl HostFiles {
     /// Our cgroup and those around it (Linux, `admin-guide/cgroup-v2.rst`): `memory.current` without files that nobody uses,
     /// against `memory.high` and `memory.max`; and its own PSI.
     pub fn cgroup_v2(&self) -> Option<Need> {
-        let path = self.own_cgroup(|line| line.strip_prefix("0::"))?;
-        let places = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
-        let looks = places.iter().flat_map(|place| around(place, &path)).filter_map(|group| {
-            let limit = ["memory.high", "memory.max"].iter().filter_map(|name| self.number(group.join(name))).min();
+        let stalls = self.v2_groups().into_iter().filter_map(|group| self.psi(group.join("memory.pressure")));
+        stalls.chain(self.v2_limits().into_iter().map(nearness)).max()
+    }
+    fn v2_groups(&self) -> Vec<PathBuf> {
+        let Some(path) = self.own_cgroup(|line| line.strip_prefix("0::")) else { return Vec::new() };
+        ["sys/fs/cgroup", "sys/fs/cgroup/unified"].iter().flat_map(|place| around(place, &path)).collect()
+    }
+    /// What is in use of each limit, and the limit.
+    fn v2_limits(&self) -> Vec<(u64, u64)> {
+        let limits = self.v2_groups().into_iter().filter_map(|group| {
+            let limit = ["memory.high", "memory.max"].iter().filter_map(|name| self.number(group.join(name))).min()?;
             let used = self.number(group.join("memory.current"))?;
             let files = self.field(group.join("memory.stat"), "inactive_file ").unwrap_or(0);
-            let by_limit = limit.map(|limit| grade(percent(used.saturating_sub(files), limit), IN_USE));
-            by_limit.max(self.psi(group.join("memory.pressure")))
+            Some((used.saturating_sub(files), limit.min(1 << 60)))
         });
-        looks.max()
+        limits.collect()
     }
     /// The same for version 1 (Linux, `admin-guide/cgroup-v1/memory.rst`).
     pub fn cgroup_v1(&self) -> Option<Need> {
+        self.v1_limits().into_iter().map(nearness).max()
+    }
+    fn v1_limits(&self) -> Vec<(u64, u64)> {
         let of_memory = |line: &'_ str| {
             let mut parts = line.splitn(3, ':');
             let named = parts.nth(1)?.split(',').any(|name| name == "memory");
             let length = line.len() - parts.next()?.len();
             named.then_some(length)
         };
-        let path = self.own_cgroup(|line| of_memory(line).and_then(|at| line.get(at..)))?;
-        let looks = around("sys/fs/cgroup/memory", &path).filter_map(|group| {
+        let Some(path) = self.own_cgroup(|line| of_memory(line).and_then(|at| line.get(at..))) else {
+            return Vec::new();
+        };
+        let limits = around("sys/fs/cgroup/memory", &path).filter_map(|group| {
             // Without a limit the number is the largest that there is.
             let limit = self.number(group.join("memory.limit_in_bytes")).filter(|limit| *limit < 1 << 60)?;
             let used = self.number(group.join("memory.usage_in_bytes"))?;
             let files = self.field(group.join("memory.stat"), "total_inactive_file ").unwrap_or(0);
-            Some(grade(percent(used.saturating_sub(files), limit), IN_USE))
+            Some((used.saturating_sub(files), limit))
         });
-        looks.max()
+        limits.collect()
     }
     /// The host's memory that is free or could be at once (`proc_meminfo(5)`).
     pub fn available(&self) -> Option<Need> {
@@ -121,6 +147,10 @@ impl HostFiles {
     }
 }
 
+fn nearness((used, limit): (u64, u64)) -> Need {
+    grade(percent(used, limit), IN_USE)
+}
+
 fn percent(part: u64, of: u64) -> u64 {
     (u128::from(part) * 100 / u128::from(of.max(1))) as u64
 }
@@ -137,9 +167,12 @@ fn around(place: &str, path: &str) -> impl Iterator<Item = PathBuf> {
 pub(crate) struct Reclaimer {
     memory: GuestMemory,
     source: Source,
-    /// Frames of the pool.
-    frames: usize,
+    /// Bytes of RAM, and how many of them may be in at most.
+    ram: u64,
+    limit: u64,
     next: Instant,
+    /// Pages taken away when it last looked.
+    evictions: AtomicU64,
 }
 
 /// Whom to ask.
@@ -150,14 +183,14 @@ enum Source {
 
 impl Reclaimer {
     /// For a guest with so many bytes of RAM.
-    pub fn new(memory: GuestMemory, ram: u64, pressure: PressureChoice) -> Reclaimer {
+    pub fn new(memory: GuestMemory, (ram, limit): (u64, u64), pressure: PressureChoice) -> Reclaimer {
         let source = match pressure {
             PressureChoice::Host => Source::Host(HostFiles::at("/")),
             PressureChoice::None => Source::Always(Need::None),
             PressureChoice::Tight => Source::Always(Need::Tight),
             PressureChoice::Urgent => Source::Always(Need::Urgent),
         };
-        Reclaimer { memory, source, frames: (ram >> 12) as usize, next: Instant::now() }
+        Reclaimer { memory, source, ram, limit, next: Instant::now(), evictions: AtomicU64::new(0) }
     }
     /// The time between two steps.
     pub fn period(&self) -> Duration {
@@ -165,16 +198,29 @@ impl Reclaimer {
     }
     /// Looks, and does what there is to do.
     pub fn step(&self) {
+        let counts = self.memory.counters().reclaim;
         let need = match &self.source {
-            Source::Host(files) => files.need(),
+            Source::Host(files) => {
+                // A guest fills memory faster than anybody could look: no more of it than there is room for now.
+                if let Some(room) = files.room() {
+                    let most = (counts.resident << 12).saturating_add_signed(room).min(self.limit);
+                    self.memory.set_limit(most);
+                }
+                files.need()
+            }
             Source::Always(need) => *need,
         };
         let (looks, scans) = match need {
-            Need::None => return,
+            Need::None => {
+                if self.evictions.swap(counts.evictions, Ordering::Relaxed) == counts.evictions {
+                    self.memory.merge(GROUPS);
+                }
+                return;
+            }
             Need::Tight => TIGHT,
             Need::Urgent => URGENT,
         };
-        self.memory.shrink(self.frames.div_ceil(looks), scans);
+        self.memory.shrink((self.ram >> 12).div_ceil(looks) as usize, scans);
     }
     /// Takes a step if one is due.
     pub fn step_if_due(&mut self) {
@@ -258,6 +304,9 @@ mod tests {
                 ("sys/fs/cgroup/memory/a/b/memory.stat", "inactive_file 900\ntotal_inactive_file 0\n"),
             ]);
             assert_eq!(host.need(), need, "{used} of {limit}");
+            let number = |text: &str| text.parse::<i64>().expect("a number");
+            let room = (number(limit) < 1 << 60).then(|| number(limit) / 100 * 90 - number(used));
+            assert_eq!(host.room(), room, "{used} of {limit}");
         }
     }
 

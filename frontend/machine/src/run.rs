@@ -270,6 +270,7 @@ impl Runner<'_> {
                 scope.spawn(move || again_and_again(storm.step(), &blowing, || storm.blow()));
             }
             if let Some(reclaimer) = reclaimer {
+                reclaimer.step();
                 scope.spawn(move || again_and_again(reclaimer.period(), &reclaiming, || reclaimer.step()));
             }
             let end = self.keep_time(&shared);
