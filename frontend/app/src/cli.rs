@@ -221,6 +221,9 @@ pub struct RunArgs {
     /// What is heard: none, ac97 (a sound card) and wav=FILE (a recording, PC speaker included), as ac97,wav=FILE [default: none]
     #[arg(long, value_name = "CARD[,wav=FILE]")]
     pub sound: Option<SoundConfig>,
+    /// A memory balloon, by which the guest tells what it does not need: on or off [default: on if memory is paged]
+    #[arg(long, value_parser = choice(choices::SWITCHES))]
+    pub balloon: Option<Switch>,
     /// A graphics tablet, so that no pointer needs to be captured: on or off [default: on with a window or terminal]
     #[arg(long, value_parser = choice(choices::SWITCHES))]
     pub tablet: Option<Switch>,

@@ -4,8 +4,9 @@ use crate::inspect;
 use crate::session::Session;
 use std::fmt::Write;
 use std::path::Path;
-use umbra_machine::Machine;
 use umbra_machine::board::Removable;
+use umbra_machine::config::Size;
+use umbra_machine::{Input, Machine};
 
 /// What follows a command.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ audit                every monitor entry against the guest's tables
 reclaim MIB          take that much guest RAM out of host memory (where it is paged), what was not used lately first
 pause, cont          hold the guest, let it go on
 change DRIVE FILE    another medium for cdrom or floppy; eject DRIVE takes it out
+balloon [SIZE]       how much memory the guest is asked for, or ask it for so much
 reset, power         reset the machine, press the power button
 quit                 end Umbra
 (an empty line closes the console)
@@ -103,6 +105,7 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
             machine.input().power_button();
             "the power button was pressed\n".to_owned()
         }
+        ["balloon", ..] => balloon(machine, words.get(1).copied()),
         ["eject", drive] => change(machine, drive, None),
         ["change", drive, ..] => {
             // A path may have spaces in it.
@@ -113,6 +116,24 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
         [other, ..] => format!("there is no command \"{other}\"; help lists them\n"),
     };
     (text, After::Stay)
+}
+
+/// Asks the guest for memory, if a size is named; gives what to say.
+fn balloon(machine: &Machine, size: Option<&str>) -> String {
+    let mut pages = None;
+    machine.input().with(|board| pages = board.balloon_pages());
+    let Some((wanted, actual)) = pages else {
+        return "the machine has no balloon; try --balloon on\n".to_owned();
+    };
+    match size.map(str::parse::<Size>) {
+        None => format!("asked for {} MiB, has given {} MiB\n", wanted >> 8, actual >> 8),
+        Some(Ok(size)) => {
+            let most = machine.memory_map().total() >> 12;
+            machine.input().give(Input::Balloon((size.0 >> 12).min(most) as u32));
+            "the guest is asked; balloon tells how much it has given\n".to_owned()
+        }
+        Some(Err(error)) => format!("{error}\n"),
+    }
 }
 
 /// Changes a medium; gives what to say of it.

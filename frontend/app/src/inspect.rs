@@ -440,7 +440,9 @@ pub fn host_memory(machine: &Machine) -> String {
     let total = machine.memory_map().total() >> 12;
     let mut text =
         format!("guest RAM: {total} frames of 4 KiB, {touched} touched ({} MiB of {} MiB)\n", touched >> 8, total >> 8);
-    let counts = machine.memory().counters().reclaim;
+    let counters = machine.memory().counters();
+    line!(text, "given up by the guest: {} pages", counters.monitor.discards);
+    let counts = counters.reclaim;
     if counts.limit == 0 {
         return text + "no frame is ever out\n";
     }

@@ -230,6 +230,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.console, &args.console);
     set(&mut config.sound, &args.sound);
     set_some(&mut config.tablet, &args.tablet);
+    set_some(&mut config.host_memory.balloon, &args.balloon);
     set_some(&mut config.test_ports.post, &args.post_port);
     set_some(&mut config.test_ports.text, &args.debug_port);
     if args.test_device {

@@ -411,6 +411,7 @@ impl MachineBuilder {
             ide_ports,
             flash,
             sound: sound(&config.sound),
+            balloon: if config.has_balloon() { Fit::Fitted } else { Fit::Absent },
             tablet: if config.has_tablet() { Fit::Fitted } else { Fit::Absent },
         };
         let mut board = Board::new(parts)?;

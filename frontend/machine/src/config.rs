@@ -254,6 +254,9 @@ pub struct HostMemoryConfig {
     /// The most that guest RAM may occupy, `"256M"`. Less than the guest's memory: it is paged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
+    /// A memory balloon (virtio), by which the guest tells what it does not need: `"on"`, `"off"`. Default: on if memory is paged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<Switch>,
     /// Whether frames may leave memory: `"resident"` (default), `"pinned"` (the host may not take them either) or `"paged"`.
     pub policy: MemoryPolicy,
     /// Which page leaves first: `"segmented"` (default: new pages are on probation) or `"clock"` (second chance).
@@ -479,6 +482,10 @@ impl MachineConfig {
     /// Writes a machine file that [`Self::from_toml`] reads as this machine.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# this machine cannot be written: {error}\n"))
+    }
+    /// Whether the machine has a memory balloon.
+    pub fn has_balloon(&self) -> bool {
+        self.host_memory.balloon.map_or(self.paged_limit().is_some(), |balloon| balloon == Switch::On)
     }
     /// Whether the machine has a tablet.
     pub fn has_tablet(&self) -> bool {

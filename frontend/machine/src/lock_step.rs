@@ -40,6 +40,8 @@ pub enum Input {
     Mouse([i32; 3], MouseButtons),
     /// The tablet's pointer is somewhere.
     Tablet(Report),
+    /// So many pages of 4 KiB are wanted in the balloon.
+    Balloon(u32),
 }
 
 impl Input {
@@ -51,6 +53,7 @@ impl Input {
             Input::Key(key, stroke) => board.key(*key, *stroke),
             Input::Mouse(delta, buttons) => board.mouse(*delta, *buttons),
             Input::Tablet(report) => board.tablet(*report),
+            Input::Balloon(pages) => board.ask_for_pages(*pages),
         }
     }
 }

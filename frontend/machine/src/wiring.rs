@@ -261,6 +261,10 @@ pub const SOUND_MIXER: u16 = 0xC100;
 pub const TABLET: PciAddress = PciAddress::new(3, 0);
 /// Where firmware puts its registers.
 pub const TABLET_REGISTERS: u64 = PCI_WINDOW_END - 0x3_0000;
+/// The memory balloon, if there is one.
+pub const BALLOON: PciAddress = PciAddress::new(6, 0);
+/// Where firmware puts its registers.
+pub const BALLOON_REGISTERS: u64 = PCI_WINDOW_END - 0x4_0000;
 /// The PIIX4's power management.
 pub const POWER: PciAddress = PciAddress::new(1, 3);
 /// The display adapter.
@@ -272,14 +276,15 @@ pub const VGA_BARS: [(u8, u32); 2] = [(0x10, 0xFD00_0000), (0x18, 0xFEBF_0000)];
 mod tests {
     use super::*;
 
-    /// What no firmware places is placed apart: framebuffer and registers of the display, of AHCI and of the tablet.
+    /// What no firmware places is placed apart: framebuffer and registers of the display, of AHCI, of tablet and balloon.
     #[test]
     fn windows_of_pci_functions_do_not_overlap() {
         let sizes = [umbra_devices::vga::MEMORY_BYTES, 0x1_0000];
         let mut windows: Vec<(u64, u64)> =
             VGA_BARS.iter().zip(sizes).map(|(&(_, base), size)| (base.into(), size)).collect();
         windows.push((AHCI_REGISTERS, 0x1_0000));
-        windows.push((TABLET_REGISTERS, umbra_devices::pci::virtio::REGISTER_BYTES.into()));
+        let virtio = umbra_devices::pci::virtio::REGISTER_BYTES.into();
+        windows.extend([TABLET_REGISTERS, BALLOON_REGISTERS].map(|base| (base, virtio)));
         windows.sort_unstable();
         assert!(windows.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{windows:x?}");
         assert!(windows.iter().all(|(base, size)| base + size <= PCI_WINDOW_END));

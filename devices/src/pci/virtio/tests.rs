@@ -275,7 +275,8 @@ fn nothing_is_told_without_a_driver_a_bus_master_or_the_wish_for_interrupts() {
 
 #[test]
 fn a_ring_that_breaks_the_rules_ends_in_needs_reset() {
-    let cases: [&dyn Fn(&mut Rig<Tablet>); 6] = [
+    type Damage<'a> = &'a dyn Fn(&mut Rig<Tablet>);
+    let cases: [Damage<'_>; 6] = [
         &|rig| rig.put(AVAILABLE + 2, &500_u16.to_le_bytes()),
         &|rig| rig.put(AVAILABLE + 4, &SIZE.to_le_bytes()),
         &|rig| rig.describe(0, BUFFERS, 4, 1 | 2, 0),

@@ -80,7 +80,15 @@ fn classes(counters: &Counters) -> Value {
 }
 
 fn host_memory(machine: &Machine) -> Value {
-    json!({ "frames": machine.memory_map().total() >> 12, "touched": machine.memory().touched_frames() })
+    let memory = machine.memory();
+    let counters = memory.counters();
+    let mut balloon = None;
+    machine.input().with(|board| balloon = board.balloon_pages());
+    json!({
+        "frames": machine.memory_map().total() >> 12, "touched": memory.touched_frames(),
+        "given_up": counters.monitor.discards, "reclaim": counters.reclaim,
+        "balloon": balloon.map(|(asked, given)| json!({ "asked": asked, "given": given })),
+    })
 }
 
 fn registers(vcpu: &Vcpu) -> Value {

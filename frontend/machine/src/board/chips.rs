@@ -23,6 +23,7 @@ use umbra_devices::pci::piix3::Piix3;
 use umbra_devices::pci::piix3_ide::{LegacyPorts, Piix3Ide};
 use umbra_devices::pci::piix4_pm::Piix4Pm;
 use umbra_devices::pci::virtio::Virtio;
+use umbra_devices::pci::virtio::balloon::Balloon;
 use umbra_devices::pci::virtio::tablet::Tablet;
 use umbra_devices::pic8259::Pic8259;
 use umbra_devices::pit8254::Pit8254;
@@ -63,6 +64,8 @@ pub struct BoardParts {
     pub sound: SoundParts,
     /// Whether there is a tablet.
     pub tablet: Fit,
+    /// Whether there is a memory balloon.
+    pub balloon: Fit,
     /// What is there for test guests.
     pub test: TestParts,
 }
@@ -167,6 +170,10 @@ impl Chips {
         if parts.tablet == Fit::Fitted {
             let line = wiring::pirq_of(wiring::TABLET.device(), 0);
             let _ = pci.add(wiring::TABLET, Box::new(Virtio::<Tablet>::new(wires.line(wiring::PIRQ_PIN + line))));
+        }
+        if parts.balloon == Fit::Fitted {
+            let line = wiring::pirq_of(wiring::BALLOON.device(), 0);
+            let _ = pci.add(wiring::BALLOON, Box::new(Virtio::<Balloon>::new(wires.line(wiring::PIRQ_PIN + line))));
         }
         let sci = || wires.line(wiring::SCI_IRQ);
         let _ = pci.add(wiring::POWER, Box::new(Piix4Pm::new(sci(), sci())));
@@ -276,6 +283,10 @@ impl Chips {
     /// The tablet.
     pub(super) fn tablet(&mut self) -> Option<&mut Virtio<Tablet>> {
         self.pci.get_mut(wiring::TABLET)
+    }
+    /// The memory balloon.
+    pub(super) fn balloon(&mut self) -> Option<&mut Virtio<Balloon>> {
+        self.pci.get_mut(wiring::BALLOON)
     }
     /// The floppy controller and the DMA controller.
     pub(super) fn floppy_and_dma(&mut self) -> Option<(&mut Fdc82077, &mut Dma8237)> {

@@ -58,7 +58,7 @@ impl Board {
         self.write_config(wiring::IDE, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
         self.place_ahci();
         self.place_sound();
-        self.place_tablet();
+        self.place_virtio();
         for (register, base) in wiring::VGA_BARS {
             self.write_config(wiring::VGA, register, Width::B4, base);
         }
@@ -106,15 +106,18 @@ impl Board {
         self.write_config(wiring::SOUND, offset::COMMAND, Width::B2, COMMAND_IO | COMMAND_MASTER);
     }
 
-    fn place_tablet(&mut self) {
-        if self.chips.tablet().is_none() {
-            return;
+    fn place_virtio(&mut self) {
+        for (at, registers) in
+            [(wiring::TABLET, wiring::TABLET_REGISTERS), (wiring::BALLOON, wiring::BALLOON_REGISTERS)]
+        {
+            if self.chips.pci.function_mut(at).is_none() {
+                continue;
+            }
+            let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(at.device(), 0))];
+            self.write_config(at, offset::BAR0 + 4 * virtio::REGISTER_WINDOW, Width::B4, registers as u32);
+            self.write_config(at, offset::INTERRUPT_LINE, Width::B1, irq.into());
+            self.write_config(at, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
         }
-        let irq = wiring::PIRQ_ISA[usize::from(wiring::pirq_of(wiring::TABLET.device(), 0))];
-        let bar = offset::BAR0 + 4 * virtio::REGISTER_WINDOW;
-        self.write_config(wiring::TABLET, bar, Width::B4, wiring::TABLET_REGISTERS as u32);
-        self.write_config(wiring::TABLET, offset::INTERRUPT_LINE, Width::B1, irq.into());
-        self.write_config(wiring::TABLET, offset::COMMAND, Width::B2, COMMAND_MEMORY | COMMAND_MASTER);
     }
 
     /// Tells firmware what it cannot find out: the memory, in CMOS RAM and as fw_cfg file `etc/e820` (QEMU, "fw_cfg": base

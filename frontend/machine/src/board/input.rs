@@ -50,6 +50,17 @@ impl Board {
     pub fn hears_tablet(&mut self) -> bool {
         self.chips.tablet().is_some_and(|tablet| tablet.is_running())
     }
+    /// Asks the guest to give up memory until so many pages of 4 KiB are in its balloon, if it has one.
+    pub fn ask_for_pages(&mut self, pages: u32) {
+        if let Some(balloon) = self.chips.balloon() {
+            balloon.ask_for(&mut Ctx { now: self.now, dma: &mut self.dma }, pages);
+        }
+        self.touch(Slot::Pci);
+    }
+    /// Pages that the guest is asked for, and that are in its balloon; `None`: there is none.
+    pub fn balloon_pages(&mut self) -> Option<(u32, u32)> {
+        self.chips.balloon().map(|balloon| balloon.pages())
+    }
     /// Presses the power button.
     pub fn press_power_button(&mut self) {
         if let Some(power) = self.chips.power() {

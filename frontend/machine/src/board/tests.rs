@@ -37,6 +37,7 @@ fn board_with(vcpus: u32, flash: Option<(GuestPhys, CfiFlash)>) -> Board {
         flash,
         sound: SoundParts { ac97: Fit::Fitted, ears: Fit::Fitted },
         tablet: Fit::Fitted,
+        balloon: Fit::Fitted,
     });
     let mut board = board.unwrap();
     board.play_firmware(&map);
