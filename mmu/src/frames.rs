@@ -123,6 +123,16 @@ impl Pool {
     pub(crate) fn prefer_huge_pages(&self) {
         self.memory.prefer_huge_pages(self.frames as usize * PAGE_SIZE as usize);
     }
+    /// Frames in a huge page of the host.
+    pub(crate) const MERGED: usize = 512;
+    /// Whether [`Pool::merge`] may do something.
+    pub(crate) fn merges(&self) -> bool {
+        self.memory.merges()
+    }
+    /// Makes one huge page of the host of the [`Pool::MERGED`] frames from `first` on, which all hold something; tells whether it did.
+    pub(crate) fn merge(&self, first: usize) -> bool {
+        first + Pool::MERGED <= self.frames as usize && self.memory.merge(first)
+    }
     /// Never lets the host give more than what is touched.
     pub(crate) fn refuse_huge_pages(&self) {
         self.memory.refuse_huge_pages(self.frames as usize * PAGE_SIZE as usize);

@@ -48,12 +48,33 @@ impl Reservation {
             libc::madvise(self.start.0.cast(), bytes, libc::MADV_HUGEPAGE);
         }
     }
-    /// Never lets the host give huge pages for the first `bytes`.
+    /// Never lets the host give huge pages for the first `bytes` unasked.
     pub(crate) fn refuse_huge_pages(&self, bytes: usize) {
+        if self.merges() {
+            return;
+        }
         // SAFETY: the range is ours. A refusal means that the host has none.
         #[cfg(target_os = "linux")]
         unsafe {
             libc::madvise(self.start.0.cast(), bytes, libc::MADV_NOHUGEPAGE);
+        }
+    }
+    /// Whether huge pages can be asked for one by one: not where the host gives them unasked, which is refused.
+    pub(crate) fn merges(&self) -> bool {
+        let how = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        how.is_ok_and(|how| !how.contains("[always]"))
+    }
+    /// Makes one huge page of the 512 pages (4 KiB each) from `first` on, all of which are resident; tells whether it did.
+    pub(crate) fn merge(&self, first: usize) -> bool {
+        // SAFETY: the range lies in our mapping; its contents stay, whoever writes them meanwhile (Linux 6.1).
+        #[cfg(target_os = "linux")]
+        return unsafe {
+            libc::madvise(self.start.0.wrapping_add(first * 4096).cast(), HUGE, libc::MADV_COLLAPSE) == 0
+        };
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = first;
+            false
         }
     }
     /// Gives pages (4 KiB each, from `first` on) back to the host, which has zeros there at the next touch; tells whether it did.
@@ -115,6 +136,14 @@ impl Reservation {
     pub(crate) fn touch(&self, _first: usize, _pages: usize) {}
     /// As the allocator decides.
     pub(crate) fn refuse_huge_pages(&self, _bytes: usize) {}
+    /// Not possible here.
+    pub(crate) fn merges(&self) -> bool {
+        false
+    }
+    /// Not possible here.
+    pub(crate) fn merge(&self, _first: usize) -> bool {
+        false
+    }
     /// Not possible here.
     pub(crate) fn discard(&self, _first: usize, _pages: usize) -> bool {
         false

@@ -135,25 +135,51 @@ impl GuestMemory {
     pub fn set_paging(&self, paging: Paging) {
         let pool = &self.shared.pool;
         pool.refuse_huge_pages();
-        let reclaim = Reclaim::new(paging, pool.frames(), Arc::clone(&self.shared.failure));
+        let reclaim = Reclaim::new(paging, pool, Arc::clone(&self.shared.failure));
         self.shared.lock().reclaim = Some(Box::new(reclaim));
     }
     /// Changes how much RAM may be in host memory. What is too much leaves before this returns.
     pub fn set_limit(&self, bytes: u64) {
-        let mut monitor = self.shared.lock();
-        if let Some(reclaim) = monitor.reclaim.as_mut() {
-            reclaim.limit = bytes.max(crate::reclaim::LEAST_LIMIT) >> 12;
-            monitor.make_frame_room(0);
+        let limit = bytes.max(crate::reclaim::LEAST_LIMIT) >> 12;
+        let excess = {
+            let mut monitor = self.shared.lock();
+            let Some(reclaim) = monitor.reclaim.as_mut() else { return };
+            reclaim.limit = limit;
+            reclaim.counts.resident.saturating_sub(limit)
+        };
+        self.evict(excess);
+    }
+    /// Looks at the next `groups` of 512 frames (round robin) and makes those that are all in huge pages of the host, which a guest
+    /// that works on much memory is faster with. Where frames leave all the time this is not worth while.
+    pub fn merge(&self, groups: usize) {
+        for _ in 0..groups {
+            self.shared.lock().merge_next();
         }
     }
     /// Takes frames of RAM out of host memory, those first that were not used lately; gives how many (0: memory is not paged).
     pub fn evict(&self, frames: u64) -> u64 {
-        self.shared.lock().evict(frames)
+        let (mut done, frames) = (0, frames.min(self.shared.lock().reclaim_counts().resident));
+        while done < frames {
+            // A vCPU that waits for the lock has it between two parts.
+            let part = (frames - done).min(PART as u64);
+            let some = self.shared.lock().evict(part);
+            done += some;
+            if some < part {
+                break;
+            }
+        }
+        done
     }
     /// Looks at the next `frames` frames of the pool (round robin) and takes away those that were not in use at `scans` looks in
     /// a row; gives how many. Once around looks at each.
     pub fn shrink(&self, frames: usize, scans: u8) -> u64 {
-        self.shared.lock().shrink(frames, scans)
+        let parts = (0..frames).step_by(PART).map(|from| PART.min(frames - from));
+        parts.map(|part| self.shared.lock().shrink(part, scans)).sum()
+    }
+    /// The pages of RAM that vCPUs used since the last call, in guest-physical order; they lose their monitor entries, so that the
+    /// next use shows. What traces for the replacement policies are recorded with.
+    pub fn take_used(&self) -> Vec<PhysPage> {
+        self.shared.lock().take_used()
     }
     /// Why guest memory cannot go on: the swap file failed. The machine must stop; nothing that it shows is to be believed.
     pub fn failure(&self) -> Option<&SwapError> {
@@ -367,10 +393,13 @@ fn mix(hash: u64, word: u64) -> u64 {
     (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
-/// A range as (page, offset in page, range of the buffer).
+/// Frames that are looked at or taken away before somebody else may have the lock: a few milliseconds.
+const PART: usize = 512;
+
 /// Writes of so many bytes have the host give the frames first. A bus master's are shorter.
 const BULK: usize = 128 << 10;
 
+/// A range as (page, offset in page, range of the buffer).
 fn chunks(at: GuestPhys, bytes: usize) -> impl Iterator<Item = (PhysPage, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

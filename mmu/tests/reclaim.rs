@@ -157,6 +157,32 @@ fn zero_pages_cost_nothing() {
     assert_eq!((counts.zero_evictions, counts.swap_file_bytes, counts.resident), (1024, 0, 0));
 }
 
+/// Where nothing leaves, frames that lie side by side become huge pages of the host; they leave one by one all the same.
+#[test]
+fn whole_groups_become_huge_pages_and_leave_one_by_one() {
+    let pages = 4 * 512;
+    let (memory, _) = memory(FrameOrder::Identity, pages, pages << 12, Freed::Returned);
+    fill(&memory, pages);
+    let hash = memory.hash();
+    memory.merge(8);
+    memory.merge(8);
+    let counts = memory.counters().reclaim;
+    // Not every host has them, or gives them when it is asked; the last group is the pool's spare frames.
+    assert!(counts.merges <= 4, "{counts:?}");
+    println!("{} of 4 groups became huge pages", counts.merges);
+    assert_eq!((memory.hash(), counts.resident), (hash, pages));
+    for round in 1..20 {
+        memory.evict(round);
+        memory.read(GuestPhys(round << 14), &mut [0; 8]);
+        let counts = memory.counters().reclaim;
+        if cfg!(all(target_os = "linux", not(portable))) {
+            assert_eq!(memory.touched_frames(), counts.resident, "{counts:?}");
+        }
+        memory.merge(8);
+    }
+    assert_eq!(memory.hash(), hash);
+}
+
 /// A guest with the tables of `tables`, all of it out.
 fn guest_that_is_out(kind: Kind, freed: Freed) -> (Guest, Memory) {
     let memory = GuestMemory::new(Pool::new(512 * 4096).unwrap(), FrameOrder::Permuted { seed: 3 }, 40);

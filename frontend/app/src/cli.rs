@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use umbra_conformance::guest_file::TextFrom;
 use umbra_machine::config::{
-    BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, ReplacementPolicy,
-    RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
+    BootOrder, Clock, DiskConfig, Display, Engine, FrameOrderChoice, MemoryPolicy, OnCrash, OnReset, PressureChoice,
+    ReplacementPolicy, RtcDate, ScriptAt, ScriptStep, SerialTarget, Size, SoundConfig, Span, Switch,
 };
 
 /// Umbra, a PC emulator. Without a verb it boots the demo guest.
@@ -140,6 +140,8 @@ mod choices {
     pub const RESETS: &[(&str, OnReset)] = &[("reboot", OnReset::Reboot), ("exit", OnReset::Exit)];
     pub const CRASHES: &[(&str, OnCrash)] = &[("exit", OnCrash::Exit), ("reboot", OnCrash::Reboot)];
     pub const REPLACEMENTS: &[(&str, ReplacementPolicy)] = &[("segmented", ReplacementPolicy::Segmented), ("clock", ReplacementPolicy::Clock)];
+    pub const PRESSURES: &[(&str, PressureChoice)] =
+        &[("host", PressureChoice::Host), ("none", PressureChoice::None), ("tight", PressureChoice::Tight), ("urgent", PressureChoice::Urgent)];
     pub const POLICIES: &[(&str, MemoryPolicy)] =
         &[("resident", MemoryPolicy::Resident), ("pinned", MemoryPolicy::Pinned), ("paged", MemoryPolicy::Paged)];
 }
@@ -270,6 +272,9 @@ pub struct RunArgs {
     /// Which page leaves host memory first [default: segmented]
     #[arg(long, value_parser = choice(choices::REPLACEMENTS))]
     pub replacement: Option<ReplacementPolicy>,
+    /// Whether the host needs memory, so that what the guest does not use is taken away (where RAM is paged) [default: host, which is asked]
+    #[arg(long, value_parser = choice(choices::PRESSURES))]
+    pub memory_pressure: Option<PressureChoice>,
     /// Which host frames back guest pages: identity, permuted (scattered by --seed) or permuted:SEED; the guest cannot
     /// see it [default: identity]
     #[arg(long, value_name = "ORDER")]

@@ -27,6 +27,7 @@ x ADDRESS [BYTES]    guest memory at a linear address
 dis [OFFSET [COUNT]] disassembly, at RIP if nothing is said
 screen               the text screen
 audit                every monitor entry against the guest's tables
+reclaim MIB          take that much guest RAM out of host memory (where it is paged), what was not used lately first
 pause, cont          hold the guest, let it go on
 change DRIVE FILE    another medium for cdrom or floppy; eject DRIVE takes it out
 balloon [SIZE]       how much memory the guest is asked for, or ask it for so much
@@ -81,6 +82,13 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
         },
         ["screen"] => machine.screen_text().join("\n") + "\n",
         ["audit"] => inspect::audit(machine).0,
+        ["reclaim", mib] => match mib.parse::<u64>() {
+            Ok(mib) => {
+                let taken = machine.memory().evict(mib.saturating_mul(256));
+                format!("{} MiB taken away\n{}", taken >> 8, inspect::host_memory(machine))
+            }
+            Err(_) => "reclaim takes a number of MiB\n".to_owned(),
+        },
         ["pause"] => {
             session.paused = true;
             "the guest is paused; cont lets it go on\n".to_owned()

@@ -252,6 +252,7 @@ fn overlay(args: &RunArgs, config: &mut MachineConfig) {
     set_some(&mut config.host_memory.limit, &args.memory_limit);
     set(&mut config.host_memory.policy, &args.memory_policy);
     set(&mut config.host_memory.replacement, &args.replacement);
+    set(&mut config.host_memory.pressure, &args.memory_pressure);
     set_some(&mut config.host_memory.swap_dir, &args.swap_dir);
     set(&mut config.host_memory.frame_order, &args.frame_order);
     set_some(&mut config.host_memory.compact_every, &args.compact_every);

@@ -12,8 +12,8 @@
 use crate::acpi::{self, AcpiBoard};
 use crate::board::{Board, BoardParts, Fit, SharedBoard, SoundParts, TestParts, VcpuParts};
 use crate::config::{
-    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, ReplacementPolicy, SerialTarget, Size,
-    SoundCard, SoundConfig, Span, Switch, Toggle,
+    Clock, ConfigError, Display, Engine, Entry, MachineConfig, MemoryPolicy, SerialTarget, Size, SoundCard,
+    SoundConfig, Span, Switch, Toggle,
 };
 use crate::contents::{Begun, Contents};
 use crate::drives::{BoardBell, Drives, MediaHost};
@@ -26,6 +26,8 @@ use crate::load::{
 };
 use crate::machine::Machine;
 use crate::memory_map::{EXTENDED_BASE, MemoryMap};
+use crate::paging::{self, SwapMaker};
+use crate::pressure::Reclaimer;
 use crate::storm::{self, Storm};
 use crate::time::GuestClock;
 use crate::uefi::{self, UefiError};
@@ -49,9 +51,6 @@ use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
 use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
-use umbra_mmu::reclaim::Freed;
-use umbra_mmu::reclaim::policy::Policy;
-use umbra_mmu::reclaim::swap::SwapStore;
 use umbra_mmu::{GuestPhys, Paging, PhysPage};
 
 /// The time-stamp counter counts guest time in nanoseconds.
@@ -196,9 +195,6 @@ pub struct MachineBuilder {
     notices: Notices,
     swap: Option<SwapMaker>,
 }
-
-/// Makes a place for swapped pages.
-pub type SwapMaker = Arc<dyn Fn() -> std::io::Result<Box<dyn SwapStore>> + Send + Sync>;
 
 impl Default for MachineBuilder {
     fn default() -> MachineBuilder {
@@ -372,7 +368,7 @@ impl MachineBuilder {
         let every = config.host_memory.compact_every;
         let flash_bytes = flash.as_ref().map_or(0, |(_, flash)| flash.contents().len() as u64);
         let spare = every.map_or(0, |_| storm::SPARE_BYTES) + flash_bytes;
-        let paging = self.paging()?;
+        let paging = paging::of(config, self.swap.as_ref())?;
         let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, paging, rom)?;
         if config.host_memory.policy == MemoryPolicy::Pinned
             && let Err(problem) = memory.pin()
@@ -380,6 +376,9 @@ impl MachineBuilder {
             (self.notices)(&problem.to_string());
         }
         let storm = every.map(|every| Storm::new(memory.clone(), map.total() + vga::MEMORY_BYTES, every.0));
+        let pressure = config.host_memory.pressure;
+        let reclaimer =
+            config.paged_limit().map(|limit| Reclaimer::new(memory.clone(), (map.total(), limit.0), pressure));
         let cpus = config.cpus as usize;
         let clock = Arc::new(match config.clock {
             Clock::Real => GuestClock::real(),
@@ -485,34 +484,22 @@ impl MachineBuilder {
         };
         let clock_kind = config.clock;
         let stop = Arc::default();
-        let mut machine =
-            Machine { map, memory, board, clock, clock_kind, vcpus, stop, storm, boot, media, lock_step: None };
+        let mut machine = Machine {
+            map,
+            memory,
+            board,
+            clock,
+            clock_kind,
+            vcpus,
+            stop,
+            storm,
+            reclaimer,
+            boot,
+            media,
+            lock_step: None,
+        };
         machine.power_up()?;
         Ok(machine)
-    }
-
-    /// How guest RAM is paged, if it is: with a swap file that only its owner can read, and that has no name.
-    fn paging(&self) -> Result<Option<Paging>, BuildError> {
-        let host = &self.config.host_memory;
-        let Some(limit) = self.config.paged_limit() else { return Ok(None) };
-        let folder = host.swap_dir.clone().unwrap_or_else(|| match std::env::var_os("TMPDIR") {
-            None if Path::new("/var/tmp").is_dir() => PathBuf::from("/var/tmp"),
-            _ => std::env::temp_dir(),
-        });
-        let store = match &self.swap {
-            Some(make) => make(),
-            // Made with a name, for its owner alone; the name goes at once. (A file made without one gets everybody's rights.)
-            None => tempfile::Builder::new().prefix("umbra-swap-").tempfile_in(&folder).map(|file| {
-                let (file, _its_name) = file.into_parts();
-                Box::new(file) as Box<dyn SwapStore>
-            }),
-        };
-        let store = store.map_err(|problem| BuildError::Swap { folder, problem })?;
-        let policy = match host.replacement {
-            ReplacementPolicy::Segmented => Policy::Segmented,
-            ReplacementPolicy::Clock => Policy::Clock,
-        };
-        Ok(Some(Paging { limit: limit.0, policy, store, freed: Freed::Returned }))
     }
 
     /// The firmware's image and the display adapter's. Our own are there for whoever starts from a disk; a ROM that was

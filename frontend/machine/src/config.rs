@@ -261,6 +261,9 @@ pub struct HostMemoryConfig {
     pub policy: MemoryPolicy,
     /// Which page leaves first: `"segmented"` (default: new pages are on probation) or `"clock"` (second chance).
     pub replacement: ReplacementPolicy,
+    /// Whether the host needs memory, so that what the guest does not use is taken away: `"host"` (default: as the host says),
+    /// `"none"`, `"tight"` or `"urgent"`. Where memory is paged.
+    pub pressure: PressureChoice,
     /// The folder of the swap file, which only its owner can read and which has no name. Default: `$TMPDIR`, else `/var/tmp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_dir: Option<PathBuf>,
@@ -423,6 +426,18 @@ choices! {
         Segmented,
         /// A hand goes round, and passes over those that were used meanwhile.
         Clock,
+    }
+    /// Who says whether the host needs memory.
+    PressureChoice {
+        /// The host: stalls, the limits of its cgroups, memory that is available.
+        #[default]
+        Host,
+        /// It never does.
+        None,
+        /// What is not used should go.
+        Tight,
+        /// And soon.
+        Urgent,
     }
     /// Where a script is played.
     ScriptAt {
@@ -601,6 +616,7 @@ mod tests {
             limit = "1G"
             policy = "paged"
             replacement = "clock"
+            pressure = "tight"
             swap-dir = "/var/tmp"
             frame-order = "permuted:7"
             compact-every = "10ms"

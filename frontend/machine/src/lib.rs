@@ -23,6 +23,8 @@ pub mod lock_step;
 mod lock_step_search;
 pub mod machine;
 pub mod memory_map;
+pub mod paging;
+pub mod pressure;
 pub mod run;
 pub mod sound;
 mod storm;

@@ -12,6 +12,7 @@ use crate::images::ImageError;
 use crate::load::EntryState;
 use crate::lock_step::{Divergence, Input, LockStep};
 use crate::memory_map::MemoryMap;
+use crate::pressure::Reclaimer;
 use crate::run::{RunEnd, RunLimits, Runner, StopHandle};
 use crate::storm::Storm;
 use crate::time::GuestClock;
@@ -38,6 +39,7 @@ pub struct Machine {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) storm: Option<Storm>,
+    pub(crate) reclaimer: Option<Reclaimer>,
     /// How images are opened.
     pub(crate) media: MediaHost,
     /// What it starts from, kept for resets.
@@ -84,6 +86,7 @@ impl Machine {
             clock: &self.clock,
             stop: &self.stop,
             storm: self.storm.as_mut(),
+            reclaimer: self.reclaimer.as_mut(),
             limits,
         };
         let end = match self.clock_kind {

@@ -10,6 +10,7 @@
 
 use crate::board::{Request, SharedBoard};
 use crate::gate::Gate;
+use crate::pressure::Reclaimer;
 use crate::storm::Storm;
 use crate::time::GuestClock;
 use parking_lot::Mutex;
@@ -120,6 +121,7 @@ pub(crate) struct Runner<'m> {
     pub clock: &'m GuestClock,
     pub stop: &'m AtomicBool,
     pub storm: Option<&'m mut Storm>,
+    pub reclaimer: Option<&'m mut Reclaimer>,
     pub limits: RunLimits,
 }
 
@@ -178,6 +180,9 @@ impl Runner<'_> {
 
     /// One turn of the next vCPU after `last` that is awake, or the jump to the next event if all sleep.
     fn turn(&mut self, last: &mut usize) -> Option<RunEnd> {
+        if let Some(reclaimer) = &mut self.reclaimer {
+            reclaimer.step_if_due();
+        }
         let count = self.vcpus.len();
         let mut board = self.board.lock();
         let now = board.now();
@@ -253,6 +258,8 @@ impl Runner<'_> {
         let vcpus = std::mem::take(&mut self.vcpus);
         let storm = self.storm.take();
         let (calm, blowing) = mpsc::channel();
+        let reclaimer = self.reclaimer.take();
+        let (enough, reclaiming) = mpsc::channel();
         self.clock.resume();
         let end = std::thread::scope(|scope| {
             for (number, vcpu) in vcpus.iter_mut().enumerate() {
@@ -260,10 +267,14 @@ impl Runner<'_> {
                 scope.spawn(move || shared.run(&mut EndOnPanic { shared, board, number, vcpu }, memory));
             }
             if let Some(storm) = storm {
-                scope.spawn(move || blow_until_calm(storm, &blowing));
+                scope.spawn(move || again_and_again(storm.step(), &blowing, || storm.blow()));
+            }
+            if let Some(reclaimer) = reclaimer {
+                reclaimer.step();
+                scope.spawn(move || again_and_again(reclaimer.period(), &reclaiming, || reclaimer.step()));
             }
             let end = self.keep_time(&shared);
-            drop(calm);
+            drop((calm, enough));
             shared.over.store(true, Ordering::SeqCst);
             self.board.lock().alert_all(bits::STOP);
             end
@@ -311,10 +322,10 @@ impl Runner<'_> {
     }
 }
 
-/// The storm on the real clock: a step, then a pause, until the other end of the channel is gone.
-fn blow_until_calm(storm: &Storm, blowing: &Receiver<()>) {
-    while blowing.recv_timeout(storm.step()) == Err(RecvTimeoutError::Timeout) {
-        storm.blow();
+/// Storm and reclaimer on the real clock: a step after each pause, until the other end of the channel is gone.
+fn again_and_again(pause: Duration, running: &Receiver<()>, step: impl Fn()) {
+    while running.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        step();
     }
 }
 

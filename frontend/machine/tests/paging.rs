@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use umbra_machine::config::{Clock, MachineConfig, MemoryPolicy};
+use umbra_machine::config::{Clock, MachineConfig, MemoryPolicy, PressureChoice};
 use umbra_machine::load::flat::FlatMode;
 use umbra_machine::{BuildError, FlatStart, Machine, MachineBuilder, RunEnd, RunLimits};
 use umbra_mmu::GuestPhys;
@@ -149,6 +149,38 @@ fn a_disk_that_fills_up_stops_a_running_machine() {
         let mut bytes = [0; 10];
         memory.read(GuestPhys(0x5000), &mut bytes);
         assert_eq!(&bytes, b"still here");
+    }
+}
+
+/// While the host needs memory, what the guest does not use leaves by itself (S18, S19); while it does not, nothing does.
+#[test]
+fn a_guest_shrinks_under_pressure() {
+    for clock in BOTH {
+        for pressure in [PressureChoice::None, PressureChoice::Urgent] {
+            let mut config = paged(clock).config().clone();
+            config.host_memory.pressure = pressure;
+            let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+            let builder = MachineBuilder::from_config(&config).memory(4 << 20);
+            let mut machine =
+                builder.flat("guest", &[0xFE, 0x06, 0x00, 0x06, 0xEB, 0xFA][..], start).build().expect("a machine");
+            for page in 256..1024u64 {
+                machine.memory().write(GuestPhys(page << 12), &page.to_le_bytes());
+            }
+            let before = machine.memory().counters().reclaim.resident;
+            let deadline = Instant::now().checked_add(Duration::from_millis(2500));
+            assert_eq!(machine.run(RunLimits { deadline, ..limits() }), RunEnd::TimedOut);
+            let after = machine.memory().counters().reclaim.resident;
+            println!("{clock:?} {pressure:?}: {before} frames, then {after}");
+            match pressure {
+                PressureChoice::None => assert!(after >= before),
+                _ => assert!(after * 5 <= before, "{clock:?}: {after} of {before} frames are still in"),
+            }
+            let mut bytes = [0; 8];
+            for page in 256..1024u64 {
+                machine.memory().read(GuestPhys(page << 12), &mut bytes);
+                assert_eq!(u64::from_le_bytes(bytes), page);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::Monitor;
 use crate::addr::PhysPage;
 use crate::attention::bits;
 use crate::events::EventKind;
-use crate::frames::Frame;
+use crate::frames::{Frame, Pool};
 use crate::phys_map::{NONE, Target};
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
 use crate::reclaim::swap::{PageBytes, SwapError};
@@ -150,8 +150,8 @@ impl Monitor {
         let Some(reclaim) = self.reclaim.as_ref() else { return };
         let needed = (reclaim.counts.resident + wanted).saturating_sub(reclaim.limit);
         if needed != 0 {
-            // A few at a time: the wait is for all of them.
-            self.evict(needed.max(BATCH.min(reclaim.limit / 16)));
+            // A few at a time: the wait is for all of them. Not too many: whoever lowered the limit takes the others away.
+            self.evict(needed.max(BATCH.min(reclaim.limit / 16)).min(4 * BATCH));
         }
     }
     /// Takes away `count` frames, those first that the policy names; gives how many there were.
@@ -192,6 +192,15 @@ impl Monitor {
         if used {
             self.unmap_page(page);
         }
+        used
+    }
+    /// The pages that were used since the last time.
+    pub(crate) fn take_used(&mut self) -> Vec<PhysPage> {
+        let pages = std::mem::take(&mut self.ram_pages);
+        let frame = |monitor: &Monitor, page| monitor.phys.get(page).and_then(|slot| slot.ram);
+        let used =
+            pages.iter().filter(|page| frame(self, **page).is_some_and(|frame| self.ask(frame))).copied().collect();
+        self.ram_pages = pages;
         used
     }
     /// Looks at the next `frames` frames (round robin), and takes away those that no such look has found in use `scans` times
@@ -278,11 +287,31 @@ impl Monitor {
         Ok(Out::of(frame))
     }
     /// Gives the memory of frames whose contents are elsewhere to the host.
-    fn give_up(&self, frames: Vec<Out>, freed: Freed) {
+    fn give_up(&mut self, frames: Vec<Out>, freed: Freed) {
         let mut numbers: Vec<Frame> = frames.iter().map(Out::frame).collect();
+        for frame in &numbers {
+            if let Some(reclaim) = self.reclaim.as_mut() {
+                reclaim.merged[frame.0 as usize / Pool::MERGED] = false;
+            }
+        }
         match freed {
             Freed::Returned => self.pool.discard(&mut numbers),
             Freed::Poisoned => numbers.iter().for_each(|frame| self.pool.poison(*frame)),
+        }
+    }
+    /// Makes the next group of frames a huge page of the host, if all of them are in. Under the lock: none leaves meanwhile.
+    pub(crate) fn merge_next(&mut self) {
+        let Some(reclaim) = self.reclaim.as_mut().filter(|reclaim| reclaim.merges) else { return };
+        let group = self.merge_hand;
+        self.merge_hand = (group + 1) % reclaim.merged.len();
+        let frames = group * Pool::MERGED..(group + 1) * Pool::MERGED;
+        let whole = |states: &[State]| states.iter().all(|state| *state == State::In);
+        if !reclaim.merged[group]
+            && reclaim.states.get(frames.clone()).is_some_and(whole)
+            && self.pool.merge(frames.start)
+        {
+            reclaim.merged[group] = true;
+            reclaim.counts.merges += 1;
         }
     }
     /// A page has another frame from now on, which is untouched if the page is not in.

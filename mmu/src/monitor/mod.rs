@@ -54,6 +54,8 @@ pub(crate) struct Monitor {
     pub(crate) reclaim: Option<Box<Reclaim>>,
     /// The next frame to be scanned.
     scan_hand: usize,
+    /// The next group of frames to be merged.
+    merge_hand: usize,
     /// Video memory, given back at the end.
     pub(crate) video: Vec<Frame>,
     /// Counters of vCPUs that are no more.
@@ -78,6 +80,7 @@ impl Monitor {
             move_hand: 0,
             reclaim: None,
             scan_hand: 0,
+            merge_hand: 0,
             video: Vec::new(),
             past: [0; 16],
         }

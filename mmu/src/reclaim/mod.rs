@@ -26,7 +26,7 @@ pub mod policy;
 mod slots;
 pub mod swap;
 
-use crate::frames::Frame;
+use crate::frames::{Frame, Pool};
 use policy::{Policy, Replacement};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
@@ -85,6 +85,8 @@ pub struct ReclaimCounts {
     pub swap_written: u64,
     /// Bytes read from it.
     pub swap_read: u64,
+    /// Groups of 512 frames that became huge pages of the host.
+    pub merges: u64,
     /// Pages asked whether they were used.
     pub asked: u64,
     /// Those that were.
@@ -112,6 +114,10 @@ pub(crate) struct Reclaim {
     pub(crate) states: Vec<State>,
     /// Scans since a frame was last found in use, by frame.
     pub(crate) idle: Vec<u8>,
+    /// Groups of frames that were made one huge page of the host, and of which none has left since.
+    pub(crate) merged: Vec<bool>,
+    /// Whether that can be.
+    pub(crate) merges: bool,
     /// Frames that may be in.
     pub(crate) limit: u64,
     pub(crate) policy: Box<dyn Replacement>,
@@ -122,11 +128,14 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
-    pub(crate) fn new(paging: Paging, frames: usize, failure: Arc<OnceLock<SwapError>>) -> Reclaim {
+    pub(crate) fn new(paging: Paging, pool: &Pool, failure: Arc<OnceLock<SwapError>>) -> Reclaim {
         let Paging { limit, policy, store, freed } = paging;
+        let frames = pool.frames();
         Reclaim {
             states: vec![State::Kept; frames],
             idle: vec![0; frames],
+            merged: vec![false; frames.div_ceil(Pool::MERGED)],
+            merges: pool.merges(),
             limit: limit.max(LEAST_LIMIT) >> 12,
             policy: policy.make(),
             swap: Swap::new(store),

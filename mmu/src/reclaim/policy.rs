@@ -114,67 +114,74 @@ impl Replacement for Clock {
 }
 
 /// Two queues: new pages are on probation; who is used again there is protected. Protected pages go back on probation, oldest
-/// first, so that a third of all is always being watched. A page that is touched once passes through probation only, and
-/// does not push out what is used again and again.
+/// first, so that a part of all is always being watched. A page that is touched once passes through probation only, and does
+/// not push out what is used again and again.
 #[derive(Debug, Default)]
 pub struct Segmented {
     places: Places,
-    probation: VecDeque<(Entry, Stage)>,
+    /// Just come: the use that brought them in is still going on, and says nothing.
+    fresh: VecDeque<Entry>,
+    probation: VecDeque<Entry>,
     protected: VecDeque<Entry>,
 }
 
-/// What is known of a page on probation.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It came: that it was used then says nothing.
-    Fresh,
-    /// It was asked about.
-    Watched,
-}
+/// Of so many pages one is fresh, and one of [`WATCHED`] on probation. Other shares (4 to 32, 2 or 3) make 3 % more faults on
+/// the recorded traces.
+const FRESH: usize = 8;
+const WATCHED: usize = 2;
 
 impl Segmented {
-    /// Keeps a third of all on probation.
-    fn balance(&mut self, used: &mut dyn FnMut(u32) -> bool) {
-        while self.probation.len() * 2 < self.protected.len() {
-            let Some(entry) = self.protected.pop_front() else { return };
-            if self.places.is_good(entry) {
-                used(entry.frame);
-                self.probation.push_back((entry, Stage::Watched));
-            }
+    /// Moves pages on to be watched: from now on a use shows.
+    fn watch(&mut self, used: &mut dyn FnMut(u32) -> bool) {
+        let all = self.fresh.len() + self.probation.len() + self.protected.len();
+        while self.fresh.len() > all / FRESH {
+            self.watch_next(used, Segmented::next_fresh);
         }
+        while self.probation.len() < all / WATCHED && !self.protected.is_empty() {
+            self.watch_next(used, Segmented::next_protected);
+        }
+    }
+    fn watch_next(&mut self, used: &mut dyn FnMut(u32) -> bool, next: fn(&mut Segmented) -> Option<Entry>) {
+        let Some(entry) = next(self) else { return };
+        if self.places.is_good(entry) {
+            used(entry.frame);
+            self.probation.push_back(entry);
+        }
+    }
+    fn next_fresh(&mut self) -> Option<Entry> {
+        self.fresh.pop_front()
+    }
+    fn next_protected(&mut self) -> Option<Entry> {
+        self.protected.pop_front()
     }
 }
 
 impl Replacement for Segmented {
     fn came(&mut self, frame: u32) {
         let entry = self.places.enter(frame);
-        self.probation.push_back((entry, Stage::Fresh));
+        self.fresh.push_back(entry);
     }
     fn gone(&mut self, frame: u32) {
         self.places.forget(frame);
     }
     fn victim(&mut self, used: &mut dyn FnMut(u32) -> bool) -> Option<u32> {
-        self.balance(used);
-        let mut chances = self.probation.len() + self.protected.len();
-        while let Some((entry, stage)) = self.probation.pop_front() {
+        // Where everybody is used all the time, somebody goes all the same.
+        let mut chances = self.fresh.len() + self.probation.len() + self.protected.len();
+        loop {
+            self.watch(used);
+            let queues = [&mut self.probation, &mut self.fresh, &mut self.protected];
+            let entry = queues.into_iter().find_map(VecDeque::pop_front)?;
             if !self.places.is_good(entry) {
                 continue;
             }
-            let again = chances != 0 && used(entry.frame);
-            chances = chances.saturating_sub(1);
-            match (again, stage) {
-                (true, Stage::Fresh) => self.probation.push_back((entry, Stage::Watched)),
-                (true, Stage::Watched) => {
-                    self.protected.push_back(entry);
-                    self.balance(used);
-                }
-                (false, _) => {
-                    self.places.forget(entry.frame);
-                    return Some(entry.frame);
-                }
+            if chances != 0 && used(entry.frame) {
+                chances -= 1;
+                self.protected.push_back(entry);
+                continue;
             }
+            self.places.forget(entry.frame);
+            return Some(entry.frame);
         }
-        self.protected.pop_front().map(|entry| entry.frame)
     }
     fn name(&self) -> &'static str {
         "segmented"

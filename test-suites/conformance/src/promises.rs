@@ -47,8 +47,8 @@ promises! {
     "S13" "two independent swap worlds": ["*two_swap_worlds*"] "";
     "S14" "pinned, then reclaimable, behind one frame API": ["*paged_policy*"] "";
     "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*"] "";
-    "S16" "a memory limit below the guest's memory works": ["*memory_limit*"] "";
-    "S17" "a frame in use is pinned; the order of taking it away is fixed": ["cargo/umbra_mmu/*no_frame_is_reused_while_a_vcpu_uses_it"] "frames that leave memory";
+    "S16" "a memory limit below the guest's memory works": ["*memory_limit*"] "the speed below a limit (test-suites/guests/paging.py)";
+    "S17" "a frame in use is pinned; the order of taking it away is fixed": ["cargo/reclaim/locked_counters_under_eviction", "cargo/hammer/on_threads_beside_a_reclaimer", "cargo/doc umbra_mmu/*order*compile fail"] "the loom model, which has a step of its own in .ci/run";
     "S18" "a guest that uses little shrinks": ["*shrinks*"] "";
     "S19" "the host's need is noticed": ["*pressure*"] "";
     "S20" "least recently used pages go first": ["*least_recently*"] "";

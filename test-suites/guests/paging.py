@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""paging.py UMBRA DIR [NAME]
+
+A guest of 1 GiB whose RAM is paged, in the kernel NAME (cloud) that fetch.sh brought to DIR, with memwork.c as its program:
+
+* a limit of 256 MiB over 500 MiB of which 150 are worked on: the same checksum as without a limit, and at least 90 % of its
+  speed once the rest has left (CPU time of 200 rounds after the first 105, medians of three);
+* 600 MiB worked on under the same limit: the same checksum;
+* 700 MiB touched, then 70 used, while the host is said to need memory: at most 20 % of RAM is in after 30 s;
+* the same in a cgroup whose limit the guest would fill, where this process may make one: it says so itself.
+
+Whenever it is looked at, guest RAM in the host's memory is at most the limit and a tenth. Needs gcc. UMBRA_PAGING=short leaves
+out the speed, which a crowded host disturbs.
+"""
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+GUEST = 1024
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def guest_ram(pid):
+    """MiB of the guest's RAM that the host holds: of the mapping that is large enough to be it."""
+    rss = size = 0
+    try:
+        with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as smaps:
+            for line in smaps:
+                if line.startswith("Size:"):
+                    size = int(line.split()[1])
+                elif line.startswith("Rss:") and size > GUEST * 1024:
+                    rss = max(rss, int(line.split()[1]))
+    except OSError:
+        pass
+    return rss / 1024
+
+
+class Bench:
+    def __init__(self, umbra, folder, name):
+        self.umbra, self.folder, self.name = umbra, folder, name
+        self.wrong = []
+        self.work = tempfile.mkdtemp()
+        program = f"{self.work}/memwork"
+        subprocess.run(["gcc", "-O2", "-static", "-o", program, f"{HERE}/memwork.c"], check=True)
+        busybox = f"{self.work}/bin/busybox"
+        unpack = f"zcat {folder}/initrd-64.cpio.gz | cpio -idm --quiet bin/busybox"
+        subprocess.run(["sh", "-c", unpack], cwd=self.work, check=True)
+        self.initrd = f"{self.work}/initrd.gz"
+        subprocess.run(["sh", f"{HERE}/mkinitramfs.sh", self.initrd, busybox, program], check=True)
+
+    def complain(self, text):
+        self.wrong.append(text)
+        print(f"  WRONG: {text}")
+
+    def run(self, words, options, limit=None, seconds=None, enter=None):
+        """One run: output, summary, CPU seconds, and guest RAM in memory as (seconds, MiB)."""
+        command = [self.umbra, "run", "--headless", "--json", "-m", f"{GUEST}M", "--timeout", "900s",
+                   "--kernel", f"{self.folder}/vmlinuz-{self.name}", "--initrd", self.initrd,
+                   "--append", f"console=ttyS0 quiet panic=-1 run=memwork,{words}", *options]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=enter)
+            began, curve = time.monotonic(), []
+            while child.poll() is None:
+                curve.append((time.monotonic() - began, guest_ram(child.pid)))
+                if seconds and curve[-1][0] > seconds:
+                    child.terminate()
+                time.sleep(0.25)
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        lines = [line for line in texts[1].splitlines() if line.startswith("{")]
+        summary = json.loads(lines[-1]) if lines else {}
+        if not seconds and (child.returncode != 0 or "checksum" not in texts[0]):
+            sys.exit(f"paging.py: {words} {options} did not come to its end: {texts[0][-300:]} {texts[1][-500:]}")
+        most = max((mib for _, mib in curve), default=0)
+        if limit and most > limit * 1.1:
+            self.complain(f"{words}: {most:.0f} MiB of guest RAM in memory, the limit is {limit}")
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found = re.search(r"checksum (\w+)", texts[0])
+        return found and found[1], summary.get("mmu", {}).get("reclaim", {}), cpu, curve, most
+
+    def survives(self, words, limit):
+        free = self.run(words, ["--clock", "virtual"])
+        tight = self.run(words, ["--clock", "virtual", "--memory-limit", f"{limit}M"], limit)
+        counts = tight[1]
+        print(f"memwork {words}, limit {limit} MiB: checksum {tight[0]}, at most {tight[4]:.0f} MiB of guest RAM in memory, "
+              f"{counts['evictions']} pages taken away, {counts['swap_ins']} brought back, {tight[2]:.1f} s of CPU against {free[2]:.1f}")
+        if tight[0] != free[0] or not free[0]:
+            self.complain(f"{words}: checksums {free[0]} and {tight[0]}")
+        if counts["swap_ins"] < 1000:
+            self.complain(f"{words}: hardly anything was swapped: {counts}")
+
+    def speed(self):
+        times = {}
+        for _ in range(3):
+            for name, options in (("free", []), ("limited", ["--memory-limit", "256M"])):
+                short, long = (self.run(f"500,150,{rounds}", ["--clock", "virtual", *options])[2] for rounds in (105, 305))
+                times.setdefault(name, []).append(long - short)
+        ratio = statistics.median(times["free"]) / statistics.median(times["limited"])
+        print(f"200 rounds over 150 of 500 MiB: {ratio:.0%} of the speed without a limit ({times})")
+        if ratio < 0.9:
+            self.complain(f"a working set below the limit runs at {ratio:.0%}")
+
+    def shrinks(self, options, what, enter=None):
+        _, _, _, curve, most = self.run("700,70,1000000", options, seconds=60, enter=enter)
+        peak = next(at for at, mib in curve if mib == most)
+        small = next((at for at, mib in curve if at > peak and mib <= GUEST / 5), None)
+        shown = ", ".join(f"{at - peak:.0f} s: {mib:.0f}" for at, mib in curve[::20] if at >= peak)
+        print(f"700 MiB touched, 70 used, {what}: {most:.0f} MiB in memory, then {shown}")
+        return most, small and small - peak
+
+    def in_cgroup(self, limit):
+        """Enters a cgroup with a limit, or gives nothing where that is not allowed."""
+        with open("/proc/self/cgroup", encoding="ascii") as file:
+            groups = [line.strip().split(":", 2) for line in file]
+        v1 = next((path for _, names, path in groups if "memory" in names.split(",")), None)
+        v2 = next((path for number, _, path in groups if number == "0"), None)
+        for top, name, knob in ((f"/sys/fs/cgroup/memory{v1}", "v1", "memory.limit_in_bytes"),
+                                (f"/sys/fs/cgroup{v2}", "v2", "memory.max")):
+            group = f"{top}/umbra-paging-{os.getpid()}"
+            try:
+                os.mkdir(group)
+                with open(f"{group}/{knob}", "w", encoding="ascii") as file:
+                    file.write(str(limit << 20))
+            except OSError:
+                if os.path.isdir(group):
+                    os.rmdir(group)
+                continue
+
+            def enter(group=group):
+                with open(f"{group}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write(str(os.getpid()))
+            return name, group, enter
+        return None
+
+
+def main():
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    bench = Bench(*(sys.argv[1:] + ["cloud"])[:3])
+    bench.survives("500,150,5", 256)
+    bench.survives("600,600,3", 256)
+    if os.environ.get("UMBRA_PAGING") != "short":
+        bench.speed()
+    _, after = bench.shrinks(["--memory-policy", "paged", "--memory-pressure", "tight"], "under pressure")
+    if after is None or after > 30:
+        bench.complain(f"it did not shrink to a fifth within 30 s, but {after}")
+    group = bench.in_cgroup(600)
+    if group:
+        version, folder, enter = group
+        most, _ = bench.shrinks(["--memory-policy", "paged"], f"in a cgroup ({version}) of 600 MiB", enter)
+        if most > 600 or most < 300:
+            bench.complain(f"{most:.0f} MiB in a cgroup of 600")
+        time.sleep(0.5)
+        os.rmdir(folder)
+    else:
+        print("no cgroup can be made here: left out")
+    if bench.wrong:
+        sys.exit("paging.py: " + "; ".join(bench.wrong))
+
+
+main()
