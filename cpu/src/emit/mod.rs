@@ -8,8 +8,8 @@
 //! | module | what |
 //! |---|---|
 //! | `registers` | which host register holds what |
-//! | `asm` | encoding; `arena` the memory it goes to, what runs apart from the ways out of it |
-//! | `block` | one block: uops in order, cold paths after them |
+//! | `asm`, `encode` | encoding; `arena` the memory it goes to, what runs apart from the ways out of it |
+//! | `block` | one block: uops in order; `behind` the cold paths after them |
 //! | `flags` | where the status flags are |
 //! | `memo` | where an access looks first; `refill` what it does when the TLB has no entry, `straddle` over the end of a page |
 //! | `stack_run`, `vector_run` | one check for several accesses |
@@ -23,9 +23,11 @@
 mod address;
 mod arena;
 mod asm;
+mod behind;
 mod block;
 mod bmi;
 mod branch;
+mod encode;
 mod exchange;
 mod flags;
 pub(crate) mod frame;
@@ -47,18 +49,18 @@ mod vector_run;
 mod x87;
 
 pub use arena::{ArenaError, CodePtr};
-pub use block::{Edge, Live, Site, Variant};
+pub use block::{Live, Site, Variant};
 pub use flags::{Recipe, SavedFlags, SiteFlags};
 pub use frame::Frame;
 pub use gate::Status;
 pub use run::Next;
 
-use crate::cache::{BlockKey, Leave, Step};
+use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
 use crate::uop::Uop;
 use arena::{Arena, Part};
 use asm::Asm;
-use block::{Context, Emitter, Workspace};
+use block::{Context, Emitter, Sites, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
 use registers::{S0, S1};
@@ -167,11 +169,18 @@ impl JitCounters {
     }
 }
 
-/// One piece of code.
+/// Where code lies, and how long it is in bytes.
+#[derive(Copy, Clone, Debug)]
+struct Piece {
+    at: CodePtr,
+    len: u32,
+}
+
+/// The code of one block for one variant.
 #[derive(Debug)]
 struct Unit {
-    /// Its hot and its cold part, in bytes. It is entered at the begin of the first.
-    parts: [(CodePtr, u32); 2],
+    /// Its hot and its cold part. It is entered at the begin of the first.
+    parts: [Piece; 2],
     key: BlockKey,
     variant: Variant,
     /// The unit made before this one for another variant of the block.
@@ -184,7 +193,7 @@ struct Unit {
 
 impl Unit {
     fn entry(&self) -> CodePtr {
-        self.parts[0].0
+        self.parts[0].at
     }
 }
 
@@ -195,7 +204,7 @@ pub struct Jit {
     gates: Gates,
     /// Bytes of common code, which stay.
     common: usize,
-    sites: Vec<Site>,
+    sites: Sites,
     workspace: Workspace,
     units: Vec<Unit>,
     /// The last unit made for a block; the others by [`Unit::other`].
@@ -224,11 +233,6 @@ impl std::fmt::Debug for Jit {
 /// The default size of the code cache in bytes.
 pub const DEFAULT_BYTES: usize = 32 << 20;
 
-/// Ends the steps of a single uop.
-fn end(_: &mut crate::vcpu::Vcpu, _: &Step) -> Leave {
-    Leave::NotTaken
-}
-
 /// Blocks with accesses that go from page to page, of which is known.
 const MOST_FAR: usize = 1 << 16;
 
@@ -256,7 +260,7 @@ impl Jit {
             asm,
             gates,
             common,
-            sites: Vec::new(),
+            sites: Sites::default(),
             workspace: Workspace::default(),
             units: Vec::new(),
             by_key: FxHashMap::default(),
@@ -294,7 +298,12 @@ impl Jit {
 
     /// A site by number.
     pub fn site(&self, number: u32) -> Option<&Site> {
-        self.sites.get(number as usize)
+        self.sites.get(number)
+    }
+
+    /// The step that the interpreter's handler runs at a site, if there is one.
+    fn step(&self, site: &Site) -> Option<&Step> {
+        self.sites.step(site)
     }
 
     /// RIP of the block that a site is in.
@@ -304,7 +313,7 @@ impl Jit {
 
     /// RIP to go on with at a site: the jump's target, or the instruction.
     fn rip_of(&self, site: &Site) -> u64 {
-        match &site.edge {
+        match self.sites.edge(site) {
             Some(edge) => edge.target,
             None => self.rip_at(site, site.offset),
         }
@@ -349,7 +358,7 @@ impl Jit {
 
     /// The access at a site goes from page to page: its block is to be made again.
     pub fn is_far(&mut self, site: u32, run: bool) {
-        let Some(site) = self.sites.get(site as usize) else { return };
+        let Some(site) = self.sites.get(site) else { return };
         let Some(unit) = self.units.get(site.unit as usize).filter(|unit| unit.alive) else { return };
         if self.far.len() >= MOST_FAR {
             self.far.clear();
@@ -395,10 +404,6 @@ impl Jit {
         let cold = self.arena.next(Part::Cold);
         self.asm.start(self.arena.next(Part::Hot).0, cold.0);
         self.asm.set_copies(!self.disable.has(Disable::COPIES));
-        let mut steps = |uop: &Uop| {
-            let first = step(uop);
-            Box::new([first, Step { run: end, ..first }])
-        };
         let context = Context {
             key,
             uops,
@@ -407,24 +412,24 @@ impl Jit {
             gates: &self.gates,
             disable: self.disable,
             unit,
-            step: &mut steps,
+            step,
             memos: self.memos,
             far: self.far.get(&key).map_or(&[], Vec::as_slice),
         };
-        let emitter = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
-        let needs_flags = emitter.needs_flags();
-        self.memos = emitter.context.memos;
+        let needs_flags;
+        (needs_flags, self.memos) = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
         let (hot, ways_out) = self.asm.finish();
         let (len, cold_len) = (hot.len() as u32, ways_out.len() as u32);
         let entry = self.arena.append(hot, ways_out)?;
         let other = self.by_key.insert(key, unit);
         let incoming = Vec::new();
-        let parts = [(entry, len), (cold, cold_len)];
+        let parts = [Piece { at: entry, len }, Piece { at: cold, len: cold_len }];
         self.units.push(Unit { parts, key, variant, other, needs_flags, alive: true, incoming });
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
             let name = if variant.recipe.is_some() { "_loop" } else { "" };
-            for ((at, len), part) in parts.iter().zip(["", "_cold"]) {
+            let parts = self.units.last().map_or(&[][..], |unit| &unit.parts);
+            for (Piece { at, len }, part) in parts.iter().zip(["", "_cold"]) {
                 // Names that are lost are no reason to stop.
                 let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", at.0, key.rip);
             }
@@ -455,10 +460,10 @@ impl Jit {
 
     /// Links the jump at a site to a unit.
     pub fn link(&mut self, site: u32, unit: u32, variant: Variant) {
-        let (Some(found), Some(target)) = (self.sites.get(site as usize), self.units.get(unit as usize)) else {
+        let (Some(found), Some(target)) = (self.sites.get(site), self.units.get(unit as usize)) else {
             return;
         };
-        let Some(edge) = found.edge.as_deref().copied() else { return };
+        let Some(edge) = self.sites.edge(found).copied() else { return };
         let Some(from) = self.units.get(found.unit as usize) else { return };
         if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
             return;
@@ -546,7 +551,7 @@ impl Jit {
             found.alive = false;
             let entry = found.entry().0;
             for site in std::mem::take(&mut found.incoming) {
-                if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge.as_deref()) {
+                if let Some(edge) = self.sites.get(site).and_then(|site| self.sites.edge(site)) {
                     self.arena.patch(edge.at, edge.cold);
                 }
             }
@@ -562,7 +567,7 @@ impl Jit {
     /// The code made for a block, for dumps: where it lies, and its bytes, the hot part of each variant and its cold one; the
     /// variant made first comes first.
     pub fn code_of(&self, key: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
-        let part = |(at, len): (CodePtr, u32)| (at.0, self.arena.bytes(at, len as usize));
+        let part = |Piece { at, len }| (at.0, self.arena.bytes(at, len as usize));
         let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| unit.parts.map(part)).collect();
         all.reverse();
         all
