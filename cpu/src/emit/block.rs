@@ -5,6 +5,7 @@ use super::behind::Behind;
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{S0, S1};
+use super::ring::Ring;
 use super::{CodePtr, Disable, frame, memo, vector_run};
 use crate::cache::{BlockKey, Leave, Step};
 use crate::mode::ModeBits;
@@ -75,10 +76,10 @@ pub struct Edge {
 /// All sites, by number: those of the block that is being made are the last ones.
 #[derive(Debug, Default)]
 pub struct Sites {
-    all: Vec<Site>,
-    edges: Vec<Edge>,
+    all: Ring<Site>,
+    edges: Ring<(u32, Edge)>,
     /// Each with the end of its block.
-    steps: Vec<[Step; 2]>,
+    steps: Ring<(u32, [Step; 2])>,
 }
 
 impl Sites {
@@ -88,31 +89,42 @@ impl Sites {
         self.edges.clear();
         self.steps.clear();
     }
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
+    /// Whether there are so many that some have to go, or numbers come to an end.
+    pub fn is_full(&self) -> bool {
+        self.all.len() > 4_000_000 || self.is_over()
+    }
+    /// Whether numbers come to an end.
+    pub fn is_over(&self) -> bool {
+        self.all.next() > 1 << 31
+    }
+    /// Forgets those of units before this one.
+    pub fn forget(&mut self, unit: u32) {
+        self.all.forget(|site| site.unit >= unit);
+        self.edges.forget(|edge| edge.0 >= unit);
+        self.steps.forget(|step| step.0 >= unit);
     }
     /// A site by number.
     pub fn get(&self, number: u32) -> Option<&Site> {
-        self.all.get(number as usize)
+        self.all.get(number)
     }
     /// The jump at a site.
     pub fn edge(&self, site: &Site) -> Option<&Edge> {
-        if let Extra::Edge(number) = site.extra { self.edges.get(number as usize) } else { None }
+        if let Extra::Edge(number) = site.extra { self.edges.get(number).map(|edge| &edge.1) } else { None }
     }
     /// The step to run at a site, which its block's end follows.
     pub fn step(&self, site: &Site) -> Option<&Step> {
-        if let Extra::Step(number) = site.extra { self.steps.get(number as usize)?.first() } else { None }
+        if let Extra::Step(number) = site.extra { self.steps.get(number)?.1.first() } else { None }
     }
     /// The jump at a site is this one.
     pub fn set_edge(&mut self, site: u32, edge: Edge) {
-        self.all[site as usize].extra = Extra::Edge(self.edges.len() as u32);
-        self.edges.push(edge);
+        if let Some(site) = self.all.get_mut(site) {
+            site.extra = Extra::Edge(self.edges.push((site.unit, edge)));
+        }
     }
     /// The jump at a site leads here while there is no link.
     pub fn set_cold(&mut self, site: u32, cold: CodePtr) {
         if let Some(Extra::Edge(number)) = self.get(site).map(|site| site.extra) {
-            self.edges[number as usize].cold = cold;
+            self.edges.get_mut(number).into_iter().for_each(|edge| edge.1.cold = cold);
         }
     }
 }
@@ -403,15 +415,14 @@ impl<'a> Emitter<'a> {
     /// Registers a site and gives its number. (It is made where it stays: a copy would wait for all its fields.)
     #[inline(always)]
     pub(super) fn add_site(&mut self, site: Site) -> u32 {
-        self.sites.all.push(site);
-        self.sites.len() as u32 - 1
+        self.sites.all.push(site)
     }
 
     /// A site at which the interpreter's handler runs a uop.
     pub(super) fn with_step(&mut self, site: Site, uop: &Uop) -> Site {
         let first = (self.context.step)(uop);
-        self.sites.steps.push([first, Step { run: end, ..first }]);
-        Site { extra: Extra::Step(self.sites.steps.len() as u32 - 1), ..site }
+        let number = self.sites.steps.push((site.unit, [first, Step { run: end, ..first }]));
+        Site { extra: Extra::Step(number), ..site }
     }
 
     /// Which units are the host's at a site.
