@@ -112,15 +112,33 @@ pub struct At {
 }
 
 /// What the cold path of an access has to know.
-struct ColdAccess {
-    site: Site,
+#[derive(Copy, Clone, Debug)]
+pub struct ColdAccess {
+    access: Access,
+    slow_way: SlowWay,
     memo: Option<(u8, Reach)>,
+    /// The access's site; what the second gate that it may come to is told of is `then`.
+    site: u32,
+    then: u32,
+    /// Whether the flags are the host's afterwards.
+    restore: bool,
     /// Where the cold path begins.
     slow: Label,
     /// Where the access is made.
     found: Label,
     /// What comes after it.
     done: Label,
+}
+
+/// How an access is made to what is in no entry of the TLB.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum SlowWay {
+    /// From the buffer that Rust has filled.
+    Load,
+    /// To the buffer, which Rust then stores.
+    Store,
+    /// By the interpreter's handler.
+    Handler,
 }
 
 impl Access {
@@ -150,7 +168,7 @@ impl Emitter<'_> {
             for (n, scale) in [(base, 0), (index, mem.scale)] {
                 if n != ZERO {
                     asm.load(Width::B8, S1, slot(n));
-                    asm.lea(width, S0, Rm::Full { base: Some(S0), index: S1, scale, disp: 0 });
+                    asm.lea(width, S0, Rm::Full { base: S0, index: S1, scale, disp: 0 });
                 }
             }
             if to != S0 {
@@ -171,7 +189,8 @@ impl Emitter<'_> {
             })
         });
         match (base, index) {
-            (base, Some(index)) => asm.lea(width, to, Rm::Full { base, index, scale: mem.scale, disp }),
+            (Some(base), Some(index)) => asm.lea(width, to, Rm::Full { base, index, scale: mem.scale, disp }),
+            (None, Some(index)) => asm.lea(width, to, Rm::Scaled { index, scale: mem.scale, disp }),
             (Some(base), None) => lea(asm, to, At { base, disp, width }),
             (None, None) if width == Width::B4 => asm.mov_imm(to, u64::from(disp as u32)),
             (None, None) => asm.mov_imm(to, i64::from(disp) as u64),
@@ -195,11 +214,8 @@ impl Emitter<'_> {
     /// jumped to, with S0 = address XOR tag and S1 = the entry.
     pub(super) fn check_tlb(&mut self, bytes: u8, way: Way, slow: Label) {
         let asm = &mut *self.asm;
-        asm.rorx(Width::B8, S1, Rm::R(S0), 7);
-        asm.alu(Alu::And, Width::B4, S1, Rm::cpu(frame::DATA_MASK));
-        asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::DATA));
-        asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way)));
-        asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S0), 4096 - i64::from(bytes));
+        asm.fixed(&self.context.gates.compare_tags[usize::from(way != Way::Load)]);
+        asm.set_imm(4096 - u32::from(bytes));
         asm.jcc(7, slow);
         asm.load(Width::B8, S1, Rm::Base(S1, offset_of!(DataEntry, host) as i32));
     }
@@ -230,18 +246,27 @@ impl Emitter<'_> {
         self.asm.bind(found);
         touch(self.asm, &access);
         self.asm.bind(done);
-        let cold = ColdAccess { site, memo, slow, found, done };
-        match access.way {
-            Way::Load => self.slow_load(cold, access),
-            _ if access.form.lock || uop.op == Op::XchgMem => self.slow_by_handler(uop, cold, access),
-            // Of their flags the host's form tells CF alone.
-            Way::Update if matches!(uop.op, Op::Bts | Op::Btr | Op::Btc) => self.slow_by_handler(uop, cold, access),
-            // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
-            Way::Store if uop.helper.is_some() => self.slow_by_handler(uop, cold, access),
-            // Nobody wants the flags, unless this turns out to be the last instruction: then its handler has made them.
-            Way::Update if uop.op != Op::Not && !self.wanted() => self.slow_by_handler(uop, cold, access),
-            Way::Store | Way::Update => self.slow_store(cold, access),
-        }
+        let slow_way = self.slow_way(uop, &access);
+        let restore = access.flags.is_some_and(|places| places.host);
+        let (site, then) = match slow_way {
+            SlowWay::Load => (self.add_site(site), 0),
+            SlowWay::Store => {
+                // After the store the flags are what the instruction made of them.
+                let flags = match access.flags {
+                    Some(places) if places.host => flags::SiteFlags::Saved,
+                    Some(places) => places.at_site(),
+                    None => site.flags,
+                };
+                let commit = Site { flags, ..site.clone() };
+                (self.add_site(site), self.add_site(commit))
+            }
+            SlowWay::Handler => {
+                let whole = self.with_step(site.clone(), &Uop { flags: FlagUse::Wanted, ..*uop });
+                let whole = self.add_site(whole);
+                (self.add_site(site), whole)
+            }
+        };
+        self.access_later(ColdAccess { access, slow_way, memo, site, then, restore, slow, found, done });
         if let Some(places) = access.flags {
             self.places = places;
         }
@@ -293,70 +318,50 @@ impl Emitter<'_> {
         self.asm.bind(other);
     }
 
-    fn slow_load(&mut self, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
-        let live = site.live.index();
-        let site = self.add_site(site);
-        self.later(move |e| {
-            e.missed(memo, &access, slow, found, done);
-            e.asm.mov_imm(S1, straddle::request(site, access.bytes));
-            e.asm.call(e.context.gates.load[live].0);
-            e.touch_found(access, found, done);
-        });
+    fn slow_way(&self, uop: &Uop, access: &Access) -> SlowWay {
+        match access.way {
+            Way::Load => SlowWay::Load,
+            _ if access.form.lock || uop.op == Op::XchgMem => SlowWay::Handler,
+            // Of their flags the host's form tells CF alone.
+            Way::Update if matches!(uop.op, Op::Bts | Op::Btr | Op::Btc) => SlowWay::Handler,
+            // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
+            Way::Store if uop.helper.is_some() => SlowWay::Handler,
+            // Nobody wants the flags, unless this turns out to be the last instruction: then its handler has made them.
+            Way::Update if uop.op != Op::Not && !self.wanted() => SlowWay::Handler,
+            Way::Store | Way::Update => SlowWay::Store,
+        }
     }
 
-    fn slow_store(&mut self, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
-        let live = site.live.index();
-        // After the store the flags are what the instruction made of them.
-        let (after, restore) = match access.flags {
-            Some(places) if places.host => (flags::SiteFlags::Saved, true),
-            Some(places) => (places.at_site(), false),
-            None => (site.flags, false),
+    /// The ways on of an access that is no hit.
+    pub(super) fn slow_access(&mut self, cold: &ColdAccess) {
+        let &ColdAccess { access, slow_way, memo, site, then, restore, slow, found, done } = cold;
+        self.missed(memo, &access, slow, found, done);
+        let (gates, live) = (self.context.gates, self.live_at(site).index());
+        let request = match slow_way {
+            SlowWay::Load | SlowWay::Store => straddle::request(site, access.bytes),
+            SlowWay::Handler => straddle::whole(site, access.bytes),
         };
-        let commit = Site { flags: after, ..site.clone() };
-        let start = self.add_site(site);
-        let commit = self.add_site(commit);
-        self.later(move |e| {
-            e.missed(memo, &access, slow, found, done);
-            let gates = e.context.gates;
-            e.asm.mov_imm(S1, straddle::request(start, access.bytes));
-            let first = if access.way == Way::Update { gates.load_for_update } else { gates.reserve };
-            e.asm.call(first[live].0);
-            e.unless_found(&access, found, done);
-            let asm = &mut *e.asm;
+        self.asm.mov_imm(S1, request);
+        if slow_way == SlowWay::Load {
+            self.asm.call(gates.load[live].0);
+            return self.touch_found(access, found, done);
+        }
+        let reads = slow_way == SlowWay::Store && access.way == Way::Update;
+        self.asm.call(if reads { gates.load_for_update[live].0 } else { gates.reserve[live].0 });
+        self.unless_found(&access, found, done);
+        let asm = &mut *self.asm;
+        if slow_way == SlowWay::Store {
             touch(asm, &Access { at: None, ..access });
             if restore {
                 flags::save(asm);
             }
-            asm.mov_imm(S1, u64::from(commit));
-            asm.call(gates.commit[live].0);
-            if restore {
-                flags::load(asm);
-            }
-            asm.jmp(done);
-        });
-    }
-
-    /// An access whose page is in the TLB after the gate is made in line; any other is the handler's, with all flags.
-    fn slow_by_handler(&mut self, uop: &Uop, ColdAccess { site, memo, slow, found, done }: ColdAccess, access: Access) {
-        let live = site.live.index();
-        let steps = Some((self.context.step)(&Uop { flags: FlagUse::Wanted, ..*uop }));
-        let whole = self.add_site(Site { steps, ..site.clone() });
-        let site = self.add_site(site);
-        let restore = access.flags.is_some_and(|places| places.host);
-        self.later(move |e| {
-            e.missed(memo, &access, slow, found, done);
-            let gates = e.context.gates;
-            e.asm.mov_imm(S1, straddle::whole(site, access.bytes));
-            e.asm.call(gates.reserve[live].0);
-            e.unless_found(&access, found, done);
-            let asm = &mut *e.asm;
-            asm.mov_imm(S1, u64::from(whole));
-            asm.call(gates.step[live].0);
-            if restore {
-                flags::load(asm);
-            }
-            asm.jmp(done);
-        });
+        }
+        asm.mov_imm(S1, u64::from(then));
+        asm.call(if slow_way == SlowWay::Store { gates.commit[live].0 } else { gates.step[live].0 });
+        if restore {
+            flags::load(asm);
+        }
+        asm.jmp(done);
     }
 
     /// [`Op::Check`]: the linear address of an operand after its segment's checks.
@@ -418,9 +423,7 @@ impl Emitter<'_> {
         asm.jcc(7, slow);
         asm.alu(Alu::Add, Width::B4, S0, Rm::cpu(seg + offset_of!(Segment, base)));
         asm.bind(done);
-        let flags = self.places.at_site();
-        let steps = Some((self.context.step)(uop));
-        let site = Site { flags, steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         let site = self.add_site(site);
         let live = self.live.index();
         let dst = uop.dst;
@@ -458,6 +461,16 @@ impl Emitter<'_> {
     }
 }
 
+/// The entry of the TLB for the address in the first scratch register, and where in its page the address is, compared with a
+/// number to be put in.
+pub(super) fn compare_tags(asm: &mut Asm, way: Way) {
+    asm.rorx(Width::B8, S1, Rm::R(S0), 7);
+    asm.alu(Alu::And, Width::B4, S1, Rm::cpu(frame::DATA_MASK));
+    asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::DATA));
+    asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way)));
+    asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S0), 4096);
+}
+
 /// Offset in an entry of the TLB of the tag for a way.
 pub(super) fn tag(way: Way) -> i32 {
     match way {
@@ -486,7 +499,7 @@ pub(super) fn lea(asm: &mut Asm, to: Reg, At { base, disp, width }: At) {
 /// The operand on the host: what the second scratch register adds, and the address.
 fn place_of(access: &Access) -> Rm {
     match access.at {
-        Some(At { base, disp, .. }) => Rm::Full { base: Some(S1), index: base, scale: 0, disp },
+        Some(At { base, disp, .. }) => Rm::Full { base: S1, index: base, scale: 0, disp },
         None => Rm::Pair(S1, S0),
     }
 }

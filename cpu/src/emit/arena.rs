@@ -1,7 +1,7 @@
 //! The code cache's memory: one memfd with a writable and an executable view.
 //!
 //! It is filled in chunks, some with what usually runs ([`Part::Hot`]), others with the ways out of it ([`Part::Cold`]): so what
-//! runs lies close together, for the processor's instruction cache and its TLB.
+//! runs lies close together, for the processor's instruction cache and its TLB. When it is full, the oldest chunk is emptied.
 //!
 //! Nobody can both write and execute through one mapping, and nothing is ever remapped (switching the rights of 64 MiB costs
 //! about a millisecond). A full chunk of hot code becomes one huge page of the host: a guest's kernel and program run through
@@ -12,6 +12,7 @@
 use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,12 +111,14 @@ pub struct Arena {
     executable: Executable,
     /// The size of a chunk.
     chunk: usize,
-    /// Chunks that were begun; they are taken in order.
-    begun: usize,
+    /// Bytes at the begin of the first chunk that stay.
+    common: usize,
+    /// Chunks with nothing in them.
+    free: VecDeque<usize>,
+    /// The others, the oldest first.
+    begun: VecDeque<usize>,
     /// The chunk of each part.
     filling: [Chunk; 2],
-    /// Bytes in use.
-    used: usize,
 }
 
 impl Arena {
@@ -132,8 +135,9 @@ impl Arena {
         let writable = unsafe { options.map_mut(&file) }.map_err(refused)?;
         let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
         let chunk = (bytes / 4 / 4096 * 4096).min(HUGE);
-        let mut arena = Arena { writable, executable, chunk, begun: 0, filling: [Chunk::default(); 2], used: 0 };
-        arena.prepare();
+        let (free, begun, filling) = (VecDeque::new(), VecDeque::new(), [Chunk::default(); 2]);
+        let mut arena = Arena { writable, executable, chunk, common: 0, free, begun, filling };
+        arena.clear();
         Ok(arena)
     }
 
@@ -142,28 +146,59 @@ impl Arena {
         CodePtr(self.executable.start as u64 + self.filling[part as usize].next as u64)
     }
 
-    /// Bytes in use.
-    pub fn used(&self) -> usize {
-        self.used
+    /// Bytes there are.
+    pub fn size(&self) -> usize {
+        self.writable.len()
+    }
+
+    /// Chunks there are.
+    pub fn chunks(&self) -> usize {
+        self.writable.len() / self.chunk
+    }
+
+    /// The chunk that an address lies in.
+    pub fn chunk_of(&self, at: CodePtr) -> usize {
+        at.0.wrapping_sub(self.executable.start as u64) as usize / self.chunk
     }
 
     /// Whether there is room for [`Self::prepare`] to make.
     pub fn has_room(&self) -> bool {
-        let chunks = self.writable.len() / self.chunk - self.begun;
-        self.filling.iter().filter(|chunk| chunk.room() < ROOM).count() <= chunks
+        self.filling.iter().filter(|chunk| chunk.room() < ROOM).count() <= self.free.len()
     }
 
     /// Begins new chunks where not much is left: before [`Self::next`] is asked for the places of new code.
     pub fn prepare(&mut self) {
         for part in [Part::Hot, Part::Cold] {
-            if self.filling[part as usize].room() < ROOM && self.has_room() {
-                let next = self.begun * self.chunk;
-                let full = std::mem::replace(&mut self.filling[part as usize], Chunk { next, end: next + self.chunk });
-                self.begun += 1;
+            if self.filling[part as usize].room() < ROOM
+                && self.has_room()
+                && let Some(number) = self.free.pop_front()
+            {
+                let begin = number * self.chunk;
+                let next = if number == 0 { self.common } else { begin };
+                let new = Chunk { next, end: begin + self.chunk };
+                let full = std::mem::replace(&mut self.filling[part as usize], new);
+                self.begun.push_back(number);
                 if part == Part::Hot && self.chunk == HUGE && full.end > 0 {
                     self.executable.join(full.end / HUGE - 1);
                 }
             }
+        }
+    }
+
+    /// The chunk that was begun first, of those that are full.
+    pub fn oldest(&self) -> Option<usize> {
+        let filling = |number: usize| {
+            self.filling.iter().any(|chunk| chunk.end == (number + 1) * self.chunk && chunk.room() >= ROOM)
+        };
+        self.begun.iter().copied().find(|number| !filling(*number))
+    }
+
+    /// There is nothing in a chunk any more: nothing of it may run or be jumped to.
+    pub fn recycle(&mut self, number: usize) {
+        self.begun.retain(|begun| *begun != number);
+        self.free.push_back(number);
+        for chunk in self.filling.iter_mut().filter(|chunk| chunk.end == (number + 1) * self.chunk) {
+            *chunk = Chunk::default();
         }
     }
 
@@ -182,17 +217,21 @@ impl Arena {
         for (chunk, code) in self.filling.iter_mut().zip(parts) {
             self.writable.get_mut(chunk.next..chunk.next + code.len())?.copy_from_slice(code);
             let next = (chunk.next + code.len()).next_multiple_of(16).min(chunk.end);
-            self.used += next - chunk.next;
             chunk.next = next;
         }
         Some(at)
     }
 
-    /// Forgets everything after the first `used` bytes, which are hot. Nothing of it may run or be jumped to any more.
-    pub fn truncate(&mut self, used: usize) {
-        self.used = used;
-        self.begun = 1;
-        self.filling = [Chunk { next: used, end: self.chunk }, Chunk::default()];
+    /// What there is so far stays.
+    pub fn keep(&mut self) {
+        self.common = self.filling[Part::Hot as usize].next;
+    }
+
+    /// Forgets everything that is not kept. Nothing of it may run or be jumped to any more.
+    pub fn clear(&mut self) {
+        self.free = (0..self.chunks()).collect();
+        self.begun.clear();
+        self.filling = [Chunk::default(); 2];
         self.prepare();
     }
 

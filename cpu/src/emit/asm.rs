@@ -1,118 +1,12 @@
-//! The regular part of x86-64 encoding (SDM vol. 2, chapter 2): one way to write an instruction with a register and a register or
-//! memory operand. Irregular, fixed sequences (entry, gates) are written with `dynasm!` in `gate`, on the same sink.
+//! Code being made: labels, jumps, and the instructions that everything uses; `encode` says how they are encoded. Irregular,
+//! fixed sequences (entry, gates) are written with `dynasm!` in `gate`, on the same sink.
 
+use super::encode::Code;
+pub use super::encode::{Fixed, Form, Map, Reg, Rm};
 use super::registers::{CPU, S0, S1, slot_offset};
 use crate::state::slots;
 use crate::uop::Width;
 use dynasmrt::DynasmApi;
-
-/// A host general register.
-pub type Reg = u8;
-
-/// A register or memory operand.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Rm {
-    /// A register.
-    R(Reg),
-    /// \[base + disp\].
-    Base(Reg, i32),
-    /// \[base + index\].
-    Pair(Reg, Reg),
-    /// \[base + (index << scale) + disp\].
-    Full { base: Option<Reg>, index: Reg, scale: u8, disp: i32 },
-    /// A number in the code.
-    Absolute(i32),
-}
-
-impl Rm {
-    /// A field of the vCPU.
-    pub const fn cpu(offset: usize) -> Rm {
-        Rm::Base(CPU, offset as i32)
-    }
-}
-
-/// Opcode maps.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Map {
-    /// One-byte opcodes.
-    One,
-    /// 0F.
-    M0f,
-    /// 0F 38.
-    M0f38,
-    /// 0F 3A.
-    M0f3a,
-}
-
-/// The parts of an instruction other than its operands.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Form {
-    /// LOCK.
-    pub lock: bool,
-    /// Mandatory or operand-size prefix: 0, 66h, F2h, F3h.
-    pub prefix: u8,
-    /// Opcode map.
-    pub map: Map,
-    /// Opcode.
-    pub opcode: u8,
-    /// REX.W or VEX.W.
-    pub wide: bool,
-    /// Registers are bytes: SIL and its like need a REX prefix.
-    pub bytes: bool,
-    /// VEX encoding: (second source, 256 bits).
-    pub vex: Option<(u8, bool)>,
-    /// Immediate and its size in bytes.
-    pub imm: Option<(i64, u8)>,
-}
-
-impl Form {
-    /// An opcode with no prefixes.
-    pub const fn new(map: Map, opcode: u8) -> Form {
-        Form { lock: false, prefix: 0, map, opcode, wide: false, bytes: false, vex: None, imm: None }
-    }
-    /// An integer instruction of an operand width, given the opcode of its word form; the byte form is one less.
-    pub const fn sized(map: Map, opcode: u8, width: Width) -> Form {
-        let form = Form::new(map, opcode);
-        match width {
-            Width::B1 => Form { opcode: opcode - 1, bytes: true, ..form },
-            Width::B2 => Form { prefix: 0x66, ..form },
-            Width::B4 => form,
-            Width::B8 => Form { wide: true, ..form },
-        }
-    }
-    /// The same without a byte form.
-    pub const fn word(map: Map, opcode: u8, width: Width) -> Form {
-        let form = Form::new(map, opcode);
-        match width {
-            Width::B1 | Width::B2 => Form { prefix: 0x66, ..form },
-            Width::B4 => form,
-            Width::B8 => Form { wide: true, ..form },
-        }
-    }
-    /// With an immediate.
-    pub const fn with(self, imm: i64, bytes: u8) -> Form {
-        Form { imm: Some((imm, bytes)), ..self }
-    }
-    /// Whether the instruction may change a register or the slot that it is a copy of: it names the one, or memory where the
-    /// other lies.
-    fn may_change(self, reg: u8, rm: Rm, (copy, slot): (Reg, i32)) -> bool {
-        let bytes = if self.vex.is_some() { 32 } else { 8 };
-        let named = |r: Reg| r == copy;
-        named(reg)
-            || self.vex.is_some_and(|(second, _)| named(second))
-            || match rm {
-                Rm::R(r) => named(r),
-                Rm::Base(CPU, at) => at < slot + 8 && slot < at + bytes,
-                Rm::Base(..) | Rm::Absolute(_) => false,
-                Rm::Pair(base, index) => base == CPU || index == CPU,
-                Rm::Full { base, index, .. } => base == Some(CPU) || index == CPU,
-            }
-    }
-    /// With LOCK.
-    pub const fn locked(self, lock: bool) -> Form {
-        Form { lock, ..self }
-    }
-}
 
 /// ADD … CMP: the number in opcodes and ModRM.reg (SDM vol. 2, table A-6, group 1).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -152,7 +46,7 @@ impl Alu {
 
 /// A place in the code that is jumped to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Label(usize);
+pub struct Label(u32);
 
 /// Where the slots lie in the vCPU.
 const SLOTS: std::ops::Range<i32> = slot_offset(0) as i32..slot_offset(slots::COUNT) as i32;
@@ -160,15 +54,15 @@ const SLOTS: std::ops::Range<i32> = slot_offset(0) as i32..slot_offset(slots::CO
 /// Code being made for a known address.
 #[derive(Debug, Default)]
 pub struct Asm {
-    code: Vec<u8>,
+    code: Code,
     /// The host address of the first byte.
     base: u64,
     /// Where the cold part begins: its offset, and its host address.
     cold: (usize, u64),
     /// Where labels are, once they are.
-    labels: Vec<Option<usize>>,
+    labels: Vec<Option<u32>>,
     /// Displacements that wait for a label.
-    waiting: Vec<(usize, Label)>,
+    waiting: Vec<(u32, Label)>,
     /// A scratch register that holds what a slot in memory does, and the slot's offset in the vCPU: a load of the slot would
     /// wait for the store before it. Anything may forget it; what keeps it says so.
     copy: Option<(Reg, i32)>,
@@ -205,45 +99,45 @@ impl Asm {
     /// Ends the code, hot part and cold part: every label must be bound.
     pub fn finish(&mut self) -> (&[u8], &[u8]) {
         for &(at, label) in &self.waiting {
-            if let Some(target) = self.labels[label.0] {
-                let displacement = self.address(target).wrapping_sub(self.address(at) + 4) as u32;
-                self.code[at..at + 4].copy_from_slice(&displacement.to_le_bytes());
+            if let Some(target) = self.labels[label.0 as usize] {
+                let displacement = self.address(target as usize).wrapping_sub(self.address(at as usize) + 4) as u32;
+                self.code.set(at as usize, displacement);
             }
         }
-        self.code.split_at(self.cold.0.min(self.code.len()))
+        let code = self.code.bytes();
+        code.split_at(self.cold.0.min(code.len()))
     }
-    /// Appends up to eight bytes, the lowest first: always eight are written, which is quicker than as many as there are.
+    /// Appends up to eight bytes, the lowest first.
     #[inline]
-    fn put(&mut self, Bytes { word, count }: Bytes) {
+    fn put(&mut self, word: u64, count: usize) {
         self.copy = None;
-        let end = self.code.len() + count as usize;
-        self.code.extend_from_slice(&word.to_le_bytes());
-        self.code.truncate(end);
+        self.code.put(word, count);
     }
 
     /// A new label.
     pub fn label(&mut self) -> Label {
         self.labels.push(None);
-        Label(self.labels.len() - 1)
+        Label(self.labels.len() as u32 - 1)
     }
     /// Binds a label here.
     pub fn bind(&mut self, label: Label) {
-        self.labels[label.0] = Some(self.code.len());
+        self.labels[label.0 as usize] = Some(self.code.len() as u32);
         self.copy = None;
     }
     /// JMP to a label.
     pub fn jmp(&mut self, label: Label) {
-        self.displacement(Bytes::of(&[0xe9]), label);
+        self.displacement(0xe9, 1, label);
     }
     /// Jcc to a label.
     pub fn jcc(&mut self, cond: u8, label: Label) {
         let copy = self.copy;
-        self.displacement(Bytes::of(&[0x0f, 0x80 | cond]), label);
+        self.displacement(0x800f | u64::from(cond) << 8, 2, label);
         self.copy = copy;
     }
-    fn displacement(&mut self, opcode: Bytes, label: Label) {
-        self.waiting.push((self.code.len() + opcode.count as usize, label));
-        self.put(opcode.and(0, 4));
+    /// An opcode of that many bytes, and the displacement of a label.
+    fn displacement(&mut self, opcode: u64, count: usize, label: Label) {
+        self.waiting.push(((self.code.len() + count) as u32, label));
+        self.put(opcode, count + 4);
     }
     /// JMP to an address in the arena.
     pub fn jmp_to(&mut self, target: u64) {
@@ -255,81 +149,34 @@ impl Asm {
     }
     fn relative(&mut self, opcode: u8, target: u64) {
         let displacement = target.wrapping_sub(self.here() + 5);
-        self.put(Bytes::of(&[opcode]).and(displacement, 4));
+        self.put(u64::from(opcode) | displacement << 8, 5);
     }
     /// A JMP whose displacement is 4-byte aligned, so that it can be patched; gives the displacement's address. It leads to
     /// the label until then.
     pub fn patchable_jmp(&mut self, label: Label) -> u64 {
         while !(self.here() + 1).is_multiple_of(4) {
-            self.code.push(0x90);
+            self.code.put(0x90, 1);
         }
         self.jmp(label);
         self.here() - 4
     }
 
-    /// An instruction with a register operand (or opcode extension) and a register or memory operand.
-    pub fn op(&mut self, form: Form, reg: u8, rm: Rm) {
-        let copy = self.copy.filter(|copy| !form.may_change(reg, rm, *copy));
-        self.encode(form, reg, rm);
-        self.copy = copy;
+    /// What was made before.
+    pub fn fixed(&mut self, fixed: &Fixed) {
+        self.copy = None;
+        self.code.fixed(fixed);
+    }
+    /// Another number for the last four bytes: an immediate.
+    pub fn set_imm(&mut self, imm: u32) {
+        self.code.set(self.code.len() - 4, imm);
     }
 
-    fn encode(&mut self, form: Form, reg: u8, rm: Rm) {
-        let mut bytes = Bytes::default();
-        if form.lock {
-            bytes.push(0xf0);
+    /// An instruction with a register operand (or opcode extension) and a register or memory operand.
+    pub fn op(&mut self, form: Form, reg: u8, rm: Rm) {
+        if self.copy.is_some_and(|copy| form.may_change(reg, rm, copy)) {
+            self.copy = None;
         }
-        let (base, index) = match rm {
-            Rm::R(r) | Rm::Base(r, _) => (r, 0),
-            Rm::Pair(base, index) => (base, index),
-            Rm::Full { base, index, .. } => (base.unwrap_or(0), index),
-            Rm::Absolute(_) => (0, 0),
-        };
-        let (r, x, b) = (reg >> 3 & 1, index >> 3 & 1, base >> 3 & 1);
-        match form.vex {
-            Some((second, long)) => {
-                let map = match form.map {
-                    Map::M0f38 => 2,
-                    Map::M0f3a => 3,
-                    _ => 1,
-                };
-                let pp = match form.prefix {
-                    0x66 => 1,
-                    0xf3 => 2,
-                    0xf2 => 3,
-                    _ => 0,
-                };
-                let inverted = (!r & 1) << 7 | (!x & 1) << 6 | (!b & 1) << 5;
-                let last = u8::from(form.wide) << 7 | (!second & 15) << 3 | u8::from(long) << 2 | pp;
-                bytes = Bytes::of(&[0xc4, inverted | map, last, form.opcode]);
-            }
-            None => {
-                if form.prefix != 0 {
-                    bytes.push(form.prefix);
-                }
-                let rex = u8::from(form.wide) << 3 | r << 2 | x << 1 | b;
-                let low_byte = form.bytes && (reg >= 4 || matches!(rm, Rm::R(4..)));
-                if rex != 0 || low_byte {
-                    bytes.push(0x40 | rex);
-                }
-                match form.map {
-                    Map::One => {}
-                    Map::M0f => bytes.push(0x0f),
-                    Map::M0f38 => bytes = bytes.and(0x380f, 2),
-                    Map::M0f3a => bytes = bytes.and(0x3a0f, 2),
-                }
-                bytes.push(form.opcode);
-            }
-        }
-        let displacement = modrm(&mut bytes, reg & 7, rm);
-        self.put(bytes);
-        let rest = match form.imm {
-            Some((imm, count)) => displacement.and(imm as u64, u32::from(count)),
-            None => displacement,
-        };
-        if rest.count != 0 {
-            self.put(rest);
-        }
+        self.code.instruction(form, reg, rm);
     }
 
     // ---- the forms that everything uses
@@ -389,13 +236,13 @@ impl Asm {
     }
     fn put_imm(&mut self, reg: Reg, imm: u64) {
         if let Ok(low) = u32::try_from(imm) {
-            let prefix: &[u8] = if reg >= 8 { &[0x41] } else { &[] };
-            self.put(Bytes::of(prefix).and(u64::from(0xb8 | reg & 7) | u64::from(low) << 8, 5));
+            let short = u64::from(0xb8 | reg & 7) | u64::from(low) << 8;
+            if reg >= 8 { self.put(0x41 | short << 8, 6) } else { self.put(short, 5) }
         } else if imm as i64 == i64::from(imm as i32) {
             self.op(Form { wide: true, ..Form::new(Map::One, 0xc7) }.with(imm as i64, 4), 0, Rm::R(reg));
         } else {
-            self.put(Bytes::of(&[0x48 | reg >> 3, 0xb8 | reg & 7]));
-            self.put(Bytes { word: imm, count: 8 });
+            self.put(u64::from(0x48 | reg >> 3) | u64::from(0xb8 | reg & 7) << 8, 2);
+            self.put(imm, 8);
         }
     }
     /// `rm = imm` (sign-extended from 32 bits).
@@ -437,86 +284,20 @@ impl Asm {
     /// Bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.copy = None;
-        self.code.extend_from_slice(bytes);
+        self.code.append(bytes);
     }
-}
-
-/// Up to eight bytes, the first one the lowest: what stands before an instruction's displacement, or the rest of it.
-#[derive(Copy, Clone, Debug, Default)]
-struct Bytes {
-    word: u64,
-    count: u32,
-}
-
-impl Bytes {
-    #[inline]
-    fn of(bytes: &[u8]) -> Bytes {
-        let mut all = Bytes::default();
-        bytes.iter().for_each(|&byte| all.push(byte));
-        all
-    }
-    #[inline]
-    fn push(&mut self, byte: u8) {
-        *self = self.and(u64::from(byte), 1);
-    }
-    /// With the lowest `count` bytes of a number behind them.
-    #[inline]
-    fn and(self, number: u64, count: u32) -> Bytes {
-        Bytes { word: self.word | number << (8 * self.count), count: self.count + count }
-    }
-}
-
-/// Appends ModRM and, if there is one, SIB; gives the displacement.
-#[inline]
-fn modrm(bytes: &mut Bytes, reg: u8, rm: Rm) -> Bytes {
-    // The mod field and the displacement that goes with it: without one, RBP and R13 would be something else.
-    let with = |base: Reg, disp: i32| match disp {
-        0 if base & 7 != 5 => (0, Bytes::default()),
-        _ if disp == i32::from(disp as i8) => (0x40, Bytes::of(&[disp as u8])),
-        _ => (0x80, whole(disp)),
-    };
-    let reg = reg << 3;
-    let (base, index, scale, disp) = match rm {
-        Rm::R(r) => {
-            bytes.push(0xc0 | reg | r & 7);
-            return Bytes::default();
-        }
-        Rm::Base(base, disp) => {
-            let (mode, displacement) = with(base, disp);
-            bytes.push(mode | reg | base & 7);
-            if base & 7 == 4 {
-                bytes.push(0x24);
-            }
-            return displacement;
-        }
-        Rm::Absolute(disp) => {
-            *bytes = bytes.and(u64::from(reg | 4) | 0x25 << 8, 2);
-            return whole(disp);
-        }
-        Rm::Pair(base, index) => (Some(base), index, 0, 0),
-        Rm::Full { base, index, scale, disp } => (base, index, scale, disp),
-    };
-    let (mode, displacement) = base.map_or((0, whole(disp)), |base| with(base, disp));
-    bytes.push(mode | reg | 4);
-    bytes.push(scale << 6 | (index & 7) << 3 | base.unwrap_or(5) & 7);
-    displacement
-}
-
-/// A displacement of four bytes.
-fn whole(disp: i32) -> Bytes {
-    Bytes { word: u64::from(disp as u32), count: 4 }
 }
 
 /// What `dynasm!` needs of a sink.
 impl Extend<u8> for Asm {
     fn extend<T: IntoIterator<Item = u8>>(&mut self, iter: T) {
-        self.code.extend(iter);
+        iter.into_iter().for_each(|byte| self.push(byte));
     }
 }
 
 impl<'a> Extend<&'a u8> for Asm {
     fn extend<T: IntoIterator<Item = &'a u8>>(&mut self, iter: T) {
-        self.code.extend(iter);
+        iter.into_iter().for_each(|byte| self.push(*byte));
     }
 }
 
@@ -525,12 +306,11 @@ impl DynasmApi for Asm {
         dynasmrt::AssemblyOffset(self.code.len())
     }
     fn push(&mut self, byte: u8) {
-        self.copy = None;
-        self.code.push(byte);
+        self.put(u64::from(byte), 1);
     }
     fn align(&mut self, alignment: usize, with: u8) {
         while !self.code.len().is_multiple_of(alignment) {
-            self.code.push(with);
+            self.code.put(u64::from(with), 1);
         }
     }
 }

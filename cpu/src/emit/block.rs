@@ -1,17 +1,18 @@
-//! One block to host code: walks its uops, keeps track of where flags and vector registers are, and collects the cold paths that
-//! follow the block's straight code.
+//! One block to host code: walks its uops, and keeps track of where flags and vector registers are.
 
-use super::asm::{Alu, Asm, Label, Rm};
+use super::asm::{Alu, Asm, Rm};
+use super::behind::Behind;
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{S0, S1};
+use super::ring::Ring;
 use super::{CodePtr, Disable, frame, memo, vector_run};
-use crate::cache::{BlockKey, Step};
+use crate::cache::{BlockKey, Leave, Step};
 use crate::mode::ModeBits;
 use crate::state::flags;
 use crate::uop::list::Effect;
 use crate::uop::{FlagUse, Op, Uop, Width};
-use std::collections::VecDeque;
+use crate::vcpu::Vcpu;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::{FetchEntry, fetch_id};
 
@@ -44,10 +45,19 @@ pub struct Site {
     pub unit: u32,
     /// Where the flags are.
     pub flags: SiteFlags,
-    /// A direct jump that can be linked.
-    pub edge: Option<Box<Edge>>,
-    /// The uop, to be run by the interpreter's handler, and the end of its block.
-    pub steps: Option<Box<[Step; 2]>>,
+    /// What else there is of it.
+    pub extra: Extra,
+}
+
+/// What only some sites have, by its number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    None,
+    /// A direct jump that can be linked ([`Sites::edge`]).
+    Edge(u32),
+    /// The uop, to be run by the interpreter's handler ([`Sites::step`]).
+    Step(u32),
 }
 
 /// A direct jump to another block.
@@ -61,6 +71,62 @@ pub struct Edge {
     pub cold: CodePtr,
     /// Source and target lie in one linear page.
     pub same_page: bool,
+}
+
+/// All sites, by number: those of the block that is being made are the last ones.
+#[derive(Debug, Default)]
+pub struct Sites {
+    all: Ring<Site>,
+    edges: Ring<(u32, Edge)>,
+    /// Each with the end of its block.
+    steps: Ring<(u32, [Step; 2])>,
+}
+
+impl Sites {
+    /// None.
+    pub fn clear(&mut self) {
+        self.all.clear();
+        self.edges.clear();
+        self.steps.clear();
+    }
+    /// Whether there are so many that some have to go, or numbers come to an end.
+    pub fn is_full(&self) -> bool {
+        self.all.len() > 4_000_000 || self.is_over()
+    }
+    /// Whether numbers come to an end.
+    pub fn is_over(&self) -> bool {
+        self.all.next() > 1 << 31
+    }
+    /// Forgets those of units before this one.
+    pub fn forget(&mut self, unit: u32) {
+        self.all.forget(|site| site.unit >= unit);
+        self.edges.forget(|edge| edge.0 >= unit);
+        self.steps.forget(|step| step.0 >= unit);
+    }
+    /// A site by number.
+    pub fn get(&self, number: u32) -> Option<&Site> {
+        self.all.get(number)
+    }
+    /// The jump at a site.
+    pub fn edge(&self, site: &Site) -> Option<&Edge> {
+        if let Extra::Edge(number) = site.extra { self.edges.get(number).map(|edge| &edge.1) } else { None }
+    }
+    /// The step to run at a site, which its block's end follows.
+    pub fn step(&self, site: &Site) -> Option<&Step> {
+        if let Extra::Step(number) = site.extra { self.steps.get(number)?.1.first() } else { None }
+    }
+    /// The jump at a site is this one.
+    pub fn set_edge(&mut self, site: u32, edge: Edge) {
+        if let Some(site) = self.all.get_mut(site) {
+            site.extra = Extra::Edge(self.edges.push((site.unit, edge)));
+        }
+    }
+    /// The jump at a site leads here while there is no link.
+    pub fn set_cold(&mut self, site: u32, cold: CodePtr) {
+        if let Some(Extra::Edge(number)) = self.get(site).map(|site| site.extra) {
+            self.edges.get_mut(number).into_iter().for_each(|edge| edge.1.cold = cold);
+        }
+    }
 }
 
 /// Which floating-point units hold the guest's registers in the host's.
@@ -118,7 +184,7 @@ pub struct Context<'a> {
     /// Number of the unit.
     pub unit: u32,
     /// Makes the interpreter's step of a uop.
-    pub step: &'a mut dyn FnMut(&Uop) -> Box<[Step; 2]>,
+    pub step: &'a mut dyn FnMut(&Uop) -> Step,
     /// How many memos were given out.
     pub memos: memo::Given,
     /// Uops whose accesses get none.
@@ -134,12 +200,10 @@ pub(super) struct Point {
     x87: Option<(u16, u16)>,
 }
 
-type Cold = Box<dyn FnOnce(&mut Emitter<'_>) + Send>;
-
 /// What emitting a block fills, kept from one to the next: to allocate it anew took longer than to fill it.
 #[derive(Default)]
 pub struct Workspace {
-    cold: VecDeque<Cold>,
+    behind: Behind,
     needed: Vec<u64>,
 }
 
@@ -147,10 +211,10 @@ pub struct Workspace {
 pub struct Emitter<'a> {
     pub(super) asm: &'a mut Asm,
     pub(super) context: Context<'a>,
-    /// All sites, by number: those of this block are the last ones.
-    pub(super) sites: &'a mut Vec<Site>,
-    /// Cold paths that are to be made.
-    cold: &'a mut VecDeque<Cold>,
+    /// All sites.
+    pub(super) sites: &'a mut Sites,
+    /// What is to go behind the block.
+    pub(super) behind: &'a mut Behind,
     /// Where the flags are now.
     pub(super) places: FlagPlaces,
     /// Which units are the host's now.
@@ -166,15 +230,16 @@ pub struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// Emits a block.
+    /// Emits a block. Gives whether it needs the flags at its start, and how many memos were given out.
     pub fn run(
         asm: &'a mut Asm,
-        sites: &'a mut Vec<Site>,
+        sites: &'a mut Sites,
         workspace: &'a mut Workspace,
         context: Context<'a>,
         variant: Variant,
-    ) -> Emitter<'a> {
-        let Workspace { cold, needed } = workspace;
+    ) -> (bool, memo::Given) {
+        let Workspace { behind, needed } = workspace;
+        behind.clear();
         find_needed(context.uops, needed);
         let places = match variant.recipe {
             recipe @ Some(_) => FlagPlaces { recipe, ..FlagPlaces::default() },
@@ -184,7 +249,7 @@ impl<'a> Emitter<'a> {
             asm,
             context,
             sites,
-            cold,
+            behind,
             places,
             live: variant.live,
             x87: None,
@@ -223,11 +288,8 @@ impl<'a> Emitter<'a> {
                 },
             }
         }
-        emitter.asm.go_cold();
-        while let Some(cold) = emitter.cold.pop_front() {
-            cold(&mut emitter);
-        }
-        emitter
+        emitter.ways_out();
+        (emitter.needed.first() != Some(&0), emitter.context.memos)
     }
 
     /// The second page must still be mapped where the block's last bytes came from.
@@ -251,19 +313,18 @@ impl<'a> Emitter<'a> {
         });
     }
 
-    /// Whether the flags at the block's start are needed by it.
-    pub fn needs_flags(&self) -> bool {
-        self.needed.first() != Some(&0)
-    }
-
     /// Whether the current uop's access is known to go from page to page.
     pub(super) fn is_far(&self) -> bool {
-        self.context.far.contains(&(self.at as u16))
+        self.is_listed(self.at as u16)
     }
 
     /// Whether the run of stack accesses at the current uop is known to fail its check.
     pub(super) fn is_broken(&self) -> bool {
-        self.context.far.contains(&(self.at as u16 | super::stack_run::BROKEN))
+        self.is_listed(self.at as u16 | super::stack_run::BROKEN)
+    }
+
+    fn is_listed(&self, place: u16) -> bool {
+        !self.context.far.is_empty() && self.context.far.contains(&place)
     }
 
     /// Whether any flags before the current uop are needed: it may leave the block by a fault, or read them.
@@ -298,12 +359,8 @@ impl<'a> Emitter<'a> {
         self.wanted_flags() & !exact == 0
     }
 
-    /// Defers code to the end of the block.
-    pub(super) fn later(&mut self, cold: impl FnOnce(&mut Emitter<'_>) + Send + 'static) {
-        self.cold.push_back(Box::new(cold));
-    }
-
     /// A site for the current uop, at its instruction's start.
+    #[inline(always)]
     pub(super) fn site(&self, uop: &Uop) -> Site {
         Site {
             insn: uop.insn,
@@ -319,8 +376,7 @@ impl<'a> Emitter<'a> {
             next: self.offset_of(uop.insn + 1),
             unit: self.context.unit,
             flags: self.places.at_site(),
-            edge: None,
-            steps: None,
+            extra: Extra::None,
         }
     }
 
@@ -356,15 +412,27 @@ impl<'a> Emitter<'a> {
         before
     }
 
-    /// Registers a site and gives its number.
+    /// Registers a site and gives its number. (It is made where it stays: a copy would wait for all its fields.)
+    #[inline(always)]
     pub(super) fn add_site(&mut self, site: Site) -> u32 {
-        self.sites.push(site);
-        self.sites.len() as u32 - 1
+        self.sites.all.push(site)
+    }
+
+    /// A site at which the interpreter's handler runs a uop.
+    pub(super) fn with_step(&mut self, site: Site, uop: &Uop) -> Site {
+        let first = (self.context.step)(uop);
+        let number = self.sites.steps.push((site.unit, [first, Step { run: end, ..first }]));
+        Site { extra: Extra::Step(number), ..site }
+    }
+
+    /// Which units are the host's at a site.
+    pub(super) fn live_at(&self, site: u32) -> Live {
+        self.sites.get(site).map_or(Live::default(), |site| site.live)
     }
 
     /// Leaves emitted code.
     pub(super) fn exit(&mut self, status: Status, site: u32) {
-        let live = self.sites[site as usize].live;
+        let live = self.live_at(site);
         self.asm.mov_imm(S0, status as u64);
         self.asm.mov_imm(S1, u64::from(site));
         let target = self.context.gates.exit[live.index()];
@@ -374,9 +442,7 @@ impl<'a> Emitter<'a> {
     /// Runs the current uop by the interpreter's handler.
     pub(super) fn by_interpreter(&mut self, uop: &Uop) {
         self.clobber();
-        let flags = self.places.at_site();
-        let steps = Some((self.context.step)(uop));
-        let site = Site { flags, steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         let site = self.add_site(site);
         self.asm.mov_imm(S1, u64::from(site));
         let live = self.live.index();
@@ -386,18 +452,6 @@ impl<'a> Emitter<'a> {
         }
         self.asm.call(self.context.gates.step[live].0);
         self.places = FlagPlaces::SAVED;
-    }
-
-    /// Behind the block: where `slow` is jumped to, a site's handler does its uop, and the way goes on from `done`.
-    pub(super) fn handler_behind(&mut self, site: Site, slow: Label, done: Label) {
-        let live = site.live.index();
-        let site = self.add_site(site);
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
     }
 
     /// A uop; those that only need what its predecessors left destroyed are kept first.
@@ -451,16 +505,11 @@ impl<'a> Emitter<'a> {
             self.by_interpreter(uop);
         }
     }
+}
 
-    /// A label whose cold code leaves emitted code at a site.
-    pub(super) fn exit_label(&mut self, status: Status, site: u32) -> Label {
-        let label = self.asm.label();
-        self.later(move |e| {
-            e.asm.bind(label);
-            e.exit(status, site);
-        });
-        label
-    }
+/// Ends the steps of a single uop.
+fn end(_: &mut Vcpu, _: &Step) -> Leave {
+    Leave::NotTaken
 }
 
 /// RIP at an offset from a block's start.

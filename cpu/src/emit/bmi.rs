@@ -68,9 +68,9 @@ impl Emitter<'_> {
         let form = Form {
             prefix: row.prefix,
             wide: uop.width == Width::B8,
-            imm: rotate.then_some((uop.imm, 1)),
             ..Form::new(if rotate { Map::M0f3a } else { Map::M0f38 }, row.opcode)
         };
+        let form = if rotate { form.with(uop.imm, 1) } else { form };
         self.change(uop.dst, uop.width, false, |e, reg| match row.extension {
             Some(extension) => e.asm.op(Form { vex: Some((reg, false)), ..form }, extension, source),
             None => e.asm.op(Form { vex: Some((second, false)), ..form }, reg, source),

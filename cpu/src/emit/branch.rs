@@ -7,7 +7,7 @@ use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
 use super::gate::{self, Status};
 use super::registers::{BP, FUEL, S0, S1, SP, pinned, slot};
-use super::{CodePtr, Disable};
+use super::{CodePtr, Disable, behind};
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::{RBP, RSP};
@@ -216,12 +216,9 @@ impl Emitter<'_> {
         let cold = self.asm.label();
         let at = CodePtr(self.asm.patchable_jmp(cold));
         let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
-        self.later(move |e| {
-            e.asm.bind(cold);
-            let here = CodePtr(e.asm.here());
-            e.sites[site as usize].edge = Some(Box::new(Edge { target, at, cold: here, same_page }));
-            e.exit(Status::Chain, site);
-        });
+        self.way_out(behind::Way::Unlinked { from: cold, site });
+        let edge = Edge { target, at, cold: at, same_page };
+        self.sites.set_edge(site, edge);
     }
 
     /// After fuel was taken: where it has run out, the vCPU's attention is looked at, and emitted code goes on with more of
@@ -231,20 +228,11 @@ impl Emitter<'_> {
         // Less, not negative: the host makes one operation of a subtraction and this jump.
         self.asm.jcc(12, short);
         self.asm.bind(on);
-        self.later(move |e| {
-            e.asm.bind(short);
-            e.asm.call(e.context.gates.refuel.0);
-            e.asm.jcc(9, on);
-            if status == Status::Dynamic {
-                e.leave_with_target(site);
-            } else {
-                e.exit(status, site);
-            }
-        });
+        self.way_out(behind::Way::Refuel { short, on, status, site });
     }
 
     /// Leaves with RIP in the first scratch register.
-    fn leave_with_target(&mut self, site: u32) {
+    pub(super) fn leave_with_target(&mut self, site: u32) {
         let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);
         self.asm.store(Width::B8, Rm::cpu(rip), S0);
         self.exit(Status::Dynamic, site);

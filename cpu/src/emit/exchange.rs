@@ -92,9 +92,7 @@ impl Emitter<'_> {
         self.asm.bind(done);
         let live = self.live.index();
         let site = Site { bytes, ..self.site(uop) };
-        let steps = Some((self.context.step)(uop));
-        let flags = self.places.at_site();
-        let whole = Site { steps, flags, ..site.clone() };
+        let whole = self.with_step(site.clone(), uop);
         let site = self.add_site(site);
         self.later(move |e| {
             let gates = e.context.gates;

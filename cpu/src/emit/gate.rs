@@ -11,9 +11,9 @@
 // The macro's expansion multiplies and casts in its own way.
 #![allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::identity_op, reason = "code that dynasm! makes")]
 
-use super::address::Way;
+use super::address::{self, Way};
 use super::arena::{Arena, CodePtr, Part};
-use super::asm::{Asm, Label, Rm};
+use super::asm::{Asm, Fixed, Label, Rm};
 use super::block::{Live, Site};
 use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JumpEntry, TANK, frame, jumps};
@@ -23,7 +23,7 @@ use super::segment::{self, Flatness, SEGMENTS};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::{straddle, units, x87};
-use crate::cache::Leave;
+use crate::cache::{Leave, Step};
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::flags::LazyOp;
@@ -99,6 +99,8 @@ pub struct Gates {
     pub warm: [[CodePtr; Live::ALL]; 2],
     /// Puts the page of R13 into the fetch TLB, if it can be fetched from: site in R14.
     pub fetch: [CodePtr; Live::ALL],
+    /// No gate, but what every access begins with that has no memo: [`address::compare_tags`], for reads and for writes.
+    pub compare_tags: [Fixed; 2],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
     /// More fuel where it has run out, unless there is none or the vCPU's attention is wanted; SF: there is still not enough.
@@ -136,6 +138,11 @@ fn fill(asm: &mut Asm) {
 impl Gates {
     /// Emits the common code at the arena's start.
     pub fn emit(arena: &mut Arena, asm: &mut Asm) -> Option<Gates> {
+        let compare_tags = [Way::Load, Way::Store].map(|way| {
+            asm.start(0, 0);
+            address::compare_tags(asm, way);
+            Fixed::of(asm.finish().0)
+        });
         let mut piece = |make: &mut dyn FnMut(&mut Asm)| {
             asm.start(arena.next(Part::Hot).0, arena.next(Part::Cold).0);
             make(asm);
@@ -298,6 +305,7 @@ impl Gates {
             *code = piece(&mut |asm| function_call(asm, Live::of(live)))?;
         }
         Some(Gates {
+            compare_tags,
             warm,
             function,
             load_segment,
@@ -471,7 +479,7 @@ fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
 }
 
 /// A gate's body: it may not unwind into emitted code.
-fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result<u32, Status>) -> u32 {
+fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&Step>) -> Result<u32, Status>) -> u32 {
     // SAFETY: emitted code passes the pointer that it was entered with, whose borrow lasts until it is left.
     let cpu = unsafe { &mut *cpu };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -485,11 +493,12 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site) -> Result
         let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(site)?))) {
             Some((jit, site)) => {
                 x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site));
-                if site.steps.is_some() {
+                let step = jit.step(site);
+                if step.is_some() {
                     // A handler finds RIP at the start of its block.
                     cpu.state.rip = jit.block_rip(site);
                 }
-                let result = body(cpu, site);
+                let result = body(cpu, site, step);
                 if site.live.has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
                     x87::export(&cpu.state, &mut cpu.link.frame);
                 }
@@ -540,7 +549,7 @@ const BUFFER: u32 = 1;
 const GO_ON: u32 = 0x100;
 
 unsafe extern "sysv64" fn load_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
+    gate(cpu, site, |cpu, site, _| {
         set_counts(cpu, site);
         operand(cpu, site, linear, Access::Read).map_err(|fault| faulted(cpu, site, fault))
     })
@@ -583,7 +592,7 @@ fn operand(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u
 }
 
 unsafe extern "sysv64" fn x87_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, _| {
+    gate(cpu, site, |cpu, _, _| {
         if !x87::all_masked(&cpu.state.fpu) {
             return Err(Status::Unmasked);
         }
@@ -593,7 +602,7 @@ unsafe extern "sysv64" fn x87_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
 }
 
 unsafe extern "sysv64" fn fetch_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, _| {
+    gate(cpu, site, |cpu, _, _| {
         let view = if cpu.state.cpl == 3 { View::User } else { View::Supervisor };
         // A fault is found again, and raised, by whoever looks for the block.
         if Linear(linear).is_canonical_48() {
@@ -604,11 +613,11 @@ unsafe extern "sysv64" fn fetch_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> 
 }
 
 unsafe extern "sysv64" fn warm_read_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| warm(cpu, site, linear, Access::Read))
+    gate(cpu, site, |cpu, site, _| warm(cpu, site, linear, Access::Read))
 }
 
 unsafe extern "sysv64" fn warm_write_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| warm(cpu, site, linear, Access::Write))
+    gate(cpu, site, |cpu, site, _| warm(cpu, site, linear, Access::Write))
 }
 
 /// A fault is found again by the access itself.
@@ -622,14 +631,14 @@ fn warm(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u32,
 }
 
 unsafe extern "sysv64" fn reserve_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
+    gate(cpu, site, |cpu, site, _| {
         set_counts(cpu, site);
         operand(cpu, site, linear, Access::Write).map_err(|fault| faulted(cpu, site, fault))
     })
 }
 
 unsafe extern "sysv64" fn update_gate(cpu: *mut Vcpu, linear: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
+    gate(cpu, site, |cpu, site, _| {
         set_counts(cpu, site);
         let way = operand(cpu, site, linear, Access::Write).map_err(|fault| faulted(cpu, site, fault))?;
         if way == BUFFER {
@@ -644,7 +653,7 @@ unsafe extern "sysv64" fn update_gate(cpu: *mut Vcpu, linear: u64, site: u32) ->
 }
 
 unsafe extern "sysv64" fn commit_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
+    gate(cpu, site, |cpu, site, _| {
         set_counts(cpu, site);
         let (linear, bytes, view) = (cpu.link.frame.linear, cpu.link.frame.buffer.0, cpu.view());
         if let Err(fault) = cpu.store_bytes(Linear(linear), &bytes[..usize::from(site.bytes)], view) {
@@ -658,8 +667,8 @@ unsafe extern "sysv64" fn commit_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 
 }
 
 unsafe extern "sysv64" fn step_end_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
-        let leave = handle(cpu, site)?;
+    gate(cpu, site, |cpu, site, step| {
+        let leave = handle(cpu, site, step)?;
         if leave == Leave::Fault {
             return Err(Status::StepFault);
         }
@@ -697,18 +706,18 @@ fn go_on(cpu: &mut Vcpu) -> Result<u32, Status> {
 }
 
 /// Runs the handler of a site; flags are in RFLAGS afterwards.
-fn handle(cpu: &mut Vcpu, site: &Site) -> Result<Leave, Status> {
-    let Some(steps) = &site.steps else { return Err(Status::Stop) };
+fn handle(cpu: &mut Vcpu, site: &Site, step: Option<&Step>) -> Result<Leave, Status> {
+    let Some(step) = step else { return Err(Status::Stop) };
     site.flags.restore(cpu);
     set_counts(cpu, site);
-    let leave = (steps[0].run)(cpu, &steps[0]);
+    let leave = (step.run)(cpu, step);
     cpu.materialise_flags();
     Ok(leave)
 }
 
 unsafe extern "sysv64" fn step_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
-    gate(cpu, site, |cpu, site| {
-        let leave = handle(cpu, site)?;
+    gate(cpu, site, |cpu, site, step| {
+        let leave = handle(cpu, site, step)?;
         if leave == Leave::NotTaken && !site.ends {
             cpu.link.current = 0;
             cpu.link.frame.image = SavedFlags::of(cpu.state.rflags);

@@ -552,7 +552,8 @@ fn host_address(mem: &Mem) -> Option<Rm> {
     Some(match (base, mem.index) {
         (Some(base), ZERO) => Rm::Base(base, disp),
         (None, ZERO) => return None,
-        (base, index) => Rm::Full { base, index: pinned(index)?, scale: mem.scale, disp },
+        (Some(base), index) => Rm::Full { base, index: pinned(index)?, scale: mem.scale, disp },
+        (None, index) => Rm::Scaled { index: pinned(index)?, scale: mem.scale, disp },
     })
 }
 

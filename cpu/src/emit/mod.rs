@@ -8,8 +8,8 @@
 //! | module | what |
 //! |---|---|
 //! | `registers` | which host register holds what |
-//! | `asm` | encoding; `arena` the memory it goes to, what runs apart from the ways out of it |
-//! | `block` | one block: uops in order, cold paths after them |
+//! | `asm`, `encode` | encoding; `arena` the memory it goes to, what runs apart from the ways out of it |
+//! | `block` | one block: uops in order; `behind` the cold paths after them |
 //! | `flags` | where the status flags are |
 //! | `memo` | where an access looks first; `refill` what it does when the TLB has no entry, `straddle` over the end of a page |
 //! | `stack_run`, `vector_run` | one check for several accesses |
@@ -18,14 +18,16 @@
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
 //! whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else over a stub that stores them.
-//! When the arena is full, everything is dropped: what is hot is made again at once.
+//! When the arena is full, its oldest chunk is emptied: what is hot of that is made again.
 
 mod address;
 mod arena;
 mod asm;
+mod behind;
 mod block;
 mod bmi;
 mod branch;
+mod encode;
 mod exchange;
 mod flags;
 pub(crate) mod frame;
@@ -34,6 +36,7 @@ mod integer;
 mod memo;
 mod refill;
 mod registers;
+mod ring;
 mod run;
 mod segment;
 mod shift;
@@ -47,21 +50,22 @@ mod vector_run;
 mod x87;
 
 pub use arena::{ArenaError, CodePtr};
-pub use block::{Edge, Live, Site, Variant};
+pub use block::{Live, Site, Variant};
 pub use flags::{Recipe, SavedFlags, SiteFlags};
 pub use frame::Frame;
 pub use gate::Status;
 pub use run::Next;
 
-use crate::cache::{BlockKey, Leave, Step};
+use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
 use crate::uop::Uop;
 use arena::{Arena, Part};
 use asm::Asm;
-use block::{Context, Emitter, Workspace};
+use block::{Context, Emitter, Sites, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
 use registers::{S0, S1};
+use ring::Ring;
 use rustc_hash::FxHashMap;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::fetch_id;
@@ -138,7 +142,7 @@ pub struct JitCounters {
     pub nanoseconds: u64,
     /// Jumps linked.
     pub links: u64,
-    /// Times that everything was dropped because the arena was full.
+    /// Times that old code was dropped because the arena was full.
     pub flushes: u64,
     /// Entries of emitted code, and returns by status.
     pub exits: [u64; 16],
@@ -167,11 +171,18 @@ impl JitCounters {
     }
 }
 
-/// One piece of code.
+/// Where code lies, and how long it is in bytes.
+#[derive(Copy, Clone, Debug)]
+struct Piece {
+    at: CodePtr,
+    len: u32,
+}
+
+/// The code of one block for one variant.
 #[derive(Debug)]
 struct Unit {
-    /// Its hot and its cold part, in bytes. It is entered at the begin of the first.
-    parts: [(CodePtr, u32); 2],
+    /// Its hot and its cold part. It is entered at the begin of the first.
+    parts: [Piece; 2],
     key: BlockKey,
     variant: Variant,
     /// The unit made before this one for another variant of the block.
@@ -184,8 +195,15 @@ struct Unit {
 
 impl Unit {
     fn entry(&self) -> CodePtr {
-        self.parts[0].0
+        self.parts[0].at
     }
+}
+
+/// What lies in a chunk of the arena, or did: units, and the sites whose jumps lead over stubs.
+#[derive(Debug, Default)]
+struct Contents {
+    units: Vec<u32>,
+    stubs: Vec<u32>,
 }
 
 /// A vCPU's emitted code.
@@ -193,11 +211,11 @@ pub struct Jit {
     arena: Arena,
     asm: Asm,
     gates: Gates,
-    /// Bytes of common code, which stay.
-    common: usize,
-    sites: Vec<Site>,
+    sites: Sites,
     workspace: Workspace,
-    units: Vec<Unit>,
+    units: Ring<Unit>,
+    /// What lies in each chunk of the arena.
+    chunks: Vec<Contents>,
     /// The last unit made for a block; the others by [`Unit::other`].
     by_key: FxHashMap<BlockKey, u32>,
     jumps: [Box<[JumpEntry]>; Live::ALL],
@@ -217,17 +235,12 @@ pub struct Jit {
 
 impl std::fmt::Debug for Jit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jit").field("units", &self.units.len()).field("bytes", &self.arena.used()).finish()
+        f.debug_struct("Jit").field("units", &self.units.len()).finish()
     }
 }
 
 /// The default size of the code cache in bytes.
 pub const DEFAULT_BYTES: usize = 32 << 20;
-
-/// Ends the steps of a single uop.
-fn end(_: &mut crate::vcpu::Vcpu, _: &Step) -> Leave {
-    Leave::NotTaken
-}
 
 /// Blocks with accesses that go from page to page, of which is known.
 const MOST_FAR: usize = 1 << 16;
@@ -250,15 +263,16 @@ impl Jit {
         let mut arena = Arena::new(bytes)?;
         let mut asm = Asm::default();
         let gates = Gates::emit(&mut arena, &mut asm).ok_or(ArenaError::Host("room for common code"))?;
-        let common = arena.used();
+        arena.keep();
+        let chunks = (0..arena.chunks()).map(|_| Contents::default()).collect();
         Ok(Box::new(Jit {
             arena,
             asm,
             gates,
-            common,
-            sites: Vec::new(),
+            sites: Sites::default(),
             workspace: Workspace::default(),
-            units: Vec::new(),
+            units: Ring::default(),
+            chunks,
             by_key: FxHashMap::default(),
             jumps: std::array::from_fn(|live| vec![JumpEntry::NONE; jumps(live)].into_boxed_slice()),
             memos: memo::Given::default(),
@@ -292,19 +306,29 @@ impl Jit {
         self.counters
     }
 
+    /// The size of the code cache.
+    pub fn bytes(&self) -> usize {
+        self.arena.size()
+    }
+
     /// A site by number.
     pub fn site(&self, number: u32) -> Option<&Site> {
-        self.sites.get(number as usize)
+        self.sites.get(number)
+    }
+
+    /// The step that the interpreter's handler runs at a site, if there is one.
+    fn step(&self, site: &Site) -> Option<&Step> {
+        self.sites.step(site)
     }
 
     /// RIP of the block that a site is in.
     fn block_rip(&self, site: &Site) -> u64 {
-        self.units.get(site.unit as usize).map_or(0, |unit| unit.key.rip)
+        self.units.get(site.unit).map_or(0, |unit| unit.key.rip)
     }
 
     /// RIP to go on with at a site: the jump's target, or the instruction.
     fn rip_of(&self, site: &Site) -> u64 {
-        match &site.edge {
+        match self.sites.edge(site) {
             Some(edge) => edge.target,
             None => self.rip_at(site, site.offset),
         }
@@ -312,7 +336,7 @@ impl Jit {
 
     /// RIP at an offset from the start of a site's block.
     fn rip_at(&self, site: &Site, offset: u16) -> u64 {
-        self.units.get(site.unit as usize).map_or(0, |unit| block::rip_at(&unit.key, offset))
+        self.units.get(site.unit).map_or(0, |unit| block::rip_at(&unit.key, offset))
     }
 
     /// The last x87 instruction before a site, if it is still to be noted: RIP and opcode.
@@ -332,25 +356,50 @@ impl Jit {
 
     /// The units of a block with their numbers, the last one made first.
     fn units_of(&self, key: &BlockKey) -> impl Iterator<Item = (u32, &Unit)> {
-        let numbered = |number: u32| Some((number, self.units.get(number as usize)?));
+        let numbered = |number: u32| Some((number, self.units.get(number)?));
         let last = self.by_key.get(key).copied().and_then(numbered);
         std::iter::successors(last, move |(_, unit)| unit.other.and_then(numbered))
     }
 
-    /// Where a unit's code starts.
-    pub fn entry(&self, unit: u32) -> CodePtr {
-        self.units[unit as usize].entry()
+    /// Where a unit's code starts, if there still is any.
+    pub fn entry(&self, unit: u32) -> Option<CodePtr> {
+        self.units.get(unit).filter(|unit| unit.alive).map(Unit::entry)
     }
 
-    /// Whether another unit may not fit: drop everything first ([`Jit::flush`]), when no emitted code is running.
+    /// Whether another unit may not fit: make room first ([`Jit::make_room`]), when no emitted code is running.
     pub fn is_full(&self) -> bool {
-        !self.arena.has_room() || self.sites.len() > 4_000_000
+        !self.arena.has_room() || self.sites.is_full()
+    }
+
+    /// Drops the oldest code until there is room for more, and gives its blocks. Not while emitted code is running.
+    pub fn make_room(&mut self) -> Vec<BlockKey> {
+        let mut dropped = Vec::new();
+        self.counters.flushes += 1;
+        if self.sites.is_over() {
+            self.flush();
+        }
+        while self.is_full()
+            && let Some(chunk) = self.arena.oldest()
+        {
+            let Contents { units, stubs } = std::mem::take(&mut self.chunks[chunk]);
+            stubs.into_iter().for_each(|site| self.unlink(site));
+            for unit in units {
+                if let Some(key) = self.units.get(unit).filter(|unit| unit.alive).map(|unit| unit.key) {
+                    self.drop_block(&key);
+                    dropped.push(key);
+                }
+            }
+            self.arena.recycle(chunk);
+            self.units.forget(|unit| unit.alive);
+            self.sites.forget(self.units.first());
+        }
+        dropped
     }
 
     /// The access at a site goes from page to page: its block is to be made again.
     pub fn is_far(&mut self, site: u32, run: bool) {
-        let Some(site) = self.sites.get(site as usize) else { return };
-        let Some(unit) = self.units.get(site.unit as usize).filter(|unit| unit.alive) else { return };
+        let Some(site) = self.sites.get(site) else { return };
+        let Some(unit) = self.units.get(site.unit).filter(|unit| unit.alive) else { return };
         if self.far.len() >= MOST_FAR {
             self.far.clear();
         }
@@ -368,13 +417,13 @@ impl Jit {
 
     /// Drops all code.
     pub fn flush(&mut self) {
-        self.arena.truncate(self.common);
+        self.arena.clear();
         self.sites.clear();
         self.units.clear();
+        self.chunks.iter_mut().for_each(|chunk| *chunk = Contents::default());
         self.by_key.clear();
         self.jumps.iter_mut().for_each(|table| table.fill(JumpEntry::NONE));
         self.epoch = self.epoch.wrapping_add(1);
-        self.counters.flushes += 1;
     }
 
     /// Makes the code of a block, whose last instruction may run into a `second` page (linear address, page). `step` makes the
@@ -390,15 +439,11 @@ impl Jit {
         if self.is_full() {
             return None;
         }
-        let unit = self.units.len() as u32;
+        let unit = self.units.next();
         self.arena.prepare();
         let cold = self.arena.next(Part::Cold);
         self.asm.start(self.arena.next(Part::Hot).0, cold.0);
         self.asm.set_copies(!self.disable.has(Disable::COPIES));
-        let mut steps = |uop: &Uop| {
-            let first = step(uop);
-            Box::new([first, Step { run: end, ..first }])
-        };
         let context = Context {
             key,
             uops,
@@ -407,24 +452,27 @@ impl Jit {
             gates: &self.gates,
             disable: self.disable,
             unit,
-            step: &mut steps,
+            step,
             memos: self.memos,
             far: self.far.get(&key).map_or(&[], Vec::as_slice),
         };
-        let emitter = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
-        let needs_flags = emitter.needs_flags();
-        self.memos = emitter.context.memos;
+        let needs_flags;
+        (needs_flags, self.memos) = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
         let (hot, ways_out) = self.asm.finish();
         let (len, cold_len) = (hot.len() as u32, ways_out.len() as u32);
         let entry = self.arena.append(hot, ways_out)?;
         let other = self.by_key.insert(key, unit);
         let incoming = Vec::new();
-        let parts = [(entry, len), (cold, cold_len)];
+        let parts = [Piece { at: entry, len }, Piece { at: cold, len: cold_len }];
         self.units.push(Unit { parts, key, variant, other, needs_flags, alive: true, incoming });
+        for at in [entry, cold] {
+            self.chunks[self.arena.chunk_of(at)].units.push(unit);
+        }
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
             let name = if variant.recipe.is_some() { "_loop" } else { "" };
-            for ((at, len), part) in parts.iter().zip(["", "_cold"]) {
+            let parts = self.units.get(unit).map_or(&[][..], |unit| &unit.parts);
+            for (Piece { at, len }, part) in parts.iter().zip(["", "_cold"]) {
                 // Names that are lost are no reason to stop.
                 let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", at.0, key.rip);
             }
@@ -443,11 +491,11 @@ impl Jit {
         let plain = Variant { live: site.live, recipe: None };
         let SiteFlags::Recipe(recipe) = site.flags else { return plain };
         let known = Variant { recipe: Some(recipe), ..plain };
-        let from = self.units.get(site.unit as usize);
+        let from = self.units.get(site.unit);
         let backward = from.is_some_and(|unit| to.rip <= unit.key.rip);
         // Elsewhere a variant pays where the plain unit would have the flags stored first; not in a kernel, whose code is wide
         // rather than hot (a fork and an exec were a fifth slower).
-        let unit = self.find(to, plain).and_then(|unit| self.units.get(unit as usize));
+        let unit = self.find(to, plain).and_then(|unit| self.units.get(unit));
         let pays = backward || to.mode.has(ModeBits::USER) && unit.is_some_and(|unit| unit.needs_flags);
         let room = || self.find(to, known).is_some() || self.units_of(to).count() < MOST_VARIANTS;
         if pays && room() && !self.disable.has(Disable::RECIPES) { known } else { plain }
@@ -455,11 +503,11 @@ impl Jit {
 
     /// Links the jump at a site to a unit.
     pub fn link(&mut self, site: u32, unit: u32, variant: Variant) {
-        let (Some(found), Some(target)) = (self.sites.get(site as usize), self.units.get(unit as usize)) else {
+        let (Some(found), Some(target)) = (self.sites.get(site), self.units.get(unit)) else {
             return;
         };
-        let Some(edge) = found.edge.as_deref().copied() else { return };
-        let Some(from) = self.units.get(found.unit as usize) else { return };
+        let Some(edge) = self.sites.edge(found).copied() else { return };
+        let Some(from) = self.units.get(found.unit) else { return };
         if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
             return;
         }
@@ -477,7 +525,7 @@ impl Jit {
             to = stub;
         }
         self.arena.patch(edge.at, to);
-        self.units[unit as usize].incoming.push(site);
+        self.units.get_mut(unit).into_iter().for_each(|unit| unit.incoming.push(site));
         self.counters.links += 1;
     }
 
@@ -516,8 +564,24 @@ impl Jit {
             asm.mov_imm(S1, u64::from(site));
             asm.jmp_to(self.gates.exit[live.index()].0);
         }
+        let cold = self.arena.next(Part::Cold);
         let (hot, ways_out) = asm.finish();
-        self.arena.append(hot, ways_out)
+        let at = self.arena.append(hot, ways_out)?;
+        for at in [at, cold] {
+            self.chunks[self.arena.chunk_of(at)].stubs.push(site);
+        }
+        Some(at)
+    }
+
+    /// The jump at a site is not linked any more.
+    fn unlink(&mut self, site: u32) {
+        let Some(site) = self.sites.get(site) else { return };
+        // The bytes of what is dead may be others' by now.
+        if self.units.get(site.unit).is_some_and(|unit| unit.alive)
+            && let Some(edge) = self.sites.edge(site)
+        {
+            self.arena.patch(edge.at, edge.cold);
+        }
     }
 
     /// Whether the table of indirect jumps has a block.
@@ -528,7 +592,7 @@ impl Jit {
 
     /// Tells the table of indirect jumps about a unit.
     pub fn know_jump(&mut self, unit: u32, live: Live) {
-        let Some(found) = self.units.get(unit as usize) else { return };
+        let Some(found) = self.units.get(unit) else { return };
         let key = &found.key;
         if self.disable.has(Disable::JUMPS) || self.knows_jump(key, live) {
             return;
@@ -538,18 +602,15 @@ impl Jit {
         self.jumps[live.index()][jump_index(key.rip, live.index())] = entry;
     }
 
-    /// Drops all code of a block: nothing leads to it any more. Its bytes stay until the next flush.
+    /// Drops all code of a block: nothing leads to it any more. Its bytes stay until their chunk is emptied.
     pub fn drop_block(&mut self, key: &BlockKey) {
         let mut next = self.by_key.remove(key);
-        while let Some(found) = next.and_then(|unit| self.units.get_mut(unit as usize)) {
+        while let Some(found) = next.and_then(|unit| self.units.get_mut(unit)) {
             next = found.other;
             found.alive = false;
             let entry = found.entry().0;
-            for site in std::mem::take(&mut found.incoming) {
-                if let Some(edge) = self.sites.get(site as usize).and_then(|site| site.edge.as_deref()) {
-                    self.arena.patch(edge.at, edge.cold);
-                }
-            }
+            let incoming = std::mem::take(&mut found.incoming);
+            incoming.into_iter().for_each(|site| self.unlink(site));
             for (live, table) in self.jumps.iter_mut().enumerate() {
                 let slot = &mut table[jump_index(key.rip, live)];
                 if slot.code == entry {
@@ -562,7 +623,7 @@ impl Jit {
     /// The code made for a block, for dumps: where it lies, and its bytes, the hot part of each variant and its cold one; the
     /// variant made first comes first.
     pub fn code_of(&self, key: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
-        let part = |(at, len): (CodePtr, u32)| (at.0, self.arena.bytes(at, len as usize));
+        let part = |Piece { at, len }| (at.0, self.arena.bytes(at, len as usize));
         let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| unit.parts.map(part)).collect();
         all.reverse();
         all

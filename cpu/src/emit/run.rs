@@ -16,8 +16,11 @@ use std::time::Instant;
 use umbra_mmu::addr::{PAGE_OFFSET, PAGE_SIZE};
 use umbra_mmu::tlb::fetch_id;
 
+/// Emitted code has at least so many bytes for each step of the interpreter.
+const BYTES_A_STEP: usize = 24;
+
 /// [`Block::heat`] of a block that cannot be emitted.
-const NEVER: u32 = u32::MAX;
+const NEVER: i32 = i32::MAX;
 
 /// What the dispatcher does after emitted code was left.
 #[derive(Copy, Clone, Debug)]
@@ -40,6 +43,7 @@ impl Vcpu {
         self.link.jit = jit;
         if let Some(jit) = &mut self.link.jit {
             self.link.frame.jumps = jit.jump_tables();
+            self.link.cache.hold(jit.bytes() / BYTES_A_STEP);
             self.link.frame.attention = Arc::as_ptr(&self.link.attention);
         }
     }
@@ -52,7 +56,7 @@ impl Vcpu {
             return false;
         }
         heat.set(heat.get() + 1);
-        heat.get() >= self.link.hot << block.get().rewritten && self.heated(block)
+        i64::from(heat.get()) >= i64::from(self.link.hot) << block.get().rewritten && self.heated(block)
     }
 
     #[cold]
@@ -99,7 +103,7 @@ impl Vcpu {
             return None;
         }
         if jit.is_full() {
-            jit.flush();
+            self.link.cache.cool(&jit.make_room(), self.link.hot);
         }
         let offset = b.key.linear & PAGE_OFFSET;
         let mut bytes = [0; MOST_BYTES];
@@ -140,7 +144,7 @@ impl Vcpu {
         if (code >> 32) as u32 != jit.epoch || fuel < 0 {
             return Ok(Next::Interpret);
         }
-        let (enter, entry) = (jit.enter(), jit.entry(code as u32 - 1));
+        let (enter, Some(entry)) = (jit.enter(), jit.entry(code as u32 - 1)) else { return Ok(Next::Interpret) };
         if b.key.linear == b.key.rip {
             jit.know_jump(code as u32 - 1, Live::default());
         }

@@ -10,7 +10,7 @@
 
 use super::address::{Way, tag};
 use super::asm::{Asm, Rm};
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::frame::{self, frame};
 use super::registers::{S0, S1, SP, pinned, slot};
 use crate::mode::ModeBits;
@@ -127,8 +127,7 @@ impl Emitter<'_> {
             self.asm.lea(sp_width, SP, Rm::Base(SP, uop.width.bytes() as i32));
         }
         self.asm.bind(done);
-        let steps = Some((self.context.step)(uop));
-        let site = Site { steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         self.handler_behind(site, slow, done);
         true
     }

@@ -306,16 +306,8 @@ impl Emitter<'_> {
         asm.jcc(6, slow);
         asm.op(Form::sized(Map::One, 0xf7, width), 7, Rm::R(S1));
         asm.bind(done);
-        let site = self.site(uop);
-        let steps = Some((self.context.step)(uop));
-        let site = self.add_site(super::block::Site { steps, ..site });
-        let live = self.live.index();
-        self.later(move |e| {
-            e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
-            e.asm.call(e.context.gates.step[live].0);
-            e.asm.jmp(done);
-        });
+        let site = self.with_step(self.site(uop), uop);
+        self.handler_behind(site, slow, done);
         true
     }
 

@@ -239,8 +239,8 @@ impl Emitter<'_> {
                 }
                 _ => {
                     self.before_access(uop);
-                    let steps = Some((self.context.step)(uop));
-                    let site = Site { steps, memo: memo.map(|(number, _)| number), ..self.site(uop) };
+                    let site = Site { memo: memo.map(|(number, _)| number), ..self.site(uop) };
+                    let site = self.with_step(site, uop);
                     let site = self.add_site(site);
                     self.asm.mov_imm(S1, u64::from(site));
                     self.asm.call(self.context.gates.step[self.live.index()].0);

@@ -11,7 +11,7 @@ use super::Disable;
 use super::address::{Way, tag};
 use super::arena::CodePtr;
 use super::asm::{Asm, Form, Label, Map, Rm};
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::frame;
 use super::registers::{FUEL, S1};
 use crate::mode::ModeBits;
@@ -60,8 +60,7 @@ impl Emitter<'_> {
         }
         self.note_x87();
         self.clobber();
-        let steps = Some((self.context.step)(uop));
-        let site = Site { steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         let site = self.add_site(site);
         let (slow, live) = (self.asm.label(), self.live.index());
         self.asm.call(self.context.gates.repeats[kind as usize][uop.width as usize][usize::from(long)].0);
@@ -169,9 +168,5 @@ fn host_repeat(asm: &mut Asm, byte: u8, width: Width) {
 
 /// An index register moves on by R13 elements.
 fn advance(asm: &mut Asm, reg: u8, address: Width, log2: i8) {
-    asm.op(
-        Form::sized(Map::One, 0x8d, address),
-        reg,
-        Rm::Full { base: Some(reg), index: 13, scale: log2 as u8, disp: 0 },
-    );
+    asm.op(Form::sized(Map::One, 0x8d, address), reg, Rm::Full { base: reg, index: 13, scale: log2 as u8, disp: 0 });
 }

@@ -85,8 +85,7 @@ impl Emitter<'_> {
             }
         }
         asm.bind(done);
-        let steps = Some((self.context.step)(uop));
-        let site = super::block::Site { steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         self.handler_behind(site, slow, done);
         true
     }
@@ -134,8 +133,7 @@ impl Emitter<'_> {
             asm.load(Width::B4, RCX, msr(offset_of!(Msrs, tsc_aux)));
         }
         asm.bind(done);
-        let steps = Some((self.context.step)(uop));
-        let site = Site { flags, steps, ..self.site(uop) };
+        let site = self.with_step(Site { flags, ..self.site(uop) }, uop);
         self.handler_behind(site, slow, done);
         true
     }
@@ -225,8 +223,8 @@ impl Emitter<'_> {
         asm.lea(width, SP, Rm::Base(SP, width.bytes() as i32));
         asm.bind(done);
         self.places = FlagPlaces::SAVED;
-        let steps = Some((self.context.step)(uop));
-        self.handler_behind(Site { steps, ..site }, slow, done);
+        let site = self.with_step(site, uop);
+        self.handler_behind(site, slow, done);
         true
     }
 }

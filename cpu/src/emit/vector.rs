@@ -32,13 +32,8 @@ pub(super) fn form_of(native: &Native) -> Form {
         3 => Map::M0f3a,
         _ => Map::M0f,
     };
-    Form {
-        prefix: native.prefix,
-        wide: native.wide,
-        vex: native.vex,
-        imm: native.imm.map(|imm| (i64::from(imm), 1)),
-        ..Form::new(map, native.opcode)
-    }
+    let form = Form { prefix: native.prefix, wide: native.wide, vex: native.vex, ..Form::new(map, native.opcode) };
+    native.imm.map_or(form, |imm| form.with(i64::from(imm), 1))
 }
 
 impl Emitter<'_> {

@@ -151,7 +151,7 @@ impl Emitter<'_> {
         let uops = self.context.uops;
         self.each_of(uops, at, run, |e, native, place| {
             let operand = match in_place {
-                true => Rm::Full { base: Some(S1), index: place.base, scale: 0, disp: place.disp },
+                true => Rm::Full { base: S1, index: place.base, scale: 0, disp: place.disp },
                 false => Rm::Base(S1, place.disp - lowest),
             };
             e.asm.op(form_of(native), native.reg, operand);

@@ -13,7 +13,7 @@
 use super::Disable;
 use super::address::{Access, Value, Way};
 use super::asm::{Asm, Form, Map, Rm};
-use super::block::{Emitter, Live, Site};
+use super::block::{Emitter, Live};
 use super::flags::FlagPlaces;
 use super::frame::{Frame, FunctionCall, frame};
 use super::registers::{RAX, S0, S1};
@@ -270,8 +270,7 @@ impl Emitter<'_> {
         let operands = if function.takes_two() { 2 } else { 1 };
         self.save_flags();
         self.places = FlagPlaces::SAVED;
-        let steps = Some((self.context.step)(uop));
-        let site = Site { steps, ..self.site(uop) };
+        let site = self.with_step(self.site(uop), uop);
         let site = self.add_site(site);
         let live = self.live.index();
         let (special, unfit, done) = (self.asm.label(), self.asm.label(), self.asm.label());

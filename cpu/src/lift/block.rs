@@ -2,7 +2,7 @@
 
 use super::lift;
 use crate::cache::{Alone, BlockKey, BlockRef};
-use crate::decode::{Bytes, DecodeError, MAX_LENGTH};
+use crate::decode::{Bytes, DecodeError, Insn, MAX_LENGTH};
 use crate::exec::steps_of;
 use crate::fault::{Fault, vector};
 use crate::mode::ModeBits;
@@ -118,33 +118,33 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey, out: &mut Lifted) {
     let mut ended = false;
     let mut code = Bytes::new(bytes, key.mode, cpu.link.model.encoding());
     let debugger = &cpu.link.debugger;
+    let mut insn = Insn::default();
     while out.flags.len() < most && !ended {
         if at > 0 && debugger.active() && debugger.covers(key.linear.wrapping_add(at as u64)) {
             break;
         }
         let rip = key.rip.wrapping_add(at as u64);
-        let decoded = code.decode(at, rip);
+        let decoded = code.decode(at, rip, &mut insn);
         let within = |len: usize| rip <= limit && rip.saturating_add((len as u64).saturating_sub(1)) <= limit;
         // What is no instruction depends on as many bytes as the decoder may have looked at.
         let looked_at = (bytes.len() - at).min(cpu.link.model.encoding().max_length());
         let looked_at = if within(looked_at) { looked_at } else { 1 };
         let (fault, len) = match decoded {
-            Ok(ref insn) if within(insn.len()) => (None, insn.len()),
-            Ok(_) => (Some(vector::GP), 1),
+            Ok(()) if within(insn.len()) => (None, insn.len()),
+            Ok(()) => (Some(vector::GP), 1),
             Err(_) if !within(1) => (Some(vector::GP), 1),
             Err(DecodeError::NeedsMore) => break,
             Err(DecodeError::TooLong) => (Some(vector::GP), looked_at),
             Err(DecodeError::Invalid) => (Some(vector::UD), looked_at),
         };
         let index = out.flags.len() as u8;
-        match (fault, decoded) {
-            (None, Ok(insn)) => {
+        match fault {
+            None => {
                 ended = lift(&insn, key.mode, &cpu.link.model, index, &mut out.uops);
                 out.flags.push((insn.flags_read(), insn.flags_written()));
             }
-            (vector, _) => {
-                let vector = i64::from(vector.unwrap_or(vector::UD));
-                out.uops.push(Uop { insn: index, imm: vector, ..Uop::new(Op::Raise) });
+            Some(vector) => {
+                out.uops.push(Uop { insn: index, imm: i64::from(vector), ..Uop::new(Op::Raise) });
                 ended = true;
             }
         }
@@ -168,37 +168,53 @@ fn mark_dead_flags(uops: &mut [Uop], insns: &[(u64, u64)]) {
     let mut wanted = flags::STATUS;
     let mut at = uops.len();
     for (index, &(read, written)) in insns.iter().enumerate().rev() {
-        let first = uops[..at].iter().rposition(|u| usize::from(u.insn) < index).map_or(0, |p| p + 1);
-        let mine = &mut uops[first..at];
-        let opaque = mine.iter().any(|u| matches!(u.op.effect(), Effect::Calls | Effect::Ends));
-        // A block may be left right after a store, so what a storing instruction does to the flags is always seen.
-        let stores = mine.iter().any(|u| matches!(u.form, Form::M | Form::MR | Form::MI) && u.op != Op::Lea);
-        if !opaque && !stores && written & wanted == 0 && written != 0 {
-            for uop in mine.iter_mut() {
+        let (mut first, mut does) = (at, 0);
+        while let Some(uop) = uops[..first].last().filter(|uop| usize::from(uop.insn) >= index) {
+            does |= look_at(uop);
+            first -= 1;
+        }
+        if does & (OPAQUE | STORES) == 0 && written & wanted == 0 && written != 0 {
+            for uop in &mut uops[first..at] {
                 uop.flags = FlagUse::Dead;
             }
         }
-        // A fault in an instruction shows the flags before it, so whatever may fault or look keeps them wanted.
-        let may_look = opaque
-            || mine.iter().any(|u| u.form.has_memory() && u.op != Op::Lea || u.op == Op::Check)
-            || mine.iter().any(|u| {
-                matches!(u.op, Op::Div | Op::Idiv | Op::Pop | Op::Push | Op::Leave | Op::VLoad | Op::VStore | Op::VCall)
-            });
-        let variable = mine.iter().any(|u| is_shift(u.op));
-        if !variable {
+        if does & MAY_KEEP == 0 {
             wanted &= !written;
         }
         wanted |= read;
-        if may_look {
+        if does & (OPAQUE | MAY_LOOK) != 0 {
             wanted = flags::STATUS;
         }
         at = first;
     }
 }
 
+/// It calls Rust or ends the block.
+const OPAQUE: u8 = 1;
+/// A block may be left right after a store, so what a storing instruction does to the flags is always seen.
+const STORES: u8 = 2;
+/// A fault in an instruction shows the flags before it, so whatever may fault keeps them wanted.
+const MAY_LOOK: u8 = 4;
 /// Shifts leave the flags alone when their count is zero.
-fn is_shift(op: Op) -> bool {
-    matches!(op, Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr | Op::Shld | Op::Shrd)
+const MAY_KEEP: u8 = 8;
+
+/// What a uop has to do with the flags of others.
+fn look_at(uop: &Uop) -> u8 {
+    let memory = match uop.form {
+        _ if uop.op == Op::Lea => 0,
+        Form::M | Form::MR | Form::MI => STORES | MAY_LOOK,
+        Form::RM => MAY_LOOK,
+        Form::R | Form::RR | Form::RI => 0,
+    };
+    let op = match uop.op {
+        Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr | Op::Shld | Op::Shrd => MAY_KEEP,
+        Op::Check | Op::Div | Op::Idiv | Op::Pop | Op::Push | Op::Leave | Op::VLoad | Op::VStore | Op::VCall => {
+            MAY_LOOK
+        }
+        op if matches!(op.effect(), Effect::Calls | Effect::Ends) => OPAQUE,
+        _ => 0,
+    };
+    memory | op
 }
 
 /// Fuses compare-and-branch pairs.
