@@ -34,6 +34,7 @@ pub mod addr;
 pub mod attention;
 pub mod classify;
 pub mod counters;
+mod descriptors;
 pub mod dma;
 mod drain;
 pub mod explain;
