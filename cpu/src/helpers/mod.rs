@@ -21,6 +21,7 @@ pub mod descriptor;
 pub mod exchange;
 pub mod far;
 pub mod flags_io;
+pub mod gate;
 pub mod identify;
 pub mod interrupt;
 pub mod iret;
