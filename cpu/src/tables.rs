@@ -14,6 +14,7 @@
 use crate::fault::Fault;
 use crate::helpers::descriptor::Descriptor;
 use crate::helpers::gate::Gate;
+use crate::state::Segment;
 use crate::state::segment::rights;
 use crate::vcpu::Vcpu;
 use umbra_mmu::CodeWrite;
@@ -57,6 +58,8 @@ const NO_ORIGIN: Origin = Origin { linear: NOWHERE, page: PhysPage(0), raw: [0; 
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct SegmentEntry {
     origin: Origin,
+    /// What loading it gives, without the selector.
+    pub(crate) segment: Segment,
 }
 
 /// An entry of an IDT.
@@ -103,7 +106,7 @@ pub struct MonitorTables {
 
 impl Default for MonitorTables {
     fn default() -> MonitorTables {
-        let segment = SegmentEntry { origin: NO_ORIGIN };
+        let segment = SegmentEntry { origin: NO_ORIGIN, segment: Segment::default() };
         let gate = GateEntry { origin: NO_ORIGIN, gate: None };
         MonitorTables {
             segments: vec![segment; SEGMENTS].into(),
@@ -233,9 +236,18 @@ impl Vcpu {
         let settled = !descriptor.is_segment() || descriptor.rights() & rights::ACCESSED != 0;
         if settled && let Some(origin) = self.origin(linear, [raw, 0], 8) {
             self.tables.counters.fills += 1;
-            self.tables.segments[place(linear)] = SegmentEntry { origin };
+            let segment = Descriptor(origin.raw[0]).segment(0);
+            self.tables.segments[place(linear)] = SegmentEntry { origin, segment };
         }
         Ok(raw)
+    }
+
+    /// The monitor's entry for the descriptor of a selector that is not null, if there is one and it is good.
+    #[inline]
+    pub(crate) fn known_segment(&self, selector: u16) -> Option<&SegmentEntry> {
+        let linear = self.descriptor_address(selector, 8).ok()??;
+        let entry = self.tables.segment(linear);
+        self.is_good(&entry.origin, linear).then_some(entry)
     }
 
     /// What the IDT entry of a vector means, `len` (8 or 16) bytes at a linear address within the IDT.

@@ -10,7 +10,7 @@ use super::msr::number::APIC_BASE;
 use super::privilege::{StackCheck, with_ext};
 use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, Switched, switch_to};
-use super::{Args, Flow, Helper, v86};
+use super::{Args, Flow, Helper, short_way, v86};
 use crate::exit::Activity;
 use crate::fault::{Fault, vector};
 use crate::state::slots::RSP;
@@ -71,7 +71,7 @@ impl Event {
         u32::from(self.vector) << 3 | IDT | self.ext()
     }
     /// Faults push RF = 1, but #DB keeps it (SDM vol. 3, 18.3.1.1); traps and interrupts push it as it is.
-    fn pushed_flags(self, rflags: u64) -> u64 {
+    pub(super) fn pushed_flags(self, rflags: u64) -> u64 {
         match (self.class, self.vector) {
             (Class::Exception, vector::DB | vector::BP | vector::OF | vector::MC) => rflags,
             (Class::Exception, _) => rflags | flags::RF,
@@ -242,6 +242,8 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     cpu.link.mmu.set_view(View::Supervisor);
     let done = if !cpu.state.protected() {
         real_mode(cpu, event).map(|()| Switched::Done)
+    } else if short_way::deliver(cpu, event) {
+        Ok(Switched::Done)
     } else if cpu.state.long_mode() {
         long_mode(cpu, event).map(|()| Switched::Done)
     } else {

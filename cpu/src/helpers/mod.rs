@@ -29,6 +29,7 @@ pub mod msr;
 pub mod port;
 pub mod privilege;
 pub mod segment_load;
+mod short_way;
 pub mod stack;
 pub mod stack_frame;
 pub mod string;
