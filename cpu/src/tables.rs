@@ -252,7 +252,7 @@ impl Vcpu {
 
     /// What the IDT entry of a vector means, `len` (8 or 16) bytes at a linear address within the IDT.
     #[inline]
-    pub(crate) fn event_gate(&mut self, vector: u8, linear: u64, len: u64) -> Result<Option<Gate>, Fault> {
+    pub fn event_gate(&mut self, vector: u8, linear: u64, len: u64) -> Result<Option<Gate>, Fault> {
         match self.known_gate(vector, linear, len) {
             Some(gate) => Ok(gate),
             None => self.read_event_gate(vector, linear, len),

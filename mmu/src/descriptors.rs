@@ -26,8 +26,11 @@ impl VcpuMmu {
     /// The supervisor's entry for `bytes` at an address, if reads hit.
     #[inline]
     fn descriptor_entry(&self, linear: u64, bytes: u64) -> Option<DataEntry> {
-        let tlb = self.set().data[View::Supervisor as usize].as_ref()?;
-        let entry = tlb.slots.get((linear >> 12) as usize);
+        let entry = if self.view() == View::Supervisor {
+            *self.hot.data_entry(linear)
+        } else {
+            self.set().data[View::Supervisor as usize].as_ref()?.slots.get((linear >> 12) as usize)
+        };
         (linear ^ entry.read <= PAGE_SIZE - bytes).then_some(entry)
     }
     /// The guest-physical page that `bytes` at an address lie in, if supervisor reads of them hit the TLB.

@@ -13,6 +13,7 @@ use crate::state::Seg;
 use crate::state::slots::RSP;
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
+use umbra_mmu::fault::View;
 
 /// Far JMP to the immediate pointer: `imm` is selector << 32 | offset.
 pub static FAR_JUMP: Helper = Helper { name: "far_jump", run: |cpu, args| jump(cpu, immediate(args), args.width) };
@@ -189,7 +190,9 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
     let gate = call_gate(cpu, target.selector, descriptor)?;
     gate.require_present()?;
     if !gate.code.is_conforming() && gate.code.dpl() < cpl {
-        return call_inner(cpu, &gate);
+        // The TSS and the inner stack are accessed with supervisor rights: through that view's TLB.
+        cpu.link.mmu.set_view(View::Supervisor);
+        return call_inner(cpu, &gate).inspect_err(|_| cpu.link.mmu.set_view(cpu.view()));
     }
     cpu.check_target(gate.code, gate.gate.offset, 0)?;
     let code = cpu.mark_accessed(gate.gate.selector, gate.code)?;
