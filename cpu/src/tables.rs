@@ -126,7 +126,8 @@ impl MonitorTables {
     pub fn switch_off(&mut self) {
         *self = MonitorTables { on: false, ..MonitorTables::default() };
     }
-    /// From now on a page's entries check themselves after so many writes to its watched bytes: for tests.
+    /// From now on a page's entries check themselves after so many writes to its watched bytes; `u32::MAX`: never, whatever is
+    /// written beside them. For tests.
     pub fn tolerate(&mut self, writes: u32) {
         self.flood = writes;
     }
@@ -311,7 +312,9 @@ impl Vcpu {
 
     /// A page that is written all the time beside watched bytes: its entries check themselves from now on.
     pub(crate) fn heed_crowding(&mut self) {
-        if let Some(page) = self.link.mmu.take_crowded() {
+        if let Some(page) = self.link.mmu.take_crowded()
+            && self.tables.flood != u32::MAX
+        {
             let watched = self.tables.check(page);
             self.end_watches(page, &watched);
         }
