@@ -28,6 +28,7 @@ pub mod mode;
 pub mod model;
 pub mod softfloat;
 pub mod state;
+pub mod tables;
 pub mod undefined;
 pub mod uop;
 pub mod vcpu;

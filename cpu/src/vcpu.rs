@@ -13,6 +13,7 @@ use crate::model::CpuModel;
 use crate::state::control::{cr0, cr4};
 use crate::state::flags::{self, Lazy, LazyOp};
 use crate::state::{Seg, State};
+use crate::tables::MonitorTables;
 use crate::uop::Uop;
 use std::sync::Arc;
 use umbra_mmu::addr::Linear;
@@ -34,6 +35,8 @@ pub struct Vcpu {
     pub state: State,
     /// Everything else.
     pub link: Link,
+    /// What is known of the guest's descriptor tables. Emitted code never looks at it: what it does look at stays side by side.
+    pub tables: MonitorTables,
 }
 
 /// Is told of each block as it is lifted.
@@ -147,6 +150,7 @@ impl Vcpu {
                 counters: CpuCounters::default(),
                 exits: ExitCounts::default(),
             },
+            tables: MonitorTables::default(),
         };
         vcpu.update_paging();
         vcpu

@@ -29,12 +29,13 @@
 //!
 //! What all this promises (S1 to S23, I1 to I10), and which test shows it: `docs/promises.md`.
 //!
-//! Left out for now: monitor descriptor tables, frames that are shared, 5-level paging.
+//! Left out for now: frames that are shared, 5-level paging. Monitor descriptor tables are the processor's (`umbra_cpu::tables`).
 
 pub mod addr;
 pub mod attention;
 pub mod classify;
 pub mod counters;
+mod descriptors;
 pub mod dma;
 mod drain;
 pub mod events;

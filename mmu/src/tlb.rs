@@ -259,7 +259,7 @@ unsafe impl Send for HotTlbs {}
 
 impl HotTlbs {
     #[inline(always)]
-    fn data_entry(&self, linear: u64) -> &DataEntry {
+    pub(crate) fn data_entry(&self, linear: u64) -> &DataEntry {
         // SAFETY: the mask keeps the offset inside the array that `data` starts.
         unsafe { &*self.data.byte_add((linear >> 7 & self.data_mask) as usize) }
     }

@@ -6,6 +6,7 @@
 use crate::addr::{GuestPhys, Linear, PAGE_OFFSET, PhysPage};
 use crate::attention::{Attention, bits};
 use crate::counters::{Event, FaultClass};
+use crate::descriptors::Beside;
 use crate::drain::{CodeWrite, VcpuShare};
 use crate::events::EventKind;
 use crate::fault::{Access, PageFault, View};
@@ -50,6 +51,8 @@ pub struct VcpuMmu {
     met: u64,
     /// Linear pages that never get a data entry: every access to them is resolved, and so seen (breakpoints on data).
     slow_pages: Vec<u64>,
+    /// Stores beside watched bytes.
+    pub(crate) beside: Beside,
     pub(crate) shared: Arc<Shared>,
     pub(crate) share: Arc<VcpuShare>,
 }
@@ -83,13 +86,13 @@ impl VcpuMmu {
         };
         let (bytes, sets) = (set.bytes(), vec![set]);
         let view = View::Supervisor;
-        let slow_pages = Vec::new();
+        let (slow_pages, beside) = (Vec::new(), Beside::default());
         let (current, clock, met) = (0, 0, 0);
         let (stale_root, keeps_roots, refills) = (false, true, true);
         #[rustfmt::skip]
         let mut vcpu = VcpuMmu {
-            hot, view, current, sets, by_key, regs, bytes, clock, stale_root, keeps_roots, refills, met, slow_pages, shared,
-            share,
+            hot, view, current, sets, by_key, regs, bytes, clock, stale_root, keeps_roots, refills, met, slow_pages, beside,
+            shared, share,
         };
         vcpu.install();
         vcpu
@@ -343,6 +346,7 @@ impl VcpuMmu {
                 pool.copy_in(frame, offset, from);
                 fence(Ordering::SeqCst);
                 if pool.code(frame).load(Ordering::SeqCst) & grains(offset, from.len()) == 0 {
+                    self.note_beside(page);
                     return WriteNote::default();
                 }
                 // By page: while this vCPU waits for the lock it is parked, and the frame may become another page's.

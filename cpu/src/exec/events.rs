@@ -115,7 +115,7 @@ impl Vcpu {
         attention != 0 && (attention != bits::INTR || self.state.rflags & flags::IF != 0)
     }
 
-    /// Forgets mappings that were dropped, and translated code that was written.
+    /// Forgets mappings that were dropped, and translated code and descriptors that were written.
     fn heed_memory(&mut self) {
         let attention = self.link.attention.get();
         if attention & bits::DRAIN != 0 {
@@ -127,7 +127,9 @@ impl Vcpu {
                 let (mode, mmu) = (self.link.mode, &self.link.mmu);
                 let current = |key: &BlockKey| key.mode == mode && mmu.fetch_page(key.linear) == Some(key.page);
                 self.link.counters.dropped += self.link.cache.invalidate(&write, current);
+                self.heed_descriptors(&write);
             }
+            self.heed_crowding();
         }
     }
 

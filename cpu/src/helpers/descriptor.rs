@@ -1,6 +1,6 @@
 //! Descriptors and descriptor tables (SDM vol. 3, 3.4.5, 3.5, 5.8.3, 6.11, 6.14.1).
 //!
-//! Pure decoding, table look-ups, and the accessed and busy bits. What a failed check means (which exception, which
+//! Pure decoding, look-ups through the monitor tables (`tables`), and the accessed and busy bits. What a failed check means (which exception, which
 //! error code) is the caller's: look-ups answer `None` beyond the limit and fault only with #PF.
 
 use crate::fault::Fault;
@@ -158,7 +158,7 @@ impl Vcpu {
     /// The descriptor of `selector` (the caller has dealt with null selectors); `None` beyond the table's limit.
     pub fn descriptor(&mut self, selector: u16) -> Result<Option<Descriptor>, Fault> {
         match self.descriptor_address(selector, 8)? {
-            Some(linear) => Ok(Some(Descriptor(self.load_system(linear)?))),
+            Some(linear) => Ok(Some(Descriptor(self.table_quad(linear)?))),
             None => Ok(None),
         }
     }
@@ -166,7 +166,7 @@ impl Vcpu {
     /// The second half of a 16-byte system descriptor (long mode): bits 127–64; `None` beyond the limit.
     pub fn descriptor_upper(&mut self, selector: u16) -> Result<Option<u64>, Fault> {
         match self.descriptor_address(selector, 16)? {
-            Some(linear) => Ok(Some(self.load_system(linear.wrapping_add(8))?)),
+            Some(linear) => Ok(Some(self.table_quad(linear.wrapping_add(8))?)),
             None => Ok(None),
         }
     }

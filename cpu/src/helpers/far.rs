@@ -3,6 +3,7 @@
 //! Shadow stacks are left out. IRET is in `iret`, the task switch itself in `task`.
 
 use super::descriptor::{Descriptor, is_null, rpl, selector_error, system};
+use super::gate::{Gate, GateKind};
 use super::privilege::StackCheck;
 use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, switch_task};
@@ -12,6 +13,7 @@ use crate::state::Seg;
 use crate::state::slots::RSP;
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
+use umbra_mmu::fault::View;
 
 /// Far JMP to the immediate pointer: `imm` is selector << 32 | offset.
 pub static FAR_JUMP: Helper = Helper { name: "far_jump", run: |cpu, args| jump(cpu, immediate(args), args.width) };
@@ -43,13 +45,10 @@ struct FarPointer {
     offset: u64,
 }
 
-/// A validated call gate: where it leads.
+/// A validated call gate, with the code segment that it leads to.
 struct CallGate {
-    selector: u16,
-    offset: u64,
+    gate: Gate,
     code: Descriptor,
-    width: Width,
-    parameters: u8,
 }
 
 fn immediate(args: Args) -> FarPointer {
@@ -88,12 +87,12 @@ fn jump(cpu: &mut Vcpu, target: FarPointer, _width: Width) -> Result<Flow, Fault
         system::CALL_GATE16 | system::CALL_GATE32 => {
             let gate = call_gate(cpu, target.selector, descriptor)?;
             if !gate.code.is_conforming() && gate.code.dpl() != cpl {
-                return Err(Fault::gp(selector_error(gate.selector)));
+                return Err(Fault::gp(selector_error(gate.gate.selector)));
             }
             gate.require_present()?;
-            cpu.check_target(gate.code, gate.offset, 0)?;
-            let code = cpu.mark_accessed(gate.selector, gate.code)?;
-            cpu.enter_code(gate.selector, code, cpl, gate.offset);
+            cpu.check_target(gate.code, gate.gate.offset, 0)?;
+            let code = cpu.mark_accessed(gate.gate.selector, gate.code)?;
+            cpu.enter_code(gate.gate.selector, code, cpl, gate.gate.offset);
             cpu.update_mode();
             Ok(Flow::Leave)
         }
@@ -129,7 +128,7 @@ fn to_task(cpu: &mut Vcpu, selector: u16, descriptor: Descriptor, switch: Switch
 impl CallGate {
     /// #NP unless the code segment is present: checked after its privilege.
     fn require_present(&self) -> Result<(), Fault> {
-        if self.code.present() { Ok(()) } else { Err(Fault::np(selector_error(self.selector))) }
+        if self.code.present() { Ok(()) } else { Err(Fault::np(selector_error(self.gate.selector))) }
     }
 }
 
@@ -140,30 +139,22 @@ fn call_gate(cpu: &mut Vcpu, selector: u16, gate: Descriptor) -> Result<CallGate
         return Err(Fault::gp(error));
     }
     let long = cpu.state.long_mode();
-    let mut offset = gate.gate_offset();
+    let mut upper = 0;
     if long {
-        let upper = cpu.descriptor_upper(selector)?.ok_or(Fault::gp(error))?;
+        upper = cpu.descriptor_upper(selector)?.ok_or(Fault::gp(error))?;
         if upper >> 40 & 0x1f != 0 {
             return Err(Fault::gp(error));
         }
-        offset |= upper << 32;
     }
-    if !gate.present() {
+    let gate = Gate::of_call(gate, upper, long);
+    if !gate.present {
         return Err(Fault::np(error));
     }
-    let target = gate.gate_selector();
-    let code = cpu.code_descriptor(target, 0)?;
-    let target_error = selector_error(target);
+    let code = cpu.code_descriptor(gate.selector, 0)?;
     if code.dpl() > cpu.state.cpl || long && !code.long() {
-        return Err(Fault::gp(target_error));
+        return Err(Fault::gp(selector_error(gate.selector)));
     }
-    let width = match (long, gate.is_32bit_system()) {
-        (true, _) => Width::B8,
-        (false, true) => Width::B4,
-        (false, false) => Width::B2,
-    };
-    offset &= width.mask();
-    Ok(CallGate { selector: target, offset, code, width, parameters: gate.gate_parameters() })
+    Ok(CallGate { gate, code })
 }
 
 fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault> {
@@ -199,13 +190,15 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
     let gate = call_gate(cpu, target.selector, descriptor)?;
     gate.require_present()?;
     if !gate.code.is_conforming() && gate.code.dpl() < cpl {
-        return call_inner(cpu, &gate);
+        // The TSS and the inner stack are accessed with supervisor rights: through that view's TLB.
+        cpu.link.mmu.set_view(View::Supervisor);
+        return call_inner(cpu, &gate).inspect_err(|_| cpu.link.mmu.set_view(cpu.view()));
     }
-    cpu.check_target(gate.code, gate.offset, 0)?;
-    let code = cpu.mark_accessed(gate.selector, gate.code)?;
-    let rsp = push_return(cpu, gate.width)?;
+    cpu.check_target(gate.code, gate.gate.offset, 0)?;
+    let code = cpu.mark_accessed(gate.gate.selector, gate.code)?;
+    let rsp = push_return(cpu, gate.gate.width)?;
     cpu.state.set_gpr(RSP, rsp);
-    cpu.enter_code(gate.selector, code, cpl, gate.offset);
+    cpu.enter_code(gate.gate.selector, code, cpl, gate.gate.offset);
     cpu.update_mode();
     Ok(Flow::Leave)
 }
@@ -225,42 +218,43 @@ fn call_inner(cpu: &mut Vcpu, gate: &CallGate) -> Result<Flow, Fault> {
     let older_ss = cpu.state.segment(Seg::Ss).selector;
     let older_sp = cpu.state.gpr(RSP);
     let (cs, rip) = (cpu.state.segment(Seg::Cs).selector, cpu.state.rip);
-    if gate.width == Width::B8 {
+    if gate.gate.width == Width::B8 {
         let stack = Stack::flat(cpu.tss_rsp(level, 0)?, stack_view(level), 0);
         let mut frame = Frame::on(stack, Width::B8);
         for value in [u64::from(older_ss), older_sp, u64::from(cs), rip] {
             frame.push(value)?;
         }
-        cpu.check_target(gate.code, gate.offset, 0)?;
-        let code = cpu.mark_accessed(gate.selector, gate.code)?;
+        cpu.check_target(gate.code, gate.gate.offset, 0)?;
+        let code = cpu.mark_accessed(gate.gate.selector, gate.code)?;
         frame.commit(cpu)?;
         cpu.set_null_ss(u16::from(level));
         cpu.state.set_gpr(RSP, frame.stack.sp);
-        cpu.enter_code(gate.selector, code, level, gate.offset);
+        cpu.enter_code(gate.gate.selector, code, level, gate.gate.offset);
         cpu.update_mode();
         return Ok(Flow::Leave);
     }
     let (ss_selector, sp) = cpu.tss_stack(level, 0)?;
     let ss = cpu.stack_segment(ss_selector, level, StackCheck::FromTss, 0)?;
-    let width = gate.width;
+    let width = gate.gate.width;
     let stack = Stack::segmented(ss, sp, stack_view(level), selector_error(ss_selector));
     let mut frame = Frame::on(stack, width);
     let older = Stack::current(cpu, 0);
     frame.push(u64::from(older_ss))?;
     frame.push(older_sp)?;
-    for n in (0..u64::from(gate.parameters)).rev() {
+    let GateKind::Call(parameters) = gate.gate.kind else { return Err(Fault::gp(0)) };
+    for n in (0..u64::from(parameters)).rev() {
         let parameter = older.peek(cpu, width, n * width.bytes())?;
         frame.push(parameter)?;
     }
     frame.push(u64::from(cs))?;
     frame.push(rip)?;
-    cpu.check_target(gate.code, gate.offset, 0)?;
-    let code = cpu.mark_accessed(gate.selector, gate.code)?;
+    cpu.check_target(gate.code, gate.gate.offset, 0)?;
+    let code = cpu.mark_accessed(gate.gate.selector, gate.code)?;
     frame.commit(cpu)?;
     cpu.state.seg[Seg::Ss as usize] = ss;
     let rsp = frame.stack.new_rsp(older_sp);
     cpu.state.set_gpr(RSP, rsp);
-    cpu.enter_code(gate.selector, code, level, gate.offset);
+    cpu.enter_code(gate.gate.selector, code, level, gate.gate.offset);
     cpu.update_mode();
     Ok(Flow::Leave)
 }

@@ -4,12 +4,13 @@
 //! [`inject`] makes one attempt and answers `Err` with the exception that it met; nesting rules (double fault, triple
 //! fault) are applied in [`deliver_fault`] alone. Virtual-8086 redirection is in `v86`.
 
-use super::descriptor::{Descriptor, selector_error, system};
+use super::descriptor::{Descriptor, selector_error};
+use super::gate::{Gate, GateKind};
 use super::msr::number::APIC_BASE;
 use super::privilege::{StackCheck, with_ext};
 use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, Switched, switch_to};
-use super::{Args, Flow, Helper, v86};
+use super::{Args, Flow, Helper, short_way, v86};
 use crate::exit::Activity;
 use crate::fault::{Fault, vector};
 use crate::state::slots::RSP;
@@ -70,7 +71,7 @@ impl Event {
         u32::from(self.vector) << 3 | IDT | self.ext()
     }
     /// Faults push RF = 1, but #DB keeps it (SDM vol. 3, 18.3.1.1); traps and interrupts push it as it is.
-    fn pushed_flags(self, rflags: u64) -> u64 {
+    pub(super) fn pushed_flags(self, rflags: u64) -> u64 {
         match (self.class, self.vector) {
             (Class::Exception, vector::DB | vector::BP | vector::OF | vector::MC) => rflags,
             (Class::Exception, _) => rflags | flags::RF,
@@ -241,6 +242,8 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     cpu.link.mmu.set_view(View::Supervisor);
     let done = if !cpu.state.protected() {
         real_mode(cpu, event).map(|()| Switched::Done)
+    } else if short_way::deliver(cpu, event) {
+        Ok(Switched::Done)
     } else if cpu.state.long_mode() {
         long_mode(cpu, event).map(|()| Switched::Done)
     } else {
@@ -290,51 +293,31 @@ pub(super) fn enter_real_handler(cpu: &mut Vcpu, target: u32, flags: u64) -> Res
 
 /// A validated interrupt or trap gate and its code segment.
 struct Handler {
-    selector: u16,
+    gate: Gate,
     code: Descriptor,
-    offset: u64,
-    width: Width,
-    ist: u8,
-    /// Interrupt gates clear IF, trap gates do not.
-    clears: u64,
     level: u8,
 }
 
-/// Reads and checks the gate of an event; `len` is the size of an IDT entry. Gives the gate and its upper half.
-fn gate(cpu: &mut Vcpu, event: Event, len: u64) -> Result<(Descriptor, u64), Fault> {
+/// The gate of an event, checked; `len` is the size of an IDT entry.
+fn gate(cpu: &mut Vcpu, event: Event, len: u64) -> Result<Gate, Fault> {
     let error = event.idt_error();
     let offset = u64::from(event.vector) * len;
     if offset + len - 1 > u64::from(cpu.state.idtr.limit) {
         return Err(Fault::gp(error));
     }
-    let base = cpu.state.idtr.base;
-    let at = cpu.table_address(base, offset)?;
-    let gate = Descriptor(cpu.load_system(at)?);
-    let upper = if len == 16 { cpu.load_system(at.wrapping_add(8))? } else { 0 };
-    let kind = match gate.kind() {
-        system::INTERRUPT_GATE32 | system::TRAP_GATE32 => true,
-        system::INTERRUPT_GATE16 | system::TRAP_GATE16 | system::TASK_GATE => len == 8,
-        _ => false,
-    };
-    if gate.is_segment() || !kind {
+    let at = cpu.table_address(cpu.state.idtr.base, offset)?;
+    let gate = cpu.event_gate(event.vector, at, len)?.ok_or(Fault::gp(error))?;
+    if matches!(event.class, Class::Software | Class::SoftwareTrap) && gate.dpl < cpu.state.cpl {
         return Err(Fault::gp(error));
     }
-    if matches!(event.class, Class::Software | Class::SoftwareTrap) && gate.dpl() < cpu.state.cpl {
-        return Err(Fault::gp(error));
-    }
-    if !gate.present() {
-        return Err(Fault::np(error));
-    }
-    Ok((gate, upper))
+    if gate.present { Ok(gate) } else { Err(Fault::np(error)) }
 }
 
 /// Checks the code segment of a gate.
-fn handler(cpu: &mut Vcpu, gate: Descriptor, upper: u64, ext: u32) -> Result<Handler, Fault> {
-    let selector = gate.gate_selector();
-    let error = selector_error(selector) | ext;
-    let code = cpu.code_descriptor(selector, ext)?;
-    let long = cpu.state.long_mode();
-    if code.dpl() > cpu.state.cpl || long && !code.long() {
+fn handler(cpu: &mut Vcpu, gate: Gate, ext: u32) -> Result<Handler, Fault> {
+    let error = selector_error(gate.selector) | ext;
+    let code = cpu.code_descriptor(gate.selector, ext)?;
+    if code.dpl() > cpu.state.cpl || cpu.state.long_mode() && !code.long() {
         return Err(Fault::gp(error));
     }
     if !code.present() {
@@ -344,24 +327,16 @@ fn handler(cpu: &mut Vcpu, gate: Descriptor, upper: u64, ext: u32) -> Result<Han
     if cpu.state.v86() && level != 0 {
         return Err(Fault::gp(error));
     }
-    let wide = gate.is_32bit_system();
-    let offset = gate.gate_offset();
-    let (offset, width) = match (long, wide) {
-        (true, _) => (offset | upper << 32, Width::B8),
-        (false, true) => (offset, Width::B4),
-        (false, false) => (offset & 0xffff, Width::B2),
-    };
-    let clears = if gate.kind() & 1 == 0 { flags::IF } else { 0 };
-    Ok(Handler { selector, code, offset, width, ist: gate.gate_ist(), clears, level })
+    Ok(Handler { gate, code, level })
 }
 
 fn long_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
     let ext = event.ext();
-    let (gate, upper) = gate(cpu, event, 16)?;
-    let to = handler(cpu, gate, upper, ext)?;
+    let gate = gate(cpu, event, 16)?;
+    let to = handler(cpu, gate, ext)?;
     let inner = to.level < cpu.state.cpl;
     let rsp = cpu.state.gpr(RSP);
-    let sp = match to.ist {
+    let sp = match to.gate.ist() {
         0 if inner => cpu.tss_rsp(to.level, ext)?,
         0 => rsp,
         ist => cpu.tss_ist(ist, ext)?,
@@ -381,8 +356,8 @@ fn long_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
     if let Some(code) = event.error_code {
         frame.push(u64::from(code))?;
     }
-    cpu.check_target(to.code, to.offset, ext)?;
-    let code = cpu.mark_accessed(to.selector, to.code)?;
+    cpu.check_target(to.code, to.gate.offset, ext)?;
+    let code = cpu.mark_accessed(to.gate.selector, to.code)?;
     frame.commit(cpu)?;
     if inner {
         cpu.set_null_ss(u16::from(to.level));
@@ -393,23 +368,23 @@ fn long_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
 }
 
 fn finish(cpu: &mut Vcpu, to: &Handler, code: Descriptor) {
-    cpu.enter_code(to.selector, code, to.level, to.offset);
-    cpu.state.rflags &= !(flags::TF | flags::NT | flags::RF | flags::VM | to.clears);
+    cpu.enter_code(to.gate.selector, code, to.level, to.gate.offset);
+    cpu.state.rflags &= !(flags::TF | flags::NT | flags::RF | flags::VM | to.gate.clears());
 }
 
 fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     let ext = event.ext();
-    let (gate, upper) = gate(cpu, event, 8)?;
-    if gate.kind() == system::TASK_GATE {
+    let gate = gate(cpu, event, 8)?;
+    if gate.kind == GateKind::Task {
         let rf = event.pushed_flags(cpu.state.rflags);
         let older = std::mem::replace(&mut cpu.state.rflags, rf);
-        let switched = switch_to(cpu, gate.gate_selector(), Switch::Event { error_code: event.error_code, ext });
+        let switched = switch_to(cpu, gate.selector, Switch::Event { error_code: event.error_code, ext });
         if switched.is_err() {
             cpu.state.rflags = older;
         }
         return switched;
     }
-    let to = handler(cpu, gate, upper, ext)?;
+    let to = handler(cpu, gate, ext)?;
     let flags = event.pushed_flags(cpu.state.rflags);
     let (cs, rip) = (cpu.state.segment(Seg::Cs).selector, cpu.state.rip);
     let rsp = cpu.state.gpr(RSP);
@@ -423,7 +398,7 @@ fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
         let ss = *cpu.state.segment(Seg::Ss);
         (Stack::segmented(ss, rsp, stack_view(to.level), ext), None)
     };
-    let mut frame = Frame::on(stack, to.width);
+    let mut frame = Frame::on(stack, to.gate.width);
     if v86 {
         for seg in [Seg::Gs, Seg::Fs, Seg::Ds, Seg::Es] {
             frame.push(u64::from(cpu.state.segment(seg).selector))?;
@@ -439,8 +414,8 @@ fn protected_mode(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     if let Some(code) = event.error_code {
         frame.push(u64::from(code))?;
     }
-    cpu.check_target(to.code, to.offset, ext)?;
-    let code = cpu.mark_accessed(to.selector, to.code)?;
+    cpu.check_target(to.code, to.gate.offset, ext)?;
+    let code = cpu.mark_accessed(to.gate.selector, to.code)?;
     frame.commit(cpu)?;
     if let Some(ss) = ss {
         cpu.state.seg[Seg::Ss as usize] = ss;

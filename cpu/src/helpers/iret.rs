@@ -5,7 +5,7 @@ use super::descriptor::{rpl, system};
 use super::far::Outer;
 use super::stack_frame::Stack;
 use super::task::{Switch, switch_task};
-use super::{Args, Flow, Helper};
+use super::{Args, Flow, Helper, short_way};
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::state::slots::RSP;
@@ -32,7 +32,24 @@ fn iret(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     if cpu.state.rflags & flags::NT != 0 {
         return nested_task(cpu);
     }
-    protected_mode(cpu, args.width)
+    let mask = loaded_flags(cpu, args.width);
+    if short_way::iret(cpu, args.width, mask) {
+        return Ok(Flow::Leave);
+    }
+    protected_mode(cpu, args.width, mask)
+}
+
+/// The flags that an IRET in protected mode loads.
+fn loaded_flags(cpu: &Vcpu, width: Width) -> u64 {
+    let cpl = cpu.state.cpl;
+    let mut mask = ALWAYS | if width == Width::B2 { 0 } else { WIDE };
+    if cpl <= cpu.state.iopl() {
+        mask |= flags::IF;
+    }
+    if cpl == 0 {
+        mask |= flags::IOPL | if width == Width::B2 { 0 } else { flags::VIF | flags::VIP };
+    }
+    mask
 }
 
 /// The three items that every return pops.
@@ -104,19 +121,12 @@ fn nested_task(cpu: &mut Vcpu) -> Result<Flow, Fault> {
     switch_task(cpu, link, Switch::Iret)
 }
 
-fn protected_mode(cpu: &mut Vcpu, width: Width) -> Result<Flow, Fault> {
+fn protected_mode(cpu: &mut Vcpu, width: Width, mask: u64) -> Result<Flow, Fault> {
     let code64 = cpu.state.code64();
     let cpl = cpu.state.cpl;
     let mut popped = pop_three(cpu, width)?;
     if popped.flags & flags::VM != 0 && cpl == 0 && width == Width::B4 && !cpu.state.long_mode() {
         return to_v86(cpu, popped);
-    }
-    let mut mask = ALWAYS | if width == Width::B2 { 0 } else { WIDE };
-    if cpl <= cpu.state.iopl() {
-        mask |= flags::IF;
-    }
-    if cpl == 0 {
-        mask |= flags::IOPL | if width == Width::B2 { 0 } else { flags::VIF | flags::VIP };
     }
     let code = cpu.return_code(popped.cs)?;
     if !code64 && rpl(popped.cs) == cpl {

@@ -72,7 +72,7 @@ impl Vcpu {
         }
         let descriptor = self.mark_accessed(selector, descriptor)?;
         let segment = descriptor.segment(selector);
-        if seg != Seg::Ss && cpl == 0 && selector & 4 == 0 {
+        if seg != Seg::Ss && cpl == 0 && selector & 4 == 0 && self.tables.is_on() {
             self.link.frame.note_load(descriptor.0, segment);
         }
         Ok(segment)

@@ -79,7 +79,8 @@ impl Guest {
 
     /// In real-address mode at [`CODE`], with a model.
     pub fn real_model(model: &str, code: &[u8]) -> Guest {
-        let pool = Pool::new(1 << 20).expect("a pool of one MiB");
+        // With some frames more, for a ROM.
+        let pool = Pool::new((1 << 20) + 0x4000).expect("a pool of one MiB");
         let memory = GuestMemory::new(pool, FrameOrder::Permuted { seed: 1 }, 40);
         crate::memory::set(&memory);
         memory.map_ram(GuestPhys(0), 1 << 20).expect("RAM");

@@ -3,6 +3,7 @@
 mod bench;
 mod breakpoints;
 mod control;
+mod descriptors;
 #[path = "../support/engine.rs"]
 mod engine;
 mod exchanges;

@@ -110,13 +110,17 @@ pub enum BuildError {
     Map(#[from] MapError),
 }
 
-/// Optimisations that are not the JIT's: TLBs kept over CR3 loads, one set a root, and
+/// Optimisations that are not the JIT's: TLBs kept over CR3 loads, one set a root,
 const ROOTS: &str = "roots";
-/// misses of the TLB that emitted code serves.
+/// misses of the TLB that emitted code serves, and
 const REFILLS: &str = "refills";
+/// monitor descriptor tables.
+const DESCRIPTORS: &str = "descriptors";
+/// All of these.
+const OTHERS: [&str; 3] = [ROOTS, REFILLS, DESCRIPTORS];
 
 fn names() -> String {
-    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain([ROOTS, REFILLS]).collect();
+    let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain(OTHERS).collect();
     names.join(", ")
 }
 
@@ -126,7 +130,7 @@ fn disabled(names: &[String]) -> Result<Disable, BuildError> {
         let known = Disable::NAMES.into_iter().find(|(known, _)| *known == name.as_str());
         known.map(|(_, bit)| bit).ok_or_else(|| BuildError::UnknownOptimisation(name.clone()))
     };
-    let mut names = names.iter().filter(|name| ![ROOTS, REFILLS].contains(&name.as_str()));
+    let mut names = names.iter().filter(|name| !OTHERS.contains(&name.as_str()));
     names.try_fold(Disable::default(), |Disable(bits), name| Ok(Disable(bits | bit(name)?)))
 }
 
@@ -452,6 +456,9 @@ impl MachineBuilder {
             }
             if off(REFILLS) {
                 vcpu.link.mmu.resolve_each_miss();
+            }
+            if off(DESCRIPTORS) {
+                vcpu.tables.switch_off();
             }
             if config.engine == Engine::Jit {
                 match Jit::new(DEFAULT_BYTES) {

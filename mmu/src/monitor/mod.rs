@@ -5,7 +5,7 @@
 //!   fill: a guest walk becomes entries · sync: a tracked write makes entries absent · rmap: page → leaf entries
 //!   evict: frames leave memory and come back
 //! ```
-//! Monitor descriptor tables (S8, S9) are left out for now. Called by `memory` and `vcpu`.
+//! Called by `memory` and `vcpu`.
 
 pub(crate) mod audit;
 pub(crate) mod discard;

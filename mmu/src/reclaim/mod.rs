@@ -19,7 +19,7 @@
 //! | `swap`, `slots` | the swap file |
 //!
 //! Not taken away: ROM images and video memory (they do not count for the limit either). Left out for now: sharing of equal
-//! pages, clean copies of swapped pages, balloon and free-page reports.
+//! pages, clean copies of swapped pages.
 
 pub mod order;
 pub mod policy;
