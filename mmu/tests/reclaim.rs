@@ -515,6 +515,56 @@ fn locked_counters_under_eviction() {
     }
 }
 
+/// What the wait is for: a block makes many stores by its TLB before it comes to its boundary, and the frame must not have been
+/// copied before the last of them.
+#[test]
+fn a_frame_leaves_after_the_blocks_that_use_it() {
+    let (memory, _) = memory(FrameOrder::Identity, 64, 64 << 12, Freed::Poisoned);
+    let stop = &AtomicBool::new(false);
+    let rounds: Vec<u64> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2u64)
+            .map(|number| {
+                let memory = memory.clone();
+                scope.spawn(move || {
+                    let attention = Arc::new(Attention::default());
+                    let mut vcpu = memory.vcpu(Arc::clone(&attention));
+                    vcpu.unpark();
+                    let mut rounds = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        rounds += 1;
+                        vcpu.drain();
+                        for i in 0..2_000u64 {
+                            let linear = (i % 4) << 12 | number << 6;
+                            if let Some(slot) = vcpu.write_slot::<u64>(linear) {
+                                slot.store(slot.load() + 1);
+                            } else {
+                                let place = vcpu.resolve(Linear(linear), Access::Write, View::Supervisor).unwrap();
+                                vcpu.rmw_place(&place, 8, &mut |old| old + 1);
+                            }
+                        }
+                    }
+                    vcpu.park();
+                    rounds
+                })
+            })
+            .collect();
+        let began = std::time::Instant::now();
+        while memory.counters().reclaim.evictions < 400 && began.elapsed().as_secs() < 20 {
+            memory.evict(u64::MAX);
+        }
+        stop.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    for (number, rounds) in (0..).zip(rounds) {
+        for page in 0..4u64 {
+            let mut bytes = [0; 8];
+            memory.read(GuestPhys(page << 12 | number << 6), &mut bytes);
+            assert_eq!(u64::from_le_bytes(bytes), rounds * 500, "page {page} of vCPU {number}");
+        }
+    }
+    assert!(memory.counters().reclaim.evictions > 20, "{:?}", memory.counters().reclaim);
+}
+
 /// The swap file itself: an anonymous file on the host, by the system's own calls.
 #[test]
 fn a_real_file_serves() {
