@@ -39,14 +39,14 @@ promises! {
     "S5"  "a CR3 load is a pointer swap to a cached monitor root": ["cargo/classes/cr3_storm", "roms*/tables*", "tests*/tables*"] "";
     "S6"  "the monitor directory equals the guest's, recomputed": ["cargo/oracle/*", "roms*/paging*", "tests*/paging*"] "";
     "S7"  "writes to guest tables take effect on every vCPU": ["cargo/writers/*", "cargo/hammer/*", "cargo/system/tables::chains_across_pages_follow_the_tables", "roms*/tables*", "tests*/tables*"] "";
-    "S8"  "monitor descriptor tables; the cached segment stays": ["cargo/umbra_mmu/*decodes_*", "cargo/system/segments::*", "roms*/protected*", "tests*/protected*"] "";
-    "S9"  "call gates go only where the guest may go": ["cargo/system/gates::*", "roms*/protected*", "tests*/protected*"] "";
+    "S8"  "monitor descriptor tables; the cached segment stays": ["cargo/umbra_mmu/*decodes_*", "cargo/system/segments::*", "cargo/system/descriptors::*", "roms*/protected*", "tests*/protected*"] "";
+    "S9"  "call gates go only where the guest may go": ["cargo/system/gates::*", "cargo/system/descriptors::*", "roms*/protected*", "tests*/protected*"] "";
     "S10" "all this is hidden from the guest": ["cargo/hidden/*", "cargo/reference/random_accesses_equal_the_reference", "cargo/oracle/hash_is_the_same_whatever_the_frames", "roms*/control*", "tests*/control*"] "a battery of red pills as a guest";
     "S11" "one total classifier of faults; hidden ones are invisible": ["cargo/classes/each_class_forced", "cargo/reference/random_accesses_equal_the_reference", "cargo/system/repeats::*", "cargo/system/tables::a_gather_starts_again_where_it_was", "roms*/strings*", "tests*/strings*", "roms*/straddle*", "tests*/straddle*"] "";
     "S12" "a frame that is out comes back": ["cargo/reclaim/*"] "";
     "S13" "two independent swap worlds": ["*two_swap_worlds*"] "";
     "S14" "pinned, then reclaimable, behind one frame API": ["*paged_policy*"] "";
-    "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*"] "";
+    "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*", "cargo/discard/*"] "";
     "S16" "a memory limit below the guest's memory works": ["*memory_limit*"] "the speed below a limit (test-suites/guests/paging.py)";
     "S17" "a frame in use is pinned; the order of taking it away is fixed": ["cargo/reclaim/locked_counters_under_eviction", "cargo/hammer/on_threads_beside_a_reclaimer", "cargo/doc umbra_mmu/*order*compile fail"] "the loom model, which has a step of its own in .ci/run";
     "S18" "a guest that uses little shrinks": ["*shrinks*"] "";
