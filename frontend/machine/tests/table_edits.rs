@@ -2,7 +2,7 @@
 //! the GDT, LDT or IDT becomes another one by one kind of write, is looked up, so that the monitor has it as it should not be,
 //! and becomes what it was by another kind. The suites pass if every write was seen.
 //!
-//! `UMBRA_EDITS=all`: to the end of each suite on each engine, four minutes with optimisation. Else its beginning.
+//! `UMBRA_EDITS=all`: to the end of each suite on each engine, ten minutes with optimisation. Else its beginning.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
