@@ -1,7 +1,7 @@
 #!/bin/sh
 # pictures.sh UMBRA FOLDER [NAME...]: makes the pictures in docs/ beside this script, which the README shows: what a person sees of
 # each guest, at a moment that a text names (the installer's first dialog: after two minutes). FOLDER is what firmware.sh (CDs, floppies,
-# disks) and installer.sh (Debian's installer) made. Needs ovmf, memtest86+ and ipxe.
+# disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and ipxe.
 set -eu
 [ $# -ge 2 ] || { echo "usage: pictures.sh UMBRA FOLDER [NAME...]" >&2; exit 2; }
 umbra=$1 folder=$2
@@ -42,4 +42,14 @@ picture uefi 0 --bios /usr/share/OVMF/OVMF_CODE_4M.fd --until 'Shell>'
 # Its first dialog, after which it waits for ever.
 picture installer 124 --kernel "$folder/installer/amd64/gtk/linux" --initrd "$folder/installer/amd64/gtk/initrd.gz" -m 1G \
     --append 'quiet vga=788' --serial none --timeout 120s
+# Guest RAM of a small system behind a limit.
+case $wanted in
+    *" memory "* | "  ")
+        sh "$(dirname "$0")/fetch.sh" "$folder" cloud
+        "$umbra" inspect heat --kernel "$folder/vmlinuz-cloud" --initrd "$folder/initrd-64.cpio.gz" --append 'console=ttyS0 quiet panic=-1' \
+            --headless -m 128M --memory-limit 64M --until BOOT-OK --timeout 120s --output "$docs/memory.svg" > "$log" 2>&1 < /dev/null \
+            || { cat "$log"; echo "pictures.sh: memory: FAILED"; exit 1; }
+        echo "memory: $(wc -c < "$docs/memory.svg") bytes"
+        ;;
+esac
 echo "pictures.sh: all good"
