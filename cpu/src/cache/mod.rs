@@ -397,7 +397,7 @@ impl BlockCache {
     }
 
     /// These blocks have no code any more: there was no room for it. Where `hot` runs were enough for the first time, they are
-    /// to run [`COOLED`] times as often now. To make and link code takes as long as a hundred runs, and what comes and
+    /// to run 32 times (`COOLED`) as often now. To make and link code takes as long as a hundred runs, and what comes and
     /// goes drives out what stays.
     pub fn cool(&mut self, keys: &[BlockKey], hot: u32) {
         let heat = -(i64::from(hot.saturating_sub(1)) * COOLED).min(i64::from(i32::MAX)) as i32;
