@@ -46,7 +46,7 @@ boot storm --frame-order permuted:2 --compact-every 50ms "$@"
 moves=$(field storm moves)
 [ "$moves" -gt 65536 ] || { echo "frames.sh: only $moves frames were moved" >&2; exit 1; }
 # Without the balloon that a paged guest gets: it would be another board.
-boot limited --memory-limit 32M --balloon off "$@"
+boot limited --memory-limit 24M --balloon off "$@"
 swapped=$(field limited swap_ins)
 [ "$swapped" -gt 1000 ] || { echo "frames.sh: only $swapped frames came back from the swap file" >&2; exit 1; }
 echo "$name: state $(field identity state_hash) in order, scattered, with $moves frames moved, and with $swapped brought back"
