@@ -1,13 +1,16 @@
 //! Several vCPUs on threads of their own: I4, S7, the waiting protocol, locked updates, a compaction storm beneath them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/counters.rs"]
+mod counters;
 #[path = "support/store.rs"]
 mod store;
 #[path = "support/tables.rs"]
 mod tables;
 
+use counters::{boundary, locked_counters};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tables::*;
 use umbra_mmu::*;
 
@@ -15,69 +18,14 @@ fn scale() -> u64 {
     std::env::var("UMBRA_HAMMER").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-/// Boundary of a block: what a running vCPU does all the time.
-fn boundary(vcpu: &mut VcpuMmu, attention: &Attention) {
-    if attention.get() != 0 {
-        vcpu.drain();
-        vcpu.take_code_writes();
-    }
-}
-
 #[test]
 fn locked_counters_under_compaction() {
     let memory = GuestMemory::new(Pool::new(600 << 12).unwrap(), FrameOrder::Identity, 40);
     store::page_if_asked(&memory);
     memory.map_ram(GuestPhys(0), 512 << 12).unwrap();
-    let rounds = 8_000 * scale();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..3u64)
-            .map(|number| {
-                let memory = memory.clone();
-                scope.spawn(move || {
-                    let attention = Arc::new(Attention::default());
-                    let mut vcpu = memory.vcpu(Arc::clone(&attention));
-                    vcpu.unpark();
-                    for i in 0..rounds {
-                        boundary(&mut vcpu, &attention);
-                        let linear = (i * 37 % 256) << 12 | 8;
-                        if let Some(slot) = vcpu.write_slot::<u64>(linear) {
-                            slot.fetch_update(|old| old + 1);
-                        } else {
-                            let place = vcpu.resolve(Linear(linear), Access::Write, View::Supervisor).unwrap();
-                            vcpu.rmw_place(&place, 8, &mut |old| old + 1);
-                        }
-                        // A private word: nobody else writes it, so that it must read back.
-                        let mine = (256 + number * 64 + i % 64) << 12;
-                        write(&mut vcpu, mine, &i.to_le_bytes()).unwrap();
-                        assert_eq!(read(&mut vcpu, mine), Ok(i));
-                        if i % 512 == 0 {
-                            vcpu.park();
-                            std::thread::yield_now();
-                            vcpu.unpark();
-                        }
-                    }
-                    vcpu.park();
-                })
-            })
-            .collect();
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                memory.compact(64);
-                std::thread::yield_now();
-            }
-        });
-        let failed = workers.into_iter().any(|worker| worker.join().is_err());
-        stop.store(true, Ordering::Relaxed);
-        assert!(!failed);
+    locked_counters(&memory, 8_000 * scale(), 0, |_| {
+        memory.compact(64);
     });
-    let mut sum = 0;
-    for page in 0..256u64 {
-        let mut bytes = [0; 8];
-        memory.read(GuestPhys(page << 12 | 8), &mut bytes);
-        sum += u64::from_le_bytes(bytes);
-    }
-    assert_eq!(sum, 3 * rounds);
     assert!(memory.counters().monitor.moves > 0);
     assert!(memory.audit().is_clean());
 }

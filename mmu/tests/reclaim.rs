@@ -2,11 +2,14 @@
 //! file that fails stops the machine with a sentence.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/counters.rs"]
+mod counters;
 #[path = "support/store.rs"]
 mod store;
 #[path = "support/tables.rs"]
 mod tables;
 
+use counters::locked_counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use store::Memory;
@@ -444,70 +447,17 @@ fn locked_counters_under_eviction() {
         let store = Memory::default();
         memory.set_paging(Paging { policy, ..paging(300 << 12, &store, Freed::Poisoned) });
         memory.map_ram(GuestPhys(0), 512 << 12).unwrap();
-        let stop = AtomicBool::new(false);
         let evicted = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..3u64)
-                .map(|number| {
-                    let memory = memory.clone();
-                    scope.spawn(move || {
-                        let attention = Arc::new(Attention::default());
-                        let mut vcpu = memory.vcpu(Arc::clone(&attention));
-                        vcpu.unpark();
-                        for i in 0..rounds {
-                            if attention.get() != 0 {
-                                vcpu.drain();
-                            }
-                            let linear = (i * 37 % 256) << 12 | 8;
-                            if let Some(slot) = vcpu.write_slot::<u64>(linear) {
-                                slot.fetch_update(|old| old + 1);
-                            } else {
-                                let place = vcpu.resolve(Linear(linear), Access::Write, View::Supervisor).unwrap();
-                                vcpu.rmw_place(&place, 8, &mut |old| old + 1);
-                            }
-                            // A private word: nobody else writes it, so that it must read back.
-                            let mine = (256 + number * 64 + i % 64) << 12;
-                            if i >= 64 {
-                                assert_eq!(read(&mut vcpu, mine), Ok(i - 64));
-                            }
-                            write(&mut vcpu, mine, &i.to_le_bytes()).unwrap();
-                            if i % 512 == 0 {
-                                vcpu.park();
-                                std::thread::yield_now();
-                                vcpu.unpark();
-                            }
-                        }
-                        vcpu.park();
-                    })
-                })
-                .collect();
-            scope.spawn(|| {
-                for round in 0u64.. {
-                    evicted.fetch_add(memory.evict(round % 97), Ordering::Relaxed);
-                    if round % 5 == 0 && policy == Policy::Clock {
-                        memory.compact(64);
-                    }
-                    let page = 448 + round % 64;
-                    memory.dma().write(GuestPhys(page << 12), &pattern(page)[..(round % 4096) as usize]);
-                    let mut bytes = [0; 64];
-                    memory.dma().read(GuestPhys(page << 12), &mut bytes);
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    std::thread::yield_now();
-                }
-            });
-            let failed = workers.into_iter().any(|worker| worker.join().is_err());
-            stop.store(true, Ordering::Relaxed);
-            assert!(!failed);
+        locked_counters(&memory, rounds, 63, |round| {
+            evicted.fetch_add(memory.evict(round % 97), Ordering::Relaxed);
+            if round % 5 == 0 && policy == Policy::Clock {
+                memory.compact(64);
+            }
+            let page = 448 + round % 64;
+            memory.dma().write(GuestPhys(page << 12), &pattern(page)[..(round % 4096) as usize]);
+            let mut bytes = [0; 64];
+            memory.dma().read(GuestPhys(page << 12), &mut bytes);
         });
-        let mut sum = 0;
-        for page in 0..256u64 {
-            let mut bytes = [0; 8];
-            memory.read(GuestPhys(page << 12 | 8), &mut bytes);
-            sum += u64::from_le_bytes(bytes);
-        }
-        assert_eq!(sum, 3 * rounds);
         let counts = memory.counters().reclaim;
         println!("{policy:?}: {} evicted by the reclaimer; {counts:?}", evicted.load(Ordering::Relaxed));
         assert!(counts.swap_ins > 500 && counts.most_resident <= counts.limit, "{counts:?}");

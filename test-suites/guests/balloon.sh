@@ -11,23 +11,13 @@ folder=$(realpath "$2")
 sh "$here/fetch.sh" "$folder" cloud drivers
 sh "$here/mkdrivers.sh" "$folder" "$folder/balloon/balloon.cpio.gz" "$here/spend.c" \
     virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_balloon
-work=$(mktemp -d)
-cd "$work"
-guest=
-trap 'kill $guest 2> /dev/null || true; rm -rf "$work"' EXIT
+source "$here/helpers.sh"
+work_in_a_folder
 
 fail() {
     echo "balloon.sh: $*" >&2
     tail -n 20 log >&2
     exit 1
-}
-until_true() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.2
-    done
 }
 said() { tr -d '\r' < log | grep -q "$1"; } # TEXT
 seen() { "$umbra" inspect reclaim --connect control --json | python3 -c "import json, sys; print(json.load(sys.stdin)$1)"; } # PLACE
@@ -43,6 +33,7 @@ try() { # NAME OPTIONS...
         --append 'console=ttyS0 quiet panic=-1 run=/opt/spend.sh' -m 512M --timeout 300s --fail-on 'Kernel panic' \
         --control control --balloon on "$@" < type > log 2>&1 &
     guest=$!
+    started+=("$guest")
     exec 3> type
     until_true 120 said SPEND-TOUCHED || fail "$name: the guest does not come to its program"
     full=$(touched)

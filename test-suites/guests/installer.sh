@@ -17,31 +17,14 @@ options=("$@")
 mouse=${UMBRA_MOUSE:-tablet}
 [ "$mouse" != captured ] || options+=(--tablet off)
 pictures=$(realpath "$(dirname "$0")/installer")
-work=$(mktemp -d)
+source "$(dirname "$0")/helpers.sh"
+work_in_a_folder
+# apt drops to an account of its own for downloads.
 chmod 755 "$work"
-cd "$work"
-started=()
-export XDG_RUNTIME_DIR=$work
-
-finish() {
-    for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
 
 fail() {
     echo "installer.sh: $*" >&2
     exit 1
-}
-
-# Waits until a command succeeds, at most so many seconds.
-until_true() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $end ] && kill -0 "$guest" || return 1
-        sleep 0.5
-    done
 }
 
 fetch() { # ARCH
@@ -75,12 +58,6 @@ text() { # ENGINE ARCH
     echo "$2, text, $1: good, $((SECONDS - from)) s"
 }
 
-find_window() {
-    window=$(xdotool search --pid "$guest" --name '^Umbra' 2> /dev/null | tail -1)
-    [ -n "$window" ]
-}
-titled() { [[ $(xdotool getwindowname "$window") == $1 ]]; } # PATTERN
-grab() { import -silent -window "$window" shot.png 2> /dev/null; }
 # What the golden files hold: half the width and height, 16 greys.
 small() { convert "$1" -strip -colorspace gray -resize 512x384! -colors 16 -depth 4 -define png:compression-level=9 "$2"; }
 # Equal but for a root mean square of 2 % of white: a pointer elsewhere, a focus frame, a language more in the list's unseen part.
@@ -155,13 +132,7 @@ if [ -n "${UMBRA_CASES:-}" ]; then
 else
     cases=({jit,interp}:{amd64,i386}:{text,gtk})
 fi
-Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
-started+=($!)
-guest=$!
-until_true 20 test -s number || fail "Xvfb does not start: $(cat xvfb.log)"
-DISPLAY=:$(cat number)
-export DISPLAY
-unset WAYLAND_DISPLAY WAYLAND_SOCKET
+start_display
 for case in "${cases[@]}"; do
     IFS=: read -r engine arch kind <<< "$case"
     fetch "$arch"

@@ -11,16 +11,8 @@ folder=$(realpath "$2")
 sh "$here/fetch.sh" "$folder" cloud drivers
 sh "$here/mkdrivers.sh" "$folder" "$folder/tablet/tablet.cpio.gz" "$here/pointer.c" \
     evdev virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_input
-work=$(mktemp -d)
-cd "$work"
-started=()
-export XDG_RUNTIME_DIR=$work
-
-finish() {
-    for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+source "$here/helpers.sh"
+work_in_a_folder
 
 fail() {
     echo "tablet.sh: $*" >&2
@@ -28,22 +20,6 @@ fail() {
     exit 1
 }
 
-until_true() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
-
-find_window() {
-    window=$(xdotool search --pid "$guest" --name '^Umbra' 2> /dev/null | tail -1)
-    [ -n "$window" ]
-}
-titled() { [[ $(xdotool getwindowname "$window") == $1 ]]; } # PATTERN
-# 105 is the key code of the right Ctrl key.
-hot_key() { xdotool keydown 105 key "$1" keyup 105; }
 said() { tr -d '\r' < log | grep -q "^$1\$"; } # LINE
 lines() { tr -d '\r' < log | grep -c '^at '; }
 # The guest's last word of its pointer.
@@ -111,12 +87,7 @@ try() { # NAME OPTIONS...
     echo "$name: good, $((SECONDS - from)) s"
 }
 
-Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
-started+=($!)
-until_true 20 test -s number || fail "Xvfb does not start: $(cat xvfb.log)"
-DISPLAY=:$(cat number)
-export DISPLAY
-unset WAYLAND_DISPLAY WAYLAND_SOCKET
+start_display
 try jit --engine jit
 try interp --engine interp
 try lock-step --engine both

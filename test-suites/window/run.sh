@@ -9,48 +9,20 @@ set -euo pipefail
 umbra=$(realpath "$1")
 pictures=$(realpath "$(dirname "$0")/../../frontend/machine/tests/pictures")
 keep=${UMBRA_WINDOW_PICTURES:+$(realpath "$UMBRA_WINDOW_PICTURES")}
-work=$(mktemp -d)
-cd "$work"
-started=()
-# Mesa says so much about its absence that one does not see the rest.
-export XDG_RUNTIME_DIR=$work
-chmod 700 "$work"
-
-finish() {
-    for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+source "$(dirname "$0")/../guests/helpers.sh"
+work_in_a_folder
 
 fail() {
     echo "window: $*" >&2
     exit 1
 }
 
-# Waits until a command succeeds, at most so many seconds.
-until_true() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
-
 same() { [ "$(compare -metric AE "$1" "$2" null: 2>&1)" = 0 ]; }
-grab() { import -silent -window "$window" shot.png 2> /dev/null; }
 shows() { grab && same shot.png "$1"; } # PICTURE
 differs() { grab && ! same shot.png "$1"; }
-titled() { [[ $(xdotool getwindowname "$window") == $1 ]]; } # PATTERN
 # Keeps what was grabbed, for the README.
 keep() { [ -z "$keep" ] || convert shot.png -strip -define png:compression-level=9 "$keep/$1.png"; }
 gone() { ! kill -0 "$1" 2> /dev/null; } # PID
-find_window() {
-    window=$(xdotool search --pid "$guest" --name '^Umbra' 2> /dev/null | tail -1)
-    [ -n "$window" ]
-}
-# 105 is the key code of the right Ctrl key: by its name xdotool presses the left one as well.
-hot_key() { xdotool keydown 105 key "$1" keyup 105; }
 # Where the square of the last picture is: +X+Y.
 square() {
     grab
@@ -175,13 +147,7 @@ says() { # STATUS TEXT COMMAND...
     ! grep -q panicked said || fail "a panic: $(cat said)"
 }
 
-# The server finds a free number for the display itself.
-Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
-started+=($!)
-until_true 20 test -s number || fail "Xvfb does not start: $(cat xvfb.log)"
-export DISPLAY=:$(cat number)
-unset WAYLAND_DISPLAY WAYLAND_SOCKET
-
+start_display
 walk gpu
 walk software
 

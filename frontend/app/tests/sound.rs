@@ -89,7 +89,14 @@ fn a_recording_is_good_however_the_run_ends() {
             std::thread::sleep(Duration::from_millis(20));
         }
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
-        child.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("{signal:?} does not end it (a shell's background jobs inherit an ignored SIGINT)");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let samples = left(&path);
         assert!(samples.len() >= 24_000, "{name}: {}", samples.len());
         assert!(rises(&samples) > 2_400, "{name}: {}", rises(&samples));

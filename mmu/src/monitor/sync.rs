@@ -79,7 +79,6 @@ impl Monitor {
     }
     /// Writes into a watched page: stores, then drops what was derived from the bytes that changed.
     pub(crate) fn tracked_write(&mut self, page: PhysPage, frame: Frame, offset: usize, from: &[u8]) -> bool {
-        let began = self.events.start();
         let start = offset & !7;
         let end = (offset + from.len()).next_multiple_of(8).min(4096);
         let (mut short, mut long);
@@ -95,11 +94,15 @@ impl Monitor {
         self.pool.copy_out(frame, start, old);
         self.pool.copy_in(frame, offset, from);
         self.sync(page, frame, old, start);
-        self.events.note(began, None, EventKind::TrackedStore, page.0 << 12 | offset as u64);
         self.code_check(frame, page, offset, from.len())
     }
     /// Drops what was derived from entries whose bytes, from offset `start` (a multiple of 8) on, are no longer as in `old`.
     pub(crate) fn sync(&mut self, page: PhysPage, frame: Frame, old: &[u8], start: usize) {
+        let began = self.events.start();
+        self.drop_derived(page, frame, old, start);
+        self.events.note(began, None, EventKind::TrackedStore, page.0 << 12 | start as u64);
+    }
+    fn drop_derived(&mut self, page: PhysPage, frame: Frame, old: &[u8], start: usize) {
         let end = start + old.len();
         let mut next = self.phys.get(page).map_or(NONE, |slot| slot.tables);
         let mut leaf = false;

@@ -7,7 +7,10 @@ use arbitrary::{Result, Unstructured};
 use std::path::{Path, PathBuf};
 use umbra_devices::block::{SECTOR, Storage};
 use umbra_machine::config::{DiskAccess, DiskFormat};
-use umbra_machine::images;
+use umbra_machine::images::{
+    self,
+    empty_qcow2::{CLUSTER, empty_qcow2},
+};
 
 /// The target.
 pub fn run(input: &[u8]) {
@@ -16,8 +19,6 @@ pub fn run(input: &[u8]) {
 
 /// What lies in another folder: never to be seen.
 const SECRET: &[u8] = b"nobody reads this through an image ";
-/// Bytes of a cluster.
-const CLUSTER: usize = 1 << 16;
 
 /// Folders for the images and for what they must not reach; gone when dropped.
 struct Folders(PathBuf);
@@ -59,7 +60,7 @@ fn choose(input: &mut Unstructured<'_>) -> Result<()> {
     folders.write("images/base", &[0xBA; 4 * CLUSTER]);
     let is_ours = input.int_in_range(0..=7u8)? != 0;
     let mut bytes = match is_ours {
-        true => qcow2(input.int_in_range(1..=64u64)?, &backing),
+        true => empty_qcow2(input.int_in_range(1..=64u64)?, &backing),
         false => input.bytes(input.len() / 2)?.to_vec(),
     };
     let damaged = damage(&mut bytes, input)? || !is_ours;
@@ -129,35 +130,6 @@ fn use_it(image: &mut dyn Storage, input: &mut Unstructured<'_>) -> Result<Optio
         }
     }
     Ok(flushed)
-}
-
-/// A qcow2 image, version 2, with one table of each kind, of `clusters` clusters that are not there.
-fn qcow2(clusters: u64, backing: &str) -> Vec<u8> {
-    let mut image = vec![0; 4 * CLUSTER];
-    let mut put = |at: usize, bytes: &[u8]| {
-        if let Some(place) = image.get_mut(at..at + bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-    };
-    put(0, b"QFI\xfb");
-    put(4, &2_u32.to_be_bytes());
-    if !backing.is_empty() {
-        put(8, &512_u64.to_be_bytes());
-        put(16, &(backing.len() as u32).to_be_bytes());
-        put(512, backing.as_bytes());
-    }
-    put(20, &16_u32.to_be_bytes());
-    put(24, &(clusters * CLUSTER as u64).to_be_bytes());
-    // First-level table with one entry at 3, reference count table at 1, its block at 2.
-    put(36, &1_u32.to_be_bytes());
-    put(40, &(3 * CLUSTER as u64).to_be_bytes());
-    put(48, &(CLUSTER as u64).to_be_bytes());
-    put(56, &1_u32.to_be_bytes());
-    put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
-    for cluster in 0..4 {
-        put(2 * CLUSTER + 2 * cluster, &1_u16.to_be_bytes());
-    }
-    image
 }
 
 /// Overwrites places that the driver believes (header, first entries of each table), then may cut the end off. Whether it did.

@@ -11,6 +11,7 @@
 //!
 //! Leaves out: other formats (vmdk, vdi), network disks, discarding. Called by `builder`, `uefi` and by media changes.
 
+pub mod empty_qcow2;
 mod folder;
 mod overlay;
 mod qcow2;

@@ -1,5 +1,6 @@
 //! Images of every kind: what is written is read again, what must not change does not, and damaged images are errors.
 
+use super::empty_qcow2::empty_qcow2;
 use super::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,32 +32,6 @@ fn read(storage: &mut dyn Storage, at: u64, bytes: usize) -> Vec<u8> {
     let mut data = vec![0; bytes];
     storage.read(at, &mut data).unwrap();
     data
-}
-
-/// A qcow2 image, version 2, with clusters of 64 KiB and one table of each kind, of `clusters` clusters that are not there.
-fn qcow2(clusters: u64, backing: &str) -> Vec<u8> {
-    const CLUSTER: usize = 1 << 16;
-    let mut image = vec![0; 4 * CLUSTER];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, QCOW2_MAGIC);
-    put(4, &2_u32.to_be_bytes());
-    if !backing.is_empty() {
-        put(8, &512_u64.to_be_bytes());
-        put(16, &(backing.len() as u32).to_be_bytes());
-        put(512, backing.as_bytes());
-    }
-    put(20, &16_u32.to_be_bytes());
-    put(24, &(clusters * CLUSTER as u64).to_be_bytes());
-    // First-level table with one entry at 3, reference count table at 1, its block at 2.
-    put(36, &1_u32.to_be_bytes());
-    put(40, &(3 * CLUSTER as u64).to_be_bytes());
-    put(48, &(CLUSTER as u64).to_be_bytes());
-    put(56, &1_u32.to_be_bytes());
-    put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
-    for cluster in 0..4 {
-        put(2 * CLUSTER + 2 * cluster, &1_u16.to_be_bytes());
-    }
-    image
 }
 
 #[test]
@@ -111,7 +86,7 @@ fn a_snapshot_forgets_and_read_only_refuses() {
 #[test]
 fn qcow2_images_keep_what_is_flushed() {
     let folder = Folder::new();
-    let path = folder.file("disk", &qcow2(100, ""));
+    let path = folder.file("disk", &empty_qcow2(100, ""));
     let mut image = open(&path, DiskFormat::Auto, DiskAccess::ReadWrite).unwrap();
     assert_eq!(image.length(), 100 << 16);
     assert_eq!(read(&mut *image, 12_345, 99), [0; 99]);
@@ -131,18 +106,18 @@ fn backing_files_come_from_the_same_folder_only() {
     let (folder, elsewhere) = (Folder::new(), Folder::new());
     folder.file("base", &[9; 1 << 16]);
     let outside = elsewhere.file("secret", &[9; 1 << 16]);
-    let inside = folder.file("top", &qcow2(1, "base"));
+    let inside = folder.file("top", &empty_qcow2(1, "base"));
     let mut image = open(&inside, DiskFormat::Auto, DiskAccess::ReadWrite).unwrap();
     image.write(0, &[1; 512]).unwrap();
     assert_eq!(read(&mut *image, 511, 2), [1, 9]);
     let writer = open(&folder.0.join("base"), DiskFormat::Raw, DiskAccess::ReadWrite);
     assert!(matches!(writer, Err(ImageError::InUse(_))), "a base in use is not written");
     drop(image);
-    let escaping = folder.file("escape", &qcow2(1, outside.to_str().unwrap()));
+    let escaping = folder.file("escape", &empty_qcow2(1, outside.to_str().unwrap()));
     let link = folder.0.join("link");
     std::os::unix::fs::symlink(&outside, &link).unwrap();
-    let linked = folder.file("linked", &qcow2(1, "link"));
-    let itself = folder.file("itself", &qcow2(1, "itself"));
+    let linked = folder.file("linked", &empty_qcow2(1, "link"));
+    let itself = folder.file("itself", &empty_qcow2(1, "itself"));
     for path in [escaping, linked, itself] {
         let error = open(&path, DiskFormat::Auto, DiskAccess::ReadOnly).map(|_| ()).unwrap_err();
         assert!(matches!(error, ImageError::Format { .. }), "{error}");
@@ -193,7 +168,7 @@ fn damaged_images_never_panic_or_reach_outside() {
         seed
     };
     let folder = Folder::new();
-    let good = qcow2(64, "");
+    let good = empty_qcow2(64, "");
     // Offsets of what the driver believes: the header, and the first entries of each table.
     let places: Vec<usize> =
         (4..112).chain((1..4).flat_map(|cluster| (0..16).map(move |n| (cluster << 16) + n))).collect();
