@@ -43,13 +43,14 @@ def guest_ram(pid):
 
 class Bench:
     def __init__(self, umbra, folder, name):
-        self.umbra, self.folder, self.name = umbra, folder, name
+        self.umbra, self.folder, self.name = os.path.abspath(umbra), os.path.abspath(folder), name
         self.wrong = []
-        self.work = tempfile.mkdtemp()
+        self.folder_of_work = tempfile.TemporaryDirectory()
+        self.work = self.folder_of_work.name
         program = f"{self.work}/memwork"
         subprocess.run(["gcc", "-O2", "-static", "-o", program, f"{HERE}/memwork.c"], check=True)
         busybox = f"{self.work}/bin/busybox"
-        unpack = f"zcat {folder}/initrd-64.cpio.gz | cpio -idm --quiet bin/busybox"
+        unpack = f"zcat {self.folder}/initrd-64.cpio.gz | cpio -idm --quiet bin/busybox"
         subprocess.run(["sh", "-c", unpack], cwd=self.work, check=True)
         self.initrd = f"{self.work}/initrd.gz"
         subprocess.run(["sh", f"{HERE}/mkinitramfs.sh", self.initrd, busybox, program], check=True)
