@@ -13,6 +13,8 @@ pub struct CpuCounters {
     pub lifted_uops: u64,
     /// Blocks dropped because their code was written.
     pub dropped: u64,
+    /// Blocks that were kept when their code was written: they load the immediate that changed.
+    pub patched: u64,
     /// Blocks entered through a full look-up.
     pub lookups: u64,
     /// Exceptions delivered, by vector (0–31).

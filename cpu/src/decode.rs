@@ -413,6 +413,14 @@ impl Insn {
             _ => modified & !undefined::kept(self.mnemonic()),
         }
     }
+    /// Where its immediate is: offset in the instruction and number of bytes. `None` for those with none, or two.
+    pub fn immediate_bytes(&self) -> Option<(usize, usize)> {
+        let mut decoder = Decoder::try_with_ip(self.bitness, self.bytes(), self.raw.ip(), DecoderOptions::NONE).ok()?;
+        let again = decoder.decode();
+        let parts = decoder.get_constant_offsets(&again);
+        let one = parts.has_immediate() && !parts.has_immediate2();
+        one.then(|| (parts.immediate_offset(), parts.immediate_size()))
+    }
     /// The disassembly in NASM's syntax.
     pub fn text(&self) -> String {
         let mut text = String::new();

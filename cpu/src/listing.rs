@@ -1,6 +1,7 @@
 //! Blocks as text: guest instructions, their uops, the host code made of them. For `--dump`, and for the report of the first
 //! difference between the engines. Changes nothing that a guest can see.
 
+use crate::cache::patches::Span;
 use crate::cache::{Alone, Block, BlockKey};
 use crate::decode::{decode, host_text};
 use crate::lift::block::{Lifted, dump, lift_bytes, optimise};
@@ -43,7 +44,7 @@ impl Vcpu {
         if let Some(second) = block.second {
             self.link.memory.read(second.base(), rest);
         }
-        self.list(&bytes, &block.key)
+        self.list(&bytes, &block.key, &block.patched)
     }
 
     fn would_be(&self, rip: u64) -> Option<Listing> {
@@ -53,11 +54,12 @@ impl Vcpu {
             (1..=bytes.len()).rev().find(|&len| self.link.mmu.peek(Linear(linear), &mut bytes[..len]).is_ok())?;
         let page = PhysPage(u64::MAX >> 12);
         let key = BlockKey { page, linear, rip, mode: self.link.mode, alone: Alone::No };
-        Some(self.list(&bytes[..readable], &key))
+        Some(self.list(&bytes[..readable], &key, &[]))
     }
 
-    fn list(&self, bytes: &[u8], key: &BlockKey) -> Listing {
+    fn list(&self, bytes: &[u8], key: &BlockKey, changing: &[Span]) -> Listing {
         let mut lifted = Lifted::default();
+        lifted.changing.extend_from_slice(changing);
         lift_bytes(self, bytes, key, &mut lifted);
         optimise(&mut lifted.uops);
         let mut guest = String::new();

@@ -201,6 +201,10 @@ impl Vcpu {
         let guests = debug::breakpoints(&self.state).filter(on_data).map(|b| Linear(b.linear));
         let mut pages = guests.chain(self.link.debugger.watched_pages()).peekable();
         self.link.data_breakpoints = pages.peek().is_some();
+        if self.link.data_breakpoints {
+            // A fetch is no access to data.
+            self.link.cache.drop_patched();
+        }
         self.link.mmu.set_slow_pages(pages);
     }
 

@@ -114,7 +114,7 @@ mod tests {
         vcpu.resolve(Linear(0x5100), Access::Write, View::Supervisor).unwrap();
         assert!(!vcpu.store(0x5100, 1u8), "the page is watched");
         vcpu.release(PhysPage(5), 0x40, 8);
-        let note = CodeWrite { page: PhysPage(5), offset: 0x40, len: 64 };
+        let note = CodeWrite { page: PhysPage(5), offset: 0x40, len: 64, written: (0x40, 8), kept: false };
         assert_eq!((vcpu.take_code_writes(), other.take_code_writes()), (vec![note], vec![note]));
         vcpu.resolve(Linear(0x5100), Access::Write, View::Supervisor).unwrap();
         assert!(vcpu.store(0x5100, 1u8));

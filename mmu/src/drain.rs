@@ -3,7 +3,7 @@
 //! A drop is appended under the mmu lock; each vCPU applies what it has not yet seen at its boundaries, and a TLB that
 //! was out of use catches up when it is used again. A vCPU that is parked counts as acknowledged: it drains before it runs.
 
-use crate::addr::PhysPage;
+use crate::addr::{PAGE_SIZE, PhysPage};
 use crate::attention::{Attention, bits};
 use crate::counters::Tally;
 #[cfg(loom)]
@@ -170,8 +170,9 @@ impl DropLog {
     }
 }
 
-/// Bytes of translated code that were written, rounded to whole grains of 64 bytes: drop every block that touches them,
-/// since none of these bytes is watched any more.
+/// Translated code that was written: drop every block that touches these bytes. They are rounded to whole grains of 64 bytes,
+/// which are not watched any more; or the grains are kept ([`VcpuMmu::keep_code`](crate::VcpuMmu::keep_code)), and these are
+/// the bytes that were written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CodeWrite {
     /// The page.
@@ -180,6 +181,17 @@ pub struct CodeWrite {
     pub offset: u16,
     /// How many bytes.
     pub len: u16,
+    /// Offset in the page and number of the bytes that were written.
+    pub written: (u16, u16),
+    /// Whether the grains are still watched.
+    pub kept: bool,
+}
+
+impl CodeWrite {
+    /// Whatever code a page has is lost.
+    pub(crate) fn whole(page: PhysPage) -> CodeWrite {
+        CodeWrite { page, offset: 0, len: PAGE_SIZE as u16, written: (0, PAGE_SIZE as u16), kept: false }
+    }
 }
 
 /// The part of a vCPU that others see.

@@ -435,6 +435,17 @@ impl VcpuMmu {
         self.hot.memos.clear();
         self.catch_up();
     }
+    /// Has these bytes of tracked code stay tracked when they are written: each write is noted to the byte. For code that is
+    /// changed again and again where a block reads it anew.
+    pub fn keep_code(&mut self, page: PhysPage, offset: u16, len: u16) {
+        self.shared.lock().keep_code(page, grains(offset.into(), len.into()));
+        self.catch_up();
+    }
+    /// Takes [`VcpuMmu::keep_code`] back, for whomever it was.
+    pub fn release_code(&mut self, page: PhysPage, offset: u16, len: u16) {
+        self.shared.lock().release_code(page, grains(offset.into(), len.into()));
+        self.catch_up();
+    }
     /// Which tracked code was written, by whomever, since the last call.
     pub fn take_code_writes(&mut self) -> Vec<CodeWrite> {
         self.share.attention.clear(bits::CODE);
@@ -687,7 +698,10 @@ mod tests {
             drop(monitor);
             assert!(writer.join().unwrap().code_written);
         });
-        assert_eq!(vcpu.take_code_writes(), [CodeWrite { page: PhysPage(5), offset: 0x40, len: 64 }]);
+        assert_eq!(
+            vcpu.take_code_writes(),
+            [CodeWrite { page: PhysPage(5), offset: 0x40, len: 64, written: (0x40, 1), kept: false }]
+        );
         let mut byte = [0];
         memory.read(GuestPhys(0x5040), &mut byte);
         assert_eq!(byte, [0x90]);

@@ -62,7 +62,8 @@ fn code_is_noted_at_its_grain() {
     let mut other = guest.memory.vcpu(Arc::default());
     assert!(write(&mut guest.vcpu, LINEAR + 0x13c, b"12345678").unwrap().code_written);
     // The grains, not the bytes: other code in them is not watched any more either.
-    let expected = [CodeWrite { page: PhysPage(CHAINS[0]), offset: 0x100, len: 0x80 }];
+    let expected =
+        [CodeWrite { page: PhysPage(CHAINS[0]), offset: 0x100, len: 0x80, written: (0x13c, 8), kept: false }];
     assert_eq!(guest.vcpu.take_code_writes(), expected);
     assert_eq!(other.take_code_writes(), expected, "every vCPU hears of it");
     write(&mut guest.vcpu, LINEAR + 0x100, b"now data").unwrap();
@@ -72,9 +73,37 @@ fn code_is_noted_at_its_grain() {
     assert_eq!(guest.vcpu.take_code_writes().len(), 1);
     guest.vcpu.track_code(PhysPage(CHAINS[0]), 0, 4);
     guest.memory.set_backing(GuestPhys(CHAINS[0] << 12), 4096, Backing::OPEN).unwrap();
-    let whole = CodeWrite { page: PhysPage(CHAINS[0]), offset: 0, len: 4096 };
+    let whole = CodeWrite { page: PhysPage(CHAINS[0]), offset: 0, len: 4096, written: (0, 4096), kept: false };
     assert_eq!(guest.vcpu.take_code_writes(), [whole], "a remap takes the whole page");
     guest.audit("code");
+}
+
+#[test]
+fn code_that_is_kept_is_noted_to_the_byte() {
+    let mut guest = Guest::new(Kind::Long);
+    let page = PhysPage(CHAINS[0]);
+    guest.read(LINEAR).unwrap();
+    guest.vcpu.track_code(page, 0x100, 0x80);
+    guest.vcpu.keep_code(page, 0x104, 4);
+    for _ in 0..3 {
+        write(&mut guest.vcpu, LINEAR + 0x104, b"1234").unwrap();
+        let bytes = CodeWrite { page, offset: 0x104, len: 4, written: (0x104, 4), kept: true };
+        assert_eq!(guest.vcpu.take_code_writes(), [bytes]);
+        assert!(!guest.vcpu.store(LINEAR + 0x104, 1u8), "still watched");
+    }
+    // Into the grain beside it, which is watched but not kept: both are lost.
+    write(&mut guest.vcpu, LINEAR + 0x13e, b"1234").unwrap();
+    let grains = CodeWrite { page, offset: 0x100, len: 0x80, written: (0x13e, 4), kept: false };
+    assert_eq!(guest.vcpu.take_code_writes(), [grains]);
+    write(&mut guest.vcpu, LINEAR + 0x104, b"now data").unwrap();
+    assert!(guest.vcpu.store(LINEAR + 0x104, 1u8), "no code is left: fast again");
+    guest.vcpu.track_code(page, 0x100, 4);
+    guest.vcpu.keep_code(page, 0x100, 4);
+    guest.vcpu.release_code(page, 0x100, 4);
+    write(&mut guest.vcpu, LINEAR + 0x100, b"1").unwrap();
+    let grain = CodeWrite { page, offset: 0x100, len: 0x40, written: (0x100, 1), kept: false };
+    assert_eq!(guest.vcpu.take_code_writes(), [grain], "released");
+    guest.audit("kept code");
 }
 
 #[test]

@@ -106,6 +106,6 @@ fn code_that_is_given_up_is_noted() {
         assert_eq!(vcpu.take_code_writes(), []);
         memory.discard(GuestPhys(0x5000), 0x1000);
         let noted = vcpu.take_code_writes();
-        assert!(matches!(noted[..], [CodeWrite { page: PhysPage(5), offset: 0, len: 4096 }]), "{noted:?}");
+        assert!(matches!(noted[..], [CodeWrite { page: PhysPage(5), offset: 0, len: 4096, .. }]), "{noted:?}");
     }
 }

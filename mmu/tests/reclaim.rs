@@ -286,7 +286,7 @@ fn code_that_is_out_is_still_watched() {
     assert_eq!(guest.vcpu.take_code_writes(), []);
     out(&mut guest);
     guest.memory.dma().write(GuestPhys((CHAINS[0] << 12) + 8), b"dma");
-    let expected = [CodeWrite { page: PhysPage(CHAINS[0]), offset: 0, len: 64 }];
+    let expected = [CodeWrite { page: PhysPage(CHAINS[0]), offset: 0, len: 64, written: (8, 3), kept: false }];
     assert_eq!(guest.vcpu.take_code_writes(), expected);
     guest.audit("code that is out");
 }

@@ -6,12 +6,14 @@
 //! the block itself).
 #![allow(unsafe_code, reason = "references into boxed blocks that outlive the borrow of the cache; see above")]
 
+pub mod patches;
 mod step;
 
 pub use step::{Handler, Leave, Step};
 
 use crate::helpers::Helper;
 use crate::mode::ModeBits;
+use patches::{Patches, Span};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -77,6 +79,8 @@ pub struct Block {
     /// How often code at its address was written after it had been emitted: as often again is it to run before it is
     /// emitted the next time (a power of two).
     pub rewritten: u8,
+    /// Immediates that are loaded when they are used: their bytes may change.
+    pub patched: Box<[Span]>,
     /// Its emitted code, in the JIT's own terms; 0: none.
     pub code: Cell<u64>,
     /// Who chained to this block: (block, its generation, slot).
@@ -177,8 +181,8 @@ pub struct BlockCache {
     /// Blocks that end with a call, the last one at `calls`: where the guest's next return is likely to go.
     called: [Option<BlockRef>; CALLS],
     calls: usize,
-    /// How often emitted code was written, by [`rewritten_index`].
-    rewritten: Box<[u8; REWRITTEN]>,
+    /// Emitted code that was written.
+    rewrites: Box<Rewrites>,
     /// Keys of dropped blocks that had emitted code.
     dropped_code: Vec<BlockKey>,
     /// The helpers that steps call by number.
@@ -203,7 +207,7 @@ impl Default for BlockCache {
             generation: 0,
             called: [None; CALLS],
             calls: 0,
-            rewritten: Box::new([0; REWRITTEN]),
+            rewrites: Box::default(),
             dropped_code: Vec::new(),
             helpers: Vec::new(),
         }
@@ -219,6 +223,31 @@ const REWRITTEN: usize = 4096;
 
 /// The most that counts.
 const MOST_REWRITTEN: u8 = 8;
+
+/// What is remembered of emitted code that was written.
+struct Rewrites {
+    /// How often, by [`rewritten_index`].
+    counts: [u8; REWRITTEN],
+    /// Where.
+    patches: Patches,
+    /// Nothing is made of that.
+    no_patches: bool,
+}
+
+impl Default for Rewrites {
+    fn default() -> Rewrites {
+        Rewrites { counts: [0; REWRITTEN], patches: Patches::default(), no_patches: false }
+    }
+}
+
+/// What a write to code meant for the cache.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Invalidated {
+    /// Blocks that are no more.
+    pub dropped: u64,
+    /// Blocks that read the bytes anew.
+    pub left: u64,
+}
 
 fn rewritten_index(key: &BlockKey) -> usize {
     (key.linear ^ key.linear >> 12 ^ key.page.0 << 5) as usize % REWRITTEN
@@ -248,6 +277,7 @@ impl BlockCache {
         steps: Box<[Step]>,
         offsets: Box<[u16]>,
         second: Option<PhysPage>,
+        patched: Box<[Span]>,
     ) -> BlockRef {
         if self.steps > self.most_steps {
             self.make_room();
@@ -267,7 +297,8 @@ impl BlockCache {
             steps,
             offsets,
             second,
-            rewritten: self.rewritten[rewritten_index(&key)],
+            rewritten: self.rewrites.counts[rewritten_index(&key)],
+            patched,
             code: Cell::new(0),
             incoming: RefCell::default(),
             id,
@@ -312,11 +343,12 @@ impl BlockCache {
         self.slab.get(block.id as usize).and_then(Option::as_ref).is_some_and(|b| b.generation == block.generation)
     }
 
-    /// Drops the blocks that hold bytes which were written. They stay allocated until [`Self::sweep`]. `current` says
-    /// whether a block is code that the writer itself could run.
-    pub fn invalidate(&mut self, write: &CodeWrite, current: impl Fn(&BlockKey) -> bool) -> u64 {
-        let Some(ids) = self.by_page.get(&write.page) else { return 0 };
+    /// Drops the blocks that hold bytes which were written, but for those that read them anew. They stay allocated until
+    /// [`Self::sweep`]. `current` says whether a block is code that the writer itself could run.
+    pub fn invalidate(&mut self, write: &CodeWrite, current: impl Fn(&BlockKey) -> bool) -> Invalidated {
+        let Some(ids) = self.by_page.get(&write.page) else { return Invalidated::default() };
         let (first, last) = (u64::from(write.offset), u64::from(write.offset) + u64::from(write.len));
+        let mut left = 0;
         let hit: Vec<u32> = ids
             .iter()
             .copied()
@@ -325,6 +357,12 @@ impl BlockCache {
                     let start = block.key.linear % PAGE_SIZE;
                     let end = start + u64::from(block.len());
                     if block.key.page == write.page {
+                        let inside =
+                            |&&(from, to): &&Span| start + u64::from(from) <= first && last <= start + u64::from(to);
+                        if write.kept && block.patched.iter().find(inside).is_some() {
+                            left += 1;
+                            return false;
+                        }
                         start < last && first < end.min(PAGE_SIZE)
                             || block.second == Some(write.page) && first < end.saturating_sub(PAGE_SIZE)
                     } else {
@@ -335,14 +373,43 @@ impl BlockCache {
             .collect();
         for &id in &hit {
             // A page that is another process's by now is not code that writes itself.
-            let itself = |block: &&Block| block.code.get() != 0 && current(&block.key);
-            if let Some(block) = self.slab[id as usize].as_deref().filter(itself) {
-                let count = &mut self.rewritten[rewritten_index(&block.key)];
+            let Some(block) = self.slab[id as usize].as_deref().filter(|block| current(&block.key)) else {
+                self.drop_block(id);
+                continue;
+            };
+            let (Rewrites { counts, patches, .. }, emitted) = (&mut *self.rewrites, block.code.get() != 0);
+            if emitted {
+                let count = &mut counts[rewritten_index(&block.key)];
                 *count = (*count + 1).min(MOST_REWRITTEN);
+            }
+            let from = u64::from(write.written.0).wrapping_sub(block.key.linear % PAGE_SIZE);
+            let to = from.wrapping_add(u64::from(write.written.1));
+            if block.key.page == write.page && from < to && to <= u64::from(block.len()) {
+                patches.note(&block.key, (from as u16, to as u16), emitted);
             }
             self.drop_block(id);
         }
-        hit.len() as u64
+        Invalidated { dropped: hit.len() as u64, left }
+    }
+
+    /// Where the code of a block that is to be lifted keeps changing.
+    pub fn patches(&self, key: &BlockKey) -> impl Iterator<Item = Span> + '_ {
+        let on = !self.rewrites.no_patches;
+        self.rewrites.patches.of(key).filter(move |_| on)
+    }
+
+    /// Has all code that is changed be made anew each time.
+    pub fn forget_patches(&mut self) {
+        self.rewrites.no_patches = true;
+    }
+
+    /// Drops the blocks that load immediates.
+    pub fn drop_patched(&mut self) {
+        for id in 0..self.slab.len() as u32 {
+            if self.slab[id as usize].as_ref().is_some_and(|block| !block.patched.is_empty()) {
+                self.drop_block(id);
+            }
+        }
     }
 
     fn drop_block(&mut self, id: u32) {

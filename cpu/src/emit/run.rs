@@ -116,6 +116,8 @@ impl Vcpu {
             (if b.key.mode.has(ModeBits::L) { next } else { next & 0xffff_ffff }, page)
         });
         let mut lifted = std::mem::take(&mut self.link.lifted);
+        lifted.changing.clear();
+        lifted.changing.extend_from_slice(&b.patched);
         lift_bytes(self, bytes, &b.key, &mut lifted);
         optimise(&mut lifted.uops);
         let (key, cache) = (b.key, &mut self.link.cache);

@@ -126,7 +126,12 @@ impl Vcpu {
             for write in self.link.mmu.take_code_writes() {
                 let (mode, mmu) = (self.link.mode, &self.link.mmu);
                 let current = |key: &BlockKey| key.mode == mode && mmu.fetch_page(key.linear) == Some(key.page);
-                self.link.counters.dropped += self.link.cache.invalidate(&write, current);
+                let blocks = self.link.cache.invalidate(&write, current);
+                self.link.counters.dropped += blocks.dropped;
+                self.link.counters.patched += blocks.left;
+                if write.kept && blocks.left == 0 {
+                    self.link.mmu.release_code(write.page, write.offset, write.len);
+                }
                 self.heed_descriptors(&write);
             }
             self.heed_crowding();

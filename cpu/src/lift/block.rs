@@ -1,6 +1,7 @@
 //! Blocks: decodes and lifts instructions until one ends the block, then fuses and prunes, and hands the steps to the cache.
 
-use super::lift;
+use super::{lift, patched};
+use crate::cache::patches::Span;
 use crate::cache::{Alone, BlockKey, BlockRef};
 use crate::decode::{Bytes, DecodeError, Insn, MAX_LENGTH};
 use crate::exec::steps_of;
@@ -26,6 +27,10 @@ pub struct Lifted {
     pub uops: Vec<Uop>,
     /// Offset of each instruction from the block's start, and of the end.
     pub offsets: Vec<u16>,
+    /// Bytes that change: immediates among them are loaded. The caller's.
+    pub changing: Vec<Span>,
+    /// Immediates that are loaded.
+    pub patched: Vec<Span>,
     /// The status flags that each instruction reads, and those that it overwrites.
     flags: Vec<(u64, u64)>,
 }
@@ -36,6 +41,10 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     let room = ((PAGE_SIZE - offset) as usize).min(WINDOW);
     let mut bytes = [0; MOST_BYTES];
     let mut lifted = std::mem::take(&mut cpu.link.lifted);
+    lifted.changing.clear();
+    if patched::can_be(&key) && !cpu.link.data_breakpoints {
+        lifted.changing.extend(cpu.link.cache.patches(&key));
+    }
     lift_tracked(cpu, &key, &mut bytes[..room], &mut lifted);
     let mut second = None;
     if lifted.offsets.len() < 2 {
@@ -57,7 +66,8 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     c.lifted_insns += lifted.offsets.len() as u64 - 1;
     c.lifted_uops += lifted.uops.len() as u64;
     let steps = steps_of(&lifted.uops, key.rip, &mut cpu.link.cache);
-    let block = cpu.link.cache.insert(key, steps, lifted.offsets.as_slice().into(), second);
+    let patched = lifted.patched.as_slice().into();
+    let block = cpu.link.cache.insert(key, steps, lifted.offsets.as_slice().into(), second, patched);
     cpu.link.lifted = lifted;
     Ok(block)
 }
@@ -79,6 +89,9 @@ fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8], lifted: &mut L
             return;
         }
         cpu.link.mmu.track_code(key.page, offset, used as u16);
+        for &(from, to) in lifted.patched.iter().filter(|place| usize::from(place.1) <= used) {
+            cpu.link.mmu.keep_code(key.page, offset + from, to - from);
+        }
         tracked = used;
         let mut after = [0; WINDOW];
         cpu.link.mmu.read_phys(key.page, offset, &mut after[..bytes.len()]);
@@ -108,6 +121,7 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey, out: &mut Lifted) {
     out.uops.clear();
     out.offsets.clear();
     out.flags.clear();
+    out.patched.clear();
     out.offsets.push(0);
     let limit = match key.mode.has(ModeBits::L) {
         true => u64::MAX,
@@ -140,7 +154,13 @@ pub fn lift_bytes(cpu: &Vcpu, bytes: &[u8], key: &BlockKey, out: &mut Lifted) {
         let index = out.flags.len() as u8;
         match fault {
             None => {
+                let first = out.uops.len();
                 ended = lift(&insn, key.mode, &cpu.link.model, index, &mut out.uops);
+                // One that runs into the next page is left as it is.
+                if !out.changing.is_empty() && (key.linear & PAGE_OFFSET) as usize + at + len <= PAGE_SIZE as usize {
+                    let loaded = patched::load_immediate((&insn, at), key, &out.changing, &mut out.uops, first);
+                    out.patched.extend(loaded);
+                }
                 out.flags.push((insn.flags_read(), insn.flags_written()));
             }
             Some(vector) => {

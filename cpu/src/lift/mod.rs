@@ -19,6 +19,7 @@ pub mod block;
 mod branch;
 mod data;
 mod muldiv;
+mod patched;
 mod shift;
 mod stack;
 mod string;

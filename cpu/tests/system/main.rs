@@ -13,6 +13,7 @@ mod interrupts;
 mod long_mode;
 #[path = "../support/memory.rs"]
 mod memory;
+mod patches;
 mod ports;
 mod repeats;
 mod save_areas;

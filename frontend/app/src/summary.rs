@@ -152,7 +152,7 @@ pub struct Summary {
     pub unknown_msrs: BTreeSet<String>,
     /// Uops per lifted instruction.
     pub uops_per_instruction: f64,
-    /// The interpreter's blocks: lifted, dropped because their code was written, looked up.
+    /// The interpreter's blocks: lifted, dropped because their code was written, left since they load what was written, looked up.
     pub blocks: BTreeMap<&'static str, u64>,
     /// The JIT's counters, all vCPUs together: units, bytes, chains, flushes, why emitted code was left.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -197,9 +197,12 @@ impl Summary {
         }
         let mut blocks = BTreeMap::new();
         for counters in machine.vcpus().iter().map(|vcpu| &vcpu.link.counters) {
-            for (name, count) in
-                [("lifted", counters.blocks), ("dropped", counters.dropped), ("looked up", counters.lookups)]
-            {
+            for (name, count) in [
+                ("lifted", counters.blocks),
+                ("dropped", counters.dropped),
+                ("patched", counters.patched),
+                ("looked up", counters.lookups),
+            ] {
                 *blocks.entry(name).or_insert(0) += count;
             }
         }

@@ -114,10 +114,12 @@ pub enum BuildError {
 const ROOTS: &str = "roots";
 /// misses of the TLB that emitted code serves, and
 const REFILLS: &str = "refills";
-/// monitor descriptor tables.
+/// monitor descriptor tables, and
 const DESCRIPTORS: &str = "descriptors";
+/// blocks that load the immediates that their program keeps changing.
+const PATCHES: &str = "patches";
 /// All of these.
-const OTHERS: [&str; 3] = [ROOTS, REFILLS, DESCRIPTORS];
+const OTHERS: [&str; 4] = [ROOTS, REFILLS, DESCRIPTORS, PATCHES];
 
 fn names() -> String {
     let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain(OTHERS).collect();
@@ -459,6 +461,9 @@ impl MachineBuilder {
             }
             if off(DESCRIPTORS) {
                 vcpu.tables.switch_off();
+            }
+            if off(PATCHES) {
+                vcpu.link.cache.forget_patches();
             }
             if config.engine == Engine::Jit {
                 match Jit::new(DEFAULT_BYTES) {

@@ -2,7 +2,7 @@
 //! cost the host nothing until somebody touches them.
 
 use super::Monitor;
-use crate::addr::{PAGE_SIZE, PhysPage};
+use crate::addr::PhysPage;
 use crate::drain::CodeWrite;
 use crate::phys_map::Target;
 use crate::reclaim::{Freed, State};
@@ -31,7 +31,7 @@ impl Monitor {
         let mut there = Vec::with_capacity(frames.len());
         for &(page, frame) in &frames {
             if self.pool.code(frame).swap(0, Ordering::SeqCst) != 0 {
-                self.note_code(CodeWrite { page, offset: 0, len: PAGE_SIZE as u16 });
+                self.note_code(CodeWrite::whole(page));
             }
             if self.forget(frame) {
                 there.push(frame);

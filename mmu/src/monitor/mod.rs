@@ -56,6 +56,8 @@ pub(crate) struct Monitor {
     scan_hand: usize,
     /// The next group of frames to be merged.
     merge_hand: usize,
+    /// Grains of code that stay watched when they are written.
+    kept_code: FxHashMap<PhysPage, u64>,
     /// Video memory, given back at the end.
     pub(crate) video: Vec<Frame>,
     /// Counters of vCPUs that are no more.
@@ -81,6 +83,7 @@ impl Monitor {
             reclaim: None,
             scan_hand: 0,
             merge_hand: 0,
+            kept_code: FxHashMap::default(),
             video: Vec::new(),
             past: [0; 16],
         }
@@ -123,7 +126,7 @@ impl Monitor {
             }
             change(slot);
             if code != 0 {
-                self.note_code(CodeWrite { page, offset: 0, len: 4096 });
+                self.note_code(CodeWrite::whole(page));
             }
         }
     }

@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering;
 /// (a fork or an unmap rewrites a whole leaf table in one go).
 const FLOOD: (u16, u16) = (32, 128);
 
+/// Pages whose code may be kept.
+const MOST_KEPT: usize = 256;
+
 impl Monitor {
     /// Starts watching a page that holds a guest table: when this returns no vCPU can write it unseen.
     pub(crate) fn watch_table(&mut self, page: PhysPage) {
@@ -174,6 +177,23 @@ impl Monitor {
             self.wait();
         }
     }
+    /// Goes on watching grains after they were written, until [`Monitor::release_code`].
+    pub(crate) fn keep_code(&mut self, page: PhysPage, grains: u64) {
+        if self.kept_code.len() >= MOST_KEPT {
+            // The next write to each ends its watch, and is told as one to a whole grain.
+            self.kept_code.clear();
+        }
+        *self.kept_code.entry(page).or_default() |= grains;
+    }
+    /// The next write to these grains ends their watch.
+    pub(crate) fn release_code(&mut self, page: PhysPage, grains: u64) {
+        if let Some(kept) = self.kept_code.get_mut(&page) {
+            *kept &= !grains;
+            if *kept == 0 {
+                self.kept_code.remove(&page);
+            }
+        }
+    }
     /// After a write that was made without the mmu lock: as [`Monitor::code_check`], in whatever frame the page lies by now.
     pub(crate) fn code_written(&mut self, page: PhysPage, offset: usize, len: usize) {
         if let Target::Ram(frame) = self.phys.write_target(page) {
@@ -186,10 +206,16 @@ impl Monitor {
         if self.pool.code(frame).load(Ordering::SeqCst) & touched == 0 {
             return false;
         }
+        let written = (offset as u16, len as u16);
+        if !self.kept_code.is_empty() && touched & !self.kept_code.get(&page).copied().unwrap_or(0) == 0 {
+            self.note_code(CodeWrite { page, offset: written.0, len: written.1, written, kept: true });
+            return true;
+        }
+        self.release_code(page, touched);
         let left = self.pool.code(frame).fetch_and(!touched, Ordering::SeqCst) & !touched;
         // The grains are no longer watched, so whatever code lies in them is lost, not only the bytes written.
         let (first, last) = (offset / GRAIN * GRAIN, (offset + len.max(1)).next_multiple_of(GRAIN).min(4096));
-        self.note_code(CodeWrite { page, offset: first as u16, len: (last - first) as u16 });
+        self.note_code(CodeWrite { page, offset: first as u16, len: (last - first) as u16, written, kept: false });
         if left == 0 && self.pool.watch(frame).load(Ordering::SeqCst) == 0 {
             self.relax(page);
         }
