@@ -14,7 +14,7 @@ pub use step::{Handler, Leave, Step};
 use crate::helpers::Helper;
 use crate::mode::ModeBits;
 use patches::{Patches, Span};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use umbra_mmu::CodeWrite;
@@ -224,6 +224,9 @@ const REWRITTEN: usize = 4096;
 /// The most that counts.
 const MOST_REWRITTEN: u8 = 8;
 
+/// Pages that are remembered as kept.
+const MOST_KEPT: usize = 1024;
+
 /// What is remembered of emitted code that was written.
 struct Rewrites {
     /// How often, by [`rewritten_index`].
@@ -232,11 +235,13 @@ struct Rewrites {
     patches: Patches,
     /// Nothing is made of that.
     no_patches: bool,
+    /// Pages with grains that stay watched for these blocks.
+    kept: FxHashSet<PhysPage>,
 }
 
 impl Default for Rewrites {
     fn default() -> Rewrites {
-        Rewrites { counts: [0; REWRITTEN], patches: Patches::default(), no_patches: false }
+        Rewrites { counts: [0; REWRITTEN], patches: Patches::default(), no_patches: false, kept: FxHashSet::default() }
     }
 }
 
@@ -396,6 +401,19 @@ impl BlockCache {
     pub fn patches(&self, key: &BlockKey) -> impl Iterator<Item = Span> + '_ {
         let on = !self.rewrites.no_patches;
         self.rewrites.patches.of(key).filter(move |_| on)
+    }
+
+    /// Grains of a page stay watched for a block of this cache.
+    pub fn keep(&mut self, page: PhysPage) {
+        if self.rewrites.kept.len() >= MOST_KEPT {
+            self.rewrites.kept.clear();
+        }
+        self.rewrites.kept.insert(page);
+    }
+
+    /// Whether that was so for this page: another vCPU's are not this one's to release.
+    pub fn keeps(&self, page: PhysPage) -> bool {
+        self.rewrites.kept.contains(&page)
     }
 
     /// Has all code that is changed be made anew each time.

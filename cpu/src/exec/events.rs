@@ -129,7 +129,7 @@ impl Vcpu {
                 let blocks = self.link.cache.invalidate(&write, current);
                 self.link.counters.dropped += blocks.dropped;
                 self.link.counters.patched += blocks.left;
-                if write.kept && blocks.left == 0 {
+                if write.kept && blocks.left == 0 && self.link.cache.keeps(write.page) {
                     self.link.mmu.release_code(write.page, write.offset, write.len);
                 }
                 self.heed_descriptors(&write);

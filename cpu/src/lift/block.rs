@@ -91,6 +91,7 @@ fn lift_tracked(cpu: &mut Vcpu, key: &BlockKey, bytes: &mut [u8], lifted: &mut L
         cpu.link.mmu.track_code(key.page, offset, used as u16);
         for &(from, to) in lifted.patched.iter().filter(|place| usize::from(place.1) <= used) {
             cpu.link.mmu.keep_code(key.page, offset + from, to - from);
+            cpu.link.cache.keep(key.page);
         }
         tracked = used;
         let mut after = [0; WINDOW];
