@@ -42,8 +42,8 @@ impl VcpuMmu {
     #[inline]
     pub fn descriptor_word<T: Word>(&self, linear: u64) -> Option<T> {
         let entry = self.descriptor_entry(linear, T::BYTES as u64)?;
-        let frame = self.shared.pool.frame_of(HostPtr::from_bits(entry.host))?;
-        Some(self.shared.pool.load(frame, (linear & PAGE_OFFSET) as usize))
+        let (pool, frame) = self.shared.frame_of(HostPtr::from_bits(entry.host))?;
+        Some(pool.load(frame, (linear & PAGE_OFFSET) as usize))
     }
     /// Ends the watch of bytes as a write to them would: whoever made something of them, on any vCPU, hears of it.
     pub fn release(&mut self, page: PhysPage, offset: u16, len: u16) {

@@ -514,6 +514,69 @@ mod loom_model {
         });
     }
 
+    /// The word of the model leads to a shared frame.
+    const SHARED: u64 = 1;
+    /// It leads to the page's own frame.
+    const OWN: u64 = 2;
+    /// What a vCPU writes to a page that was shared.
+    const WRITTEN: u64 = 8;
+
+    /// Two vCPUs of a guest with a page that is shared. One writes it: the entry goes, everyone has seen that, the contents come into
+    /// the page's own frame, and the shared one may become somebody else's. The other one reads all the time: it never
+    /// reads what is somebody else's, nor the past after it has read what was written (S21, I7).
+    #[test]
+    fn a_page_parts_from_a_shared_frame() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let world = world(2);
+            let own = LoomArc::new(AtomicU64::new(POISON));
+            let (other, its) = (world.clone(), own.clone());
+            let reader = loom::thread::spawn(move || {
+                let vcpu = &other.vcpus[1];
+                let (mut tlb, mut seen, mut last) = (0, 0, CONTENTS);
+                vcpu.unpark();
+                for block in 0..3 {
+                    if block == 0 || vcpu.attention.get() & bits::DRAIN != 0 {
+                        vcpu.hear();
+                        seen = other.log.since(seen, |_| tlb = 0);
+                        vcpu.acknowledge(seen);
+                    }
+                    if tlb == 0 {
+                        tlb = other.word.load(Ordering::Acquire);
+                    }
+                    let value = match tlb {
+                        SHARED => other.frame.with(|frame| {
+                            assert!(!frame.is_null());
+                            other.value.load(Ordering::Relaxed)
+                        }),
+                        OWN => its.load(Ordering::Acquire),
+                        _ => continue,
+                    };
+                    assert!(value == CONTENTS && last == CONTENTS || value == WRITTEN, "{value} after {last}");
+                    last = value;
+                }
+                vcpu.park();
+            });
+            world.vcpus[0].unpark();
+            let guard = while_parked(|| world.lock.lock());
+            world.word.store(0, Ordering::Release);
+            world.log.post(Stale::All);
+            tell(&world.vcpus);
+            wait_until_seen(&world.vcpus, world.log.head());
+            own.store(world.value.load(Ordering::Relaxed), Ordering::Relaxed);
+            world.frame.with_mut(|frame| {
+                assert!(!frame.is_null());
+                world.value.store(POISON, Ordering::Relaxed);
+            });
+            world.word.store(OWN, Ordering::Release);
+            drop(guard);
+            own.store(WRITTEN, Ordering::Release);
+            world.vcpus[0].park();
+            reader.join().expect("no panic");
+        });
+    }
+
     #[test]
     fn no_frame_is_reused_while_a_vcpu_uses_it() {
         loom::model(|| {

@@ -4,7 +4,7 @@ use crate::addr::{GuestPhys, Linear, PhysPage};
 use crate::counters::FaultClass;
 use crate::fault::{Access, View};
 use crate::monitor::audit::AuditReport;
-use crate::monitor::table::{ADDRESS, SLOW, SPECIAL, right};
+use crate::monitor::table::{ADDRESS, SHARED, SLOW, is_special, right};
 use crate::phys_map::Target;
 use crate::pte::Mode;
 use crate::ram::HostPtr;
@@ -36,6 +36,9 @@ pub struct Explanation {
     pub host_frame: Option<u32>,
     /// Host: the frame's contents are in the swap file.
     pub out: bool,
+    /// Host: they are in a frame that other pages may have, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// What a supervisor read and write, a user read and write would meet now.
     pub classes: [FaultClass; 4],
 }
@@ -55,6 +58,7 @@ impl std::fmt::Display for Explanation {
             _ => write!(f, "\n  monitor absent")?,
         }
         match self.host_frame {
+            Some(frame) if self.shared => write!(f, "\n  host    frame {frame}, whose contents are in a shared one"),
             Some(frame) if self.out => write!(f, "\n  host    frame {frame}, which is out"),
             Some(frame) => write!(f, "\n  host    frame {frame}"),
             None => write!(f, "\n  host    no frame"),
@@ -82,15 +86,18 @@ impl VcpuMmu {
             Target::Ram(frame) | Target::Rom(frame) => Some(frame.0),
             _ => None,
         });
-        let out = page.is_some_and(|page| {
-            matches!(monitor.phys.read_target(page), Target::Ram(frame) if matches!(monitor.state(frame), State::Out(_)))
+        let state = page.and_then(|page| match monitor.phys.read_target(page) {
+            Target::Ram(frame) => Some(monitor.state(frame)),
+            _ => None,
         });
+        let [out, shared] = [matches!(state, Some(State::Out(_))), matches!(state, Some(State::Shared(_)))];
         let class = |access, view| {
             crate::classify::classify(
                 read(access, view).map(|walk| walk.dirty()).map_err(|fault| fault.error_code),
                 crate::classify::MonitorSays::of(word, view, access),
                 match host_frame {
                     Some(_) if out => crate::classify::HostSays::Out,
+                    Some(_) if shared => crate::classify::HostSays::Shared,
                     Some(_) => crate::classify::HostSays::Frame,
                     None => crate::classify::HostSays::Nothing,
                 },
@@ -107,6 +114,7 @@ impl VcpuMmu {
             watched: word & SLOW != 0,
             host_frame,
             out,
+            shared,
             classes: [
                 class(Access::Read, View::Supervisor),
                 class(Access::Write, View::Supervisor),
@@ -149,8 +157,14 @@ impl VcpuMmu {
         allowed: bool,
         report: &mut AuditReport,
     ) {
-        let owner = self.shared.pool.frame_of(HostPtr::from_bits(host)).map(|frame| self.shared.pool.owner(frame));
-        if !allowed || word & SPECIAL != 0 || word & ADDRESS != host || owner != Some(PhysPage(phys)) {
+        let pool = &self.shared.pool;
+        let frame = pool.frame_of(HostPtr::from_bits(word & ADDRESS));
+        let owner = frame.map(|frame| pool.owner(frame));
+        let at = match word & SHARED {
+            0 => word & ADDRESS,
+            _ => frame.and_then(|frame| pool.elsewhere(frame)).map_or(0, HostPtr::bits),
+        };
+        if !allowed || is_special(word) || at != host || owner != Some(PhysPage(phys)) {
             let mode = set.root.key.rules.mode;
             report.complain(format!("TLB entry for {linear:#x} → page {phys:#x}, monitor word {word:#x} ({mode:?})"));
         }

@@ -2,15 +2,16 @@
 //!
 //! A frame's number says nothing about the guest-physical page that it backs (SHADOW-MMU S1): `phys_map` holds that map.
 //! Beside each frame the pool keeps what every vCPU may look at without a lock: the page that the frame backs, and
-//! which parts of it hold code or guest tables. Which frames hold their contents now is `reclaim`'s business. Left out for now: sharing.
+//! which parts of it hold code or guest tables. Which frames hold their contents now is `reclaim`'s business, and so are frames that
+//! pages have in common: those are a pool's of their own.
 #![allow(unsafe_code, reason = "copies into and out of guest RAM, which nobody may borrow; bounds are checked here")]
 
 use crate::addr::{PAGE_SIZE, PhysPage};
 use crate::host::Reservation;
 use crate::ram::{HostPtr, Word, copy_up, raw::Raw};
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The number of a frame in its pool.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,15 @@ pub struct Pool {
     owner: Box<[AtomicU64]>,
     code: Box<[AtomicU64]>,
     watch: Box<[AtomicU8]>,
+    /// Where the contents of a frame lie that are in a shared one (`reclaim::sharing`): a host address, or 0.
+    elsewhere: OnceLock<Box<[AtomicU64]>>,
+}
+
+/// So many zeros, which cost no memory until one is written.
+pub(crate) fn zeros(count: usize) -> Box<[AtomicU64]> {
+    let zeros = Box::into_raw(vec![0u64; count].into_boxed_slice());
+    // SAFETY: the two types have one size, alignment and set of valid bit patterns (std); nobody else has the box.
+    unsafe { Box::from_raw(zeros as *mut [AtomicU64]) }
 }
 
 /// Frames that nobody has: never used ones (still zero) from `fresh` on, and returned ones.
@@ -94,9 +104,10 @@ impl Pool {
             memory,
             frames,
             free: Mutex::new(FreeFrames { fresh: 0, returned: Vec::new() }),
-            owner: (0..frames).map(|_| AtomicU64::new(0)).collect(),
-            code: (0..frames).map(|_| AtomicU64::new(0)).collect(),
+            owner: zeros(frames as usize),
+            code: zeros(frames as usize),
             watch: (0..frames).map(|_| AtomicU8::new(0)).collect(),
+            elsewhere: OnceLock::new(),
         }))
     }
     /// Commits and locks the whole pool (S2): the host will not use these frames for anything else.
@@ -194,6 +205,22 @@ impl Pool {
     }
     pub(crate) fn set_owner(&self, frame: Frame, page: PhysPage) {
         self.owner[frame.0 as usize].store(page.0, Ordering::Release);
+    }
+    /// From now on contents of frames may lie elsewhere.
+    pub(crate) fn may_be_elsewhere(&self) {
+        self.elsewhere.get_or_init(|| zeros(self.frames as usize));
+    }
+    /// Where the contents of a frame lie that are in a shared one. A vCPU may ask that has an entry which says so (`table::SHARED`):
+    /// nobody changes it before each has seen that the entry is gone.
+    #[inline]
+    pub(crate) fn elsewhere(&self, frame: Frame) -> Option<HostPtr> {
+        let at = self.elsewhere.get()?.get(frame.0 as usize)?.load(Ordering::Acquire);
+        (at != 0).then(|| HostPtr::from_bits(at))
+    }
+    pub(crate) fn set_elsewhere(&self, frame: Frame, at: Option<HostPtr>) {
+        if let Some(slot) = self.elsewhere.get().and_then(|slots| slots.get(frame.0 as usize)) {
+            slot.store(at.map_or(0, HostPtr::bits), Ordering::Release);
+        }
     }
     /// The owners' table, for emitted code: page number of frame *n* at index *n*.
     pub(crate) fn owners(&self) -> *const AtomicU64 {

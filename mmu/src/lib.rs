@@ -74,6 +74,7 @@ pub use overview::PageUse;
 pub use phys_map::{Backing, ReadFrom, WriteTo};
 pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
+pub use reclaim::sharing::{Sharing, SharingCounts};
 pub use reclaim::{Paging, ReclaimCounts};
 pub use regs::PagingRegs;
 pub use vcpu::VcpuMmu;

@@ -13,6 +13,8 @@ use crate::frames::{Frame, FrameOrder, PinError, Pool};
 use crate::monitor::Monitor;
 use crate::monitor::audit::AuditReport;
 use crate::phys_map::{Backing, Overlay};
+use crate::ram::HostPtr;
+use crate::reclaim::sharing::Sharing;
 use crate::reclaim::swap::SwapError;
 use crate::reclaim::{Paging, Reclaim, State};
 use crate::vcpu::VcpuMmu;
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) vcpus: AtomicUsize,
     pub(crate) events: Arc<EventLog>,
     failure: Arc<OnceLock<SwapError>>,
+    sharing: OnceLock<Arc<Sharing>>,
     monitor: Mutex<Monitor>,
 }
 
@@ -82,13 +85,28 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Monitor> {
         self.monitor.try_lock().unwrap_or_else(|| while_parked(|| self.monitor.lock()))
     }
+    /// The frame that a host address lies in, this guest's or a shared one, and its pool.
+    #[inline]
+    pub(crate) fn frame_of(&self, at: HostPtr) -> Option<(&Pool, Frame)> {
+        if let Some(frame) = self.pool.frame_of(at) {
+            return Some((&self.pool, frame));
+        }
+        let pool = self.sharing.get()?.pool();
+        pool.frame_of(at).map(|frame| (pool, frame))
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         let monitor = self.monitor.get_mut();
-        let frames: Vec<Frame> = monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)).collect();
-        self.pool.give_back(frames.into_iter().chain(std::mem::take(&mut monitor.video)));
+        monitor.let_all_go();
+        let mut frames: Vec<Frame> = monitor.phys.pages().flat_map(|(_, p)| p.ram.into_iter().chain(p.rom)).collect();
+        frames.append(&mut monitor.video);
+        if Arc::strong_count(&self.pool) > 2 {
+            // Others go on; what this guest had is the host's again.
+            self.pool.discard(&mut frames);
+        }
+        self.pool.give_back(frames.into_iter());
     }
 }
 
@@ -100,9 +118,9 @@ impl GuestMemory {
         let events = Arc::new(EventLog::new());
         let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), Arc::clone(&events)));
         let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
-        let failure = Arc::default();
+        let (failure, sharing) = (Arc::default(), OnceLock::new());
         #[rustfmt::skip]
-        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, failure, monitor };
+        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, failure, sharing, monitor };
         GuestMemory { shared: Arc::new(shared) }
     }
 
@@ -137,6 +155,27 @@ impl GuestMemory {
         pool.refuse_huge_pages();
         let reclaim = Reclaim::new(paging, pool, Arc::clone(&self.shared.failure));
         self.shared.lock().reclaim = Some(Box::new(reclaim));
+    }
+    /// From now on pages of this guest's RAM that are equal to others of the group, whoever's, may be one frame with them; only where RAM is
+    /// paged. It is [`GuestMemory::share`] that looks for them. Who should be in a group: [`Sharing`]'s module.
+    pub fn share_with(&self, group: &Arc<Sharing>) {
+        let mut monitor = self.shared.lock();
+        let Some(reclaim) = monitor.reclaim.as_mut() else { return };
+        // A huge page of the host that loses one of its parts keeps the memory of all.
+        reclaim.merges = false;
+        self.shared.pool.may_be_elsewhere();
+        reclaim.sharing = Some(Arc::clone(self.shared.sharing.get_or_init(|| Arc::clone(group))));
+    }
+    /// Looks at the next `frames` frames (round robin); those whose contents have not changed since the last look become one with
+    /// equal ones of the group, or cost nothing if they are zero. Gives how many did. Once around looks at each.
+    pub fn share(&self, frames: usize) -> u64 {
+        /// Pages that are read while others wait: some 50 µs.
+        const PART: usize = 64;
+        if self.shared.sharing.get().is_none() {
+            return 0;
+        }
+        let parts = (0..frames).step_by(PART).map(|from| PART.min(frames - from));
+        parts.map(|part| self.shared.lock().share_some(part)).sum()
     }
     /// Changes how much RAM may be in host memory. What is too much leaves before this returns.
     pub fn set_limit(&self, bytes: u64) {

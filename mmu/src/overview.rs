@@ -23,6 +23,8 @@ impl PageUse {
     pub const CODE: PageUse = PageUse(1 << 3);
     /// Its contents are in the swap file.
     pub const OUT: PageUse = PageUse(1 << 4);
+    /// Its contents are in a frame that other pages may have, too.
+    pub const SHARED: PageUse = PageUse(1 << 5);
 
     /// Whether all that is in `other` is true of it.
     pub const fn is(self, other: PageUse) -> bool {
@@ -53,6 +55,7 @@ impl GuestMemory {
                 .or(PageUse::RESIDENT, is_resident(frame))
                 .or(PageUse::MAPPED, page.mappers != NONE)
                 .or(PageUse::OUT, matches!(monitor.state(frame), State::Out(_)))
+                .or(PageUse::SHARED, monitor.is_shared(frame))
                 .or(PageUse::TABLE, watch & WATCH_TABLE != 0)
                 .or(PageUse::CODE, pool.code(frame).load(Ordering::Relaxed) != 0);
             (number, used)

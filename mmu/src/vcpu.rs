@@ -13,7 +13,7 @@ use crate::fault::{Access, PageFault, View};
 use crate::frames::{WATCH_CLEAN, WATCH_TABLE};
 use crate::memory::Shared;
 use crate::monitor::root::{RootKey, root_number};
-use crate::monitor::table::{ADDRESS, ROM, SLOW, SPECIAL, right};
+use crate::monitor::table::{ADDRESS, ROM, SHARED, SLOW, is_special, right};
 use crate::place::{Place, PlaceKind, WriteNote};
 use crate::pte::rule;
 use crate::ram::{HostPtr, RamRun, RamSlot, Word};
@@ -236,7 +236,7 @@ impl VcpuMmu {
             self.shared.events.note(start, Some(self.share.number), EventKind::Fill(class), linear.0);
             let filled = filled?;
             let phys = GuestPhys(filled.page.0 << 12 | linear.page_offset());
-            if filled.word == 0 || filled.word & SPECIAL != 0 {
+            if filled.word == 0 || is_special(filled.word) {
                 return Ok(self.plain_place(phys, access));
             }
             return Ok(self.enter(linear, access, view, filled.word));
@@ -244,7 +244,7 @@ impl VcpuMmu {
     }
     /// An access that the monitor allows.
     fn serve(&mut self, linear: Linear, access: Access, view: View, word: u64) -> Place {
-        if word & SPECIAL != 0 {
+        if is_special(word) {
             self.share.tally.class(FaultClass::Mmio);
             return self.plain_place(GuestPhys(word & ADDRESS | linear.page_offset()), access);
         }
@@ -271,9 +271,16 @@ impl VcpuMmu {
     }
     /// Puts a leaf word into the TLB and makes a place of it.
     fn enter(&mut self, linear: Linear, access: Access, view: View, word: u64) -> Place {
-        let host = word & ADDRESS;
+        let mut host = word & ADDRESS;
         let pool = &self.shared.pool;
-        let page = pool.frame_of(HostPtr::from_bits(host)).map_or(PhysPage(0), |frame| pool.owner(frame));
+        let frame = pool.frame_of(HostPtr::from_bits(host));
+        let page = frame.map_or(PhysPage(0), |frame| pool.owner(frame));
+        if word & SHARED != 0 {
+            let Some(at) = frame.and_then(|frame| pool.elsewhere(frame)) else {
+                return self.plain_place(GuestPhys(page.0 << 12 | linear.page_offset()), access);
+            };
+            host = at.bits();
+        }
         let tag = linear.page_base().0;
         let set = &mut self.sets[self.current];
         let crowded = if access == Access::Fetch && set.root.key.rules.is_canonical(tag) {
@@ -321,8 +328,8 @@ impl VcpuMmu {
     pub fn read_place(&mut self, place: &Place, into: &mut [u8]) {
         if place.host != 0 && place.seen == self.shared.log.head() {
             let at = HostPtr::from_bits(place.host);
-            if let Some(frame) = self.shared.pool.frame_of(at) {
-                return self.shared.pool.copy_out(frame, place.host as usize & 0xfff, into);
+            if let Some((pool, frame)) = self.shared.frame_of(at) {
+                return pool.copy_out(frame, place.host as usize & 0xfff, into);
             }
         }
         self.shared.lock().read_page(place.phys.page(), place.phys.page_offset() as usize, into);

@@ -12,6 +12,7 @@ mod store;
 mod support;
 
 use machine::Machine;
+use umbra_mmu::reclaim::Freed;
 use umbra_mmu::reclaim::policy::Policy;
 use umbra_mmu::*;
 
@@ -111,5 +112,32 @@ fn paged_frames() {
         let reclaim = machine.memory.counters().reclaim;
         assert!(reclaim.swap_ins > 1_000 && reclaim.most_resident <= reclaim.limit, "{reclaim:?}");
         assert!(machine.memory.failure().is_none());
+    }
+}
+
+/// The mixture where equal pages become one frame and part again, of two machines in one group.
+#[test]
+fn shared_frames() {
+    for number in 0..steps(50_000) / 10_000 {
+        let order = if number % 2 == 0 { FrameOrder::Identity } else { FrameOrder::Permuted { seed: number } };
+        let group = Sharing::with(1024 << 12, Freed::Poisoned).unwrap();
+        let mut machines = [0, 1].map(|twin| Machine::sharing(order, 0x5a_4e00 + number * 7919 + twin, group.clone()));
+        for step in 0..5_000 {
+            for machine in &mut machines {
+                machine.step = step;
+                machine.mixed_step();
+                if step % 64 == 0 {
+                    machine.compare();
+                }
+            }
+        }
+        for machine in &mut machines {
+            machine.compare();
+            machine.check_counters();
+            let reclaim = machine.memory.counters().reclaim;
+            assert!(reclaim.joins > 40 && reclaim.breaks > 10, "{reclaim:?}");
+        }
+        drop(machines);
+        assert_eq!(group.counts().pages, 0);
     }
 }

@@ -11,6 +11,8 @@ mod store;
 mod support;
 
 use machine::{Machine, Seen};
+use std::sync::Arc;
+use umbra_mmu::reclaim::Freed;
 use umbra_mmu::reclaim::policy::Policy;
 use umbra_mmu::*;
 
@@ -63,4 +65,18 @@ fn random_accesses_equal_the_reference_under_the_paged_policy() {
         println!("{class:?}: {}", total.classes[class as usize]);
         assert_eq!(total.classes[class as usize] == 0, class == FaultClass::CopyOnWrite, "{class:?}");
     }
+}
+
+/// The same where equal pages become one frame, of many machines one after the other in one group, and part when they are written.
+#[test]
+fn random_accesses_equal_the_reference_while_pages_are_shared() {
+    let group = Sharing::with(512 << 12, Freed::Poisoned).unwrap();
+    let total = accesses(|order, seed| Machine::sharing(order, seed, Arc::clone(&group)));
+    for class in FaultClass::ALL {
+        println!("{class:?}: {}", total.classes[class as usize]);
+        assert_ne!(total.classes[class as usize], 0, "{class:?}");
+    }
+    let counts = group.counts();
+    println!("{counts:?}");
+    assert_eq!((counts.frames, counts.pages), (0, 0), "every reference has come back");
 }

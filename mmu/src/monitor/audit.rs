@@ -3,7 +3,7 @@
 //! `umbra inspect audit` runs it on a live machine, the property tests after every step.
 
 use super::Monitor;
-use super::table::{ADDRESS, Kind, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, entry_of};
+use super::table::{ADDRESS, Kind, Role, SHARED, SLOW, SPECIAL, TableId, TableKey, WRITES, entry_of};
 use crate::addr::{GuestPhys, PhysPage};
 use crate::frames::WATCH_TABLE;
 use crate::phys_map::{NONE, Target};
@@ -64,6 +64,7 @@ impl Monitor {
             let (fills, drops) = (self.counts.fills, self.counts.drops);
             report.complain(format!("{fills} fills − {drops} drops, but {} entries live", report.entries));
         }
+        self.audit_shared(&mut report);
         let mut mapped = 0;
         for (page, slot) in self.phys.pages() {
             let mut next = slot.mappers;
@@ -100,6 +101,12 @@ impl Monitor {
         };
         if !right {
             report.complain(format!("{id:?}[{index}] = {word:#x}, the guest says {expected:x?} ({key:?})"));
+        }
+        if table.is_leaf() && word & SHARED != 0 {
+            let frame = self.pool.frame_of(HostPtr::from_bits(word & ADDRESS));
+            if word & WRITES != 0 || frame.is_none_or(|frame| !self.is_shared(frame)) {
+                report.complain(format!("{id:?}[{index}] = {word:#x} says that {frame:?} is shared"));
+            }
         }
         if table.is_leaf() && word & SPECIAL == 0 {
             let frame = self.pool.frame_of(HostPtr::from_bits(word & ADDRESS));

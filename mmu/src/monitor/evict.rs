@@ -4,11 +4,13 @@
 //! through `read_page` and `write_page`; page walks and hashes look at pages that are out without bringing them in.
 
 use super::Monitor;
+use super::join::is_zero;
 use crate::addr::PhysPage;
 use crate::attention::bits;
 use crate::events::EventKind;
-use crate::frames::{Frame, Pool};
+use crate::frames::Frame;
 use crate::phys_map::{NONE, Target};
+use crate::reclaim::books::Entry;
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
 use crate::reclaim::swap::{PageBytes, SwapError};
 use crate::reclaim::{Freed, Reclaim, ReclaimCounts, State};
@@ -29,6 +31,8 @@ pub(crate) enum Held {
     Touched,
     /// Its contents were in the swap file.
     Fetched,
+    /// Its contents were in a shared frame.
+    Parted,
 }
 
 impl Monitor {
@@ -36,7 +40,7 @@ impl Monitor {
     pub(crate) fn state(&self, frame: Frame) -> State {
         self.reclaim.as_ref().map_or(State::Kept, |reclaim| reclaim.state(frame))
     }
-    /// Whether a frame can be mapped as it is.
+    /// Whether a frame itself holds its contents.
     pub(crate) fn is_in(&self, frame: Frame) -> bool {
         matches!(self.state(frame), State::Kept | State::In)
     }
@@ -47,9 +51,14 @@ impl Monitor {
     pub(crate) fn reclaim_counts(&self) -> ReclaimCounts {
         self.reclaim.as_ref().map(|reclaim| reclaim.counts()).unwrap_or_default()
     }
-    /// Makes a frame hold its contents. Others may leave for it.
+    /// Makes the contents of a frame be somewhere where they can be read. Others may leave for it.
     #[inline]
     pub(crate) fn hold(&mut self, frame: Frame) -> Result<Held, Lost> {
+        if self.is_readable(frame) { Ok(Held::There) } else { self.let_in(frame, false) }
+    }
+    /// Makes a frame itself hold its contents, so that it can be written.
+    #[inline]
+    pub(crate) fn hold_own(&mut self, frame: Frame) -> Result<Held, Lost> {
         if self.is_in(frame) { Ok(Held::There) } else { self.let_in(frame, false) }
     }
     /// The same for a frame that is written whole next: nobody needs what it held.
@@ -65,10 +74,14 @@ impl Monitor {
     #[cold]
     fn bring(&mut self, frame: Frame, overwritten: bool) -> Result<Held, Lost> {
         self.make_frame_room(1);
+        if self.is_shared(frame) {
+            self.part(frame, overwritten);
+            return Ok(Held::Parted);
+        }
         let Some(reclaim) = self.reclaim.as_mut() else { return Ok(Held::There) };
         let mut held = Held::Touched;
         match reclaim.state(frame) {
-            State::Kept | State::In => return Ok(Held::There),
+            State::Kept | State::In | State::Shared(_) => return Ok(Held::There),
             State::Zero => {
                 reclaim.counts.first_touches += 1;
                 if reclaim.freed == Freed::Poisoned {
@@ -99,7 +112,7 @@ impl Monitor {
         let (State::Out(slot), Some(reclaim)) = (self.state(frame), self.reclaim.as_ref()) else {
             match self.state(frame) {
                 State::Zero => bytes.fill(0),
-                _ => self.pool.copy_out(frame, 0, bytes),
+                _ => self.copy_held(frame, 0, bytes),
             }
             return true;
         };
@@ -109,8 +122,8 @@ impl Monitor {
     /// Reads within a page without bringing it in; devices, open bus and what is lost give FFh.
     pub(crate) fn peek_page(&self, page: PhysPage, offset: usize, into: &mut [u8]) {
         let (Target::Ram(frame) | Target::Rom(frame)) = self.phys.read_target(page) else { return into.fill(0xff) };
-        if self.is_in(frame) {
-            return self.pool.copy_out(frame, offset, into);
+        if self.is_readable(frame) {
+            return self.copy_held(frame, offset, into);
         }
         let mut bytes = [0; 4096];
         let part = self.look(frame, &mut bytes).then(|| bytes.get(offset..offset + into.len())).flatten();
@@ -134,6 +147,11 @@ impl Monitor {
                 reclaim.swap.give_back(slot);
                 reclaim.counts.swapped -= 1;
                 reclaim.set(frame, State::Zero);
+            }
+            State::Shared(common) => {
+                reclaim.counts.shared -= 1;
+                reclaim.set(frame, State::Zero);
+                self.let_go(frame, common);
             }
         }
         matches!(state, State::Kept | State::In)
@@ -162,13 +180,13 @@ impl Monitor {
             let wanted = (count - done).min(BATCH) as usize;
             let mut victims = Vec::with_capacity(wanted);
             while victims.len() < wanted {
-                let (idle, counts) = (&mut reclaim.idle, &mut reclaim.counts);
+                let (books, counts) = (&mut reclaim.books, &mut reclaim.counts);
                 let victim = reclaim.policy.victim(&mut |frame| {
                     let used = self.ask(Frame(frame));
                     counts.asked += 1;
                     counts.used += u64::from(used);
                     if used {
-                        idle[frame as usize] = 0;
+                        books.entry(Frame(frame)).idle = 0;
                     }
                     used
                 });
@@ -186,7 +204,7 @@ impl Monitor {
         done
     }
     /// Whether a frame's page was used since the last time: whether an entry leads to it, which is taken away.
-    fn ask(&mut self, frame: Frame) -> bool {
+    pub(super) fn ask(&mut self, frame: Frame) -> bool {
         let page = self.pool.owner(frame);
         let used = self.phys.get(page).is_some_and(|slot| slot.mappers != NONE);
         if used {
@@ -206,11 +224,11 @@ impl Monitor {
     /// Looks at the next `frames` frames (round robin), and takes away those that no such look has found in use `scans` times
     /// in a row; gives how many.
     pub(crate) fn shrink(&mut self, frames: usize, scans: u8) -> u64 {
-        let Some(total) = self.reclaim.as_ref().map(|reclaim| reclaim.states.len()) else { return 0 };
+        let Some(total) = self.reclaim.as_ref().map(|reclaim| reclaim.books.len()) else { return 0 };
         let mut victims = Vec::new();
         let mut done = 0;
         for _ in 0..frames.min(total) {
-            let frame = Frame(self.scan_hand as u32);
+            let frame = self.reclaim.as_ref().map_or(Frame(0), |reclaim| reclaim.books.at(self.scan_hand));
             self.scan_hand = (self.scan_hand + 1) % total;
             if self.state(frame) != State::In {
                 continue;
@@ -219,7 +237,7 @@ impl Monitor {
             let Some(reclaim) = self.reclaim.as_mut() else { break };
             reclaim.counts.asked += 1;
             reclaim.counts.used += u64::from(used);
-            let idle = &mut reclaim.idle[frame.0 as usize];
+            let idle = &mut reclaim.books.entry(frame).idle;
             *idle = if used { 0 } else { idle.saturating_add(1) };
             if *idle >= scans {
                 reclaim.policy.gone(frame.0);
@@ -271,8 +289,7 @@ impl Monitor {
     fn copy_out(&self, reclaim: &mut Reclaim, frame: Acknowledged) -> Result<Out, SwapError> {
         let mut bytes = [0; 4096];
         self.pool.copy_out(frame.frame(), 0, &mut bytes);
-        let zero = bytes.as_chunks::<16>().0.iter().all(|chunk| *chunk == [0; 16]);
-        let state = if zero {
+        let state = if is_zero(&bytes) {
             reclaim.counts.zero_evictions += 1;
             State::Zero
         } else {
@@ -287,11 +304,11 @@ impl Monitor {
         Ok(Out::of(frame))
     }
     /// Gives the memory of frames whose contents are elsewhere to the host.
-    fn give_up(&mut self, frames: Vec<Out>, freed: Freed) {
+    pub(super) fn give_up(&mut self, frames: Vec<Out>, freed: Freed) {
         let mut numbers: Vec<Frame> = frames.iter().map(Out::frame).collect();
         for frame in &numbers {
             if let Some(reclaim) = self.reclaim.as_mut() {
-                reclaim.merged[frame.0 as usize / Pool::MERGED] = false;
+                reclaim.books.group_of(*frame).merged = false;
             }
         }
         match freed {
@@ -302,15 +319,12 @@ impl Monitor {
     /// Makes the next group of frames a huge page of the host, if all of them are in. Under the lock: none leaves meanwhile.
     pub(crate) fn merge_next(&mut self) {
         let Some(reclaim) = self.reclaim.as_mut().filter(|reclaim| reclaim.merges) else { return };
-        let group = self.merge_hand;
-        self.merge_hand = (group + 1) % reclaim.merged.len();
-        let frames = group * Pool::MERGED..(group + 1) * Pool::MERGED;
-        let whole = |states: &[State]| states.iter().all(|state| *state == State::In);
-        if !reclaim.merged[group]
-            && reclaim.states.get(frames.clone()).is_some_and(whole)
-            && self.pool.merge(frames.start)
-        {
-            reclaim.merged[group] = true;
+        let groups = reclaim.books.groups();
+        let number = self.merge_hand;
+        self.merge_hand = (number + 1) % groups.len().max(1);
+        let Some(group) = groups.get_mut(number) else { return };
+        if !group.merged && group.entries.iter().all(|entry| entry.state == State::In) && self.pool.merge(group.first) {
+            group.merged = true;
             reclaim.counts.merges += 1;
         }
     }
@@ -318,9 +332,8 @@ impl Monitor {
     pub(crate) fn note_move(&mut self, from: Frame, to: Frame) {
         let Some(reclaim) = self.reclaim.as_mut() else { return };
         let state = reclaim.state(from);
-        reclaim.set(to, state);
-        reclaim.set(from, State::Kept);
-        reclaim.idle[to.0 as usize] = reclaim.idle[from.0 as usize];
+        *reclaim.books.entry(to) = reclaim.books.get(from);
+        *reclaim.books.entry(from) = Entry::default();
         match state {
             State::Kept => {}
             State::In => {
@@ -328,6 +341,11 @@ impl Monitor {
                 reclaim.policy.came(to.0);
             }
             State::Zero | State::Out(_) => self.pool.discard(&mut [to]),
+            State::Shared(_) => {
+                self.pool.set_elsewhere(to, self.pool.elsewhere(from));
+                self.pool.set_elsewhere(from, None);
+                self.pool.discard(&mut [to]);
+            }
         }
     }
 }

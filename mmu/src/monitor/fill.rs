@@ -6,7 +6,9 @@
 use super::Monitor;
 use super::evict::Held;
 use super::root::Root;
-use super::table::{Kind, PRESENT, ROM, Role, SLOW, SPECIAL, TableId, TableKey, WRITES, leaf_rights};
+use super::table::{
+    Kind, PRESENT, ROM, Role, SHARED, SLOW, SPECIAL, TableId, TableKey, WRITES, is_special, leaf_rights,
+};
 use crate::addr::{GuestPhys, Linear, PhysPage};
 use crate::counters::FaultClass;
 use crate::fault::{Access, PageFault, View};
@@ -39,7 +41,7 @@ impl Monitor {
         self.clock += 1;
         self.make_room();
         let lost = PageFault::lost(linear);
-        let mut fetched = None;
+        let mut brought = None;
         loop {
             let found = self.walk_guest((root.key.rules, root.key.root), linear, access, view);
             let found = found.map_err(|fault| if self.has_failed() { lost } else { fault })?;
@@ -51,7 +53,7 @@ impl Monitor {
                     kept = false;
                     continue;
                 };
-                fresh |= self.hold(frame).map_err(|_| lost)? != Held::There;
+                fresh |= self.hold_own(frame).map_err(|_| lost)? != Held::There;
                 if !self.is_watched(page) {
                     self.watch_table(page);
                     fresh = true;
@@ -59,11 +61,14 @@ impl Monitor {
             }
             let page = found.phys.page();
             if let Target::Ram(frame) = self.phys.read_target(page) {
-                let held = self.hold(frame).map_err(|_| lost)?;
+                let written = access == Access::Write && self.phys.write_target(page) == Target::Ram(frame);
+                let held = if written { self.hold_own(frame) } else { self.hold(frame) }.map_err(|_| lost)?;
                 fresh |= held != Held::There;
-                if held == Held::Fetched {
-                    fetched = Some(page);
-                }
+                brought = match held {
+                    Held::Fetched => Some((page, FaultClass::FrameOut)),
+                    Held::Parted => Some((page, FaultClass::CopyOnWrite)),
+                    Held::There | Held::Touched => brought,
+                };
             }
             // Whatever came in may have pushed out what the walk went through, and whoever was waited for may have written it.
             if fresh {
@@ -74,10 +79,10 @@ impl Monitor {
                 return Ok(Filled { word: 0, page, class: FaultClass::Mmio });
             }
             let word = self.link(root, linear, &found);
-            let class = match word & SPECIAL {
-                0 if fetched == Some(page) => FaultClass::FrameOut,
-                0 => class,
-                _ => FaultClass::Mmio,
+            let class = match brought {
+                _ if is_special(word) => FaultClass::Mmio,
+                Some((its, why)) if its == page => why,
+                _ => class,
             };
             return Ok(Filled { word, page, class });
         }
@@ -176,7 +181,7 @@ impl Monitor {
             // Each entry of a page that is out would be a look into the swap file.
             let target = self.phys.read_target(self.tables[root.top].key.base);
             if let (GuestRoot::Table(_), Target::Ram(frame)) = (root.key.root, target)
-                && self.hold(frame).is_err()
+                && self.hold_own(frame).is_err()
             {
                 return;
             }
@@ -220,11 +225,11 @@ impl Monitor {
             }
             let page = PhysPage(role.rules.gate((base.0 + index as u64) << 12) >> 12);
             // A page that nobody asked for is not brought in.
-            if matches!(self.phys.read_target(page), Target::Ram(frame) if !self.is_in(frame)) {
+            if matches!(self.phys.read_target(page), Target::Ram(frame) if !self.is_readable(frame)) {
                 continue;
             }
             let word = self.leaf_word(role.rights, role.dirty, role.rules, page);
-            if word & SPECIAL == 0 {
+            if !is_special(word) {
                 self.put_leaf(table, index, page, word);
             }
         }
@@ -243,6 +248,9 @@ impl Monitor {
     pub(crate) fn leaf_word(&self, rights: Rights, dirty: bool, rules: Rules, page: PhysPage) -> u64 {
         let flags = leaf_rights(rights, dirty, rules) | PRESENT;
         match (self.phys.read_target(page), self.phys.write_target(page)) {
+            (Target::Ram(frame), Target::Ram(_)) if self.is_shared(frame) => {
+                self.pool.pointer(frame).bits() | flags & !WRITES | SPECIAL | SHARED
+            }
             (Target::Ram(frame), Target::Ram(_)) => {
                 let watched = flags & WRITES != 0
                     && (self.pool.watch(frame).load(Ordering::Relaxed) != 0

@@ -3,7 +3,7 @@
 //! ```text
 //! root ─► tables (one per guest table × level × role, shared by roots) ─► leaf words ─► frames
 //!   fill: a guest walk becomes entries · sync: a tracked write makes entries absent · rmap: page → leaf entries
-//!   evict: frames leave memory and come back
+//!   evict: frames leave memory and come back · join: equal pages are one frame until one is written
 //! ```
 //! Called by `memory` and `vcpu`.
 
@@ -11,6 +11,7 @@ pub(crate) mod audit;
 pub(crate) mod discard;
 pub(crate) mod evict;
 pub(crate) mod fill;
+pub(crate) mod join;
 pub(crate) mod moves;
 pub(crate) mod rmap;
 pub(crate) mod root;
@@ -54,6 +55,8 @@ pub(crate) struct Monitor {
     pub(crate) reclaim: Option<Box<Reclaim>>,
     /// The next frame to be scanned.
     scan_hand: usize,
+    /// The next frame to be compared with others.
+    share_hand: usize,
     /// The next group of frames to be merged.
     merge_hand: usize,
     /// Grains of code that stay watched when they are written.
@@ -82,6 +85,7 @@ impl Monitor {
             move_hand: 0,
             reclaim: None,
             scan_hand: 0,
+            share_hand: 0,
             merge_hand: 0,
             kept_code: FxHashMap::default(),
             video: Vec::new(),
@@ -139,9 +143,7 @@ impl Monitor {
         match self.phys.read_target(page) {
             // A page that is nothing but zeros stays so.
             Target::Ram(frame) if self.state(frame) == State::Zero => into.fill(0),
-            Target::Ram(frame) | Target::Rom(frame) if self.hold(frame).is_ok() => {
-                self.pool.copy_out(frame, offset, into);
-            }
+            Target::Ram(frame) | Target::Rom(frame) if self.hold(frame).is_ok() => self.copy_held(frame, offset, into),
             _ => into.fill(0xff),
         }
     }
@@ -151,7 +153,7 @@ impl Monitor {
         let tracked = self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0;
         let whole = from.len() as u64 == PAGE_SIZE && !tracked;
         // What cannot be written is lost already, and the machine stops.
-        if (if whole { self.hold_to_overwrite(frame) } else { self.hold(frame) }).is_err() {
+        if (if whole { self.hold_to_overwrite(frame) } else { self.hold_own(frame) }).is_err() {
             return false;
         }
         self.note_dirty(Some(page), frame);
@@ -177,7 +179,7 @@ impl Monitor {
             update(old);
             return (old, false);
         };
-        if self.hold(frame).is_err() {
+        if self.hold_own(frame).is_err() {
             return (0, false);
         }
         self.note_dirty(Some(page), frame);

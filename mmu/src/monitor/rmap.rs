@@ -3,7 +3,7 @@
 //! The lists are threaded through the tables themselves (`table::Link`), so that a fill or a drop allocates nothing.
 
 use super::Monitor;
-use super::table::{ADDRESS, MIXED, ROM, SLOW, SPECIAL, Table, TableId, WRITES, entry_of, node};
+use super::table::{ADDRESS, MIXED, ROM, SLOW, SPECIAL, Table, TableId, WRITES, entry_of, is_special, node};
 use crate::addr::PhysPage;
 use crate::drain::{Span, Stale};
 use crate::events::EventKind;
@@ -17,7 +17,7 @@ const MANY: usize = 24;
 impl Monitor {
     /// The guest-physical page that a leaf word leads to.
     pub(crate) fn page_of(&self, word: u64) -> PhysPage {
-        if word & SPECIAL != 0 {
+        if is_special(word) {
             return PhysPage((word & ADDRESS) >> 12);
         }
         self.pool.frame_of(HostPtr::from_bits(word & ADDRESS)).map_or(PhysPage(0), |frame| self.pool.owner(frame))

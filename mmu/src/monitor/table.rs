@@ -1,7 +1,7 @@
 //! Monitor tables: arrays of words that stand for guest tables, and the arena that they live in.
 //!
 //! ```text
-//! leaf word    63 special │ 62–12 host frame address, or guest-physical page << 12 when special │ 10 ROM │ 9 present │ 8 slow
+//! leaf word    63 special │ 62–12 host frame address, or guest-physical page << 12 when special │ 11 shared │ 10 ROM │ 9 present │ 8 slow
 //!              7–0 rights: AC write, AC read, supervisor fetch, write, read, user fetch, write, read
 //! other word   address of the next table's words │ 0 present
 //! ```
@@ -25,8 +25,16 @@ pub const SLOW: u64 = 1 << 8;
 pub const PRESENT: u64 = 1 << 9;
 /// Leaf word: the frame holds a ROM image.
 pub const ROM: u64 = 1 << 10;
-/// Leaf word: no host frame behind it (device, open bus, or reads and writes meet different things).
+/// Leaf word, with [`SPECIAL`]: the contents are in a shared frame. The address is that of the page's own frame, by which everything
+/// else is found; where the contents are `Pool::elsewhere` tells. There are no rights to write. Emitted code leaves it to Rust.
+pub const SHARED: u64 = 1 << 11;
+/// Leaf word: no host frame behind it (device, open bus, or reads and writes meet different things), unless it is [`SHARED`].
 pub const SPECIAL: u64 = 1 << 63;
+/// Whether a leaf word has no host frame behind it.
+#[inline(always)]
+pub(crate) const fn is_special(word: u64) -> bool {
+    word & (SPECIAL | SHARED) == SPECIAL
+}
 /// Leaf word: the address bits.
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

@@ -3,32 +3,40 @@
 //! ```text
 //! Zero ──first touch──► In ──all zero──► Zero (no slot: a zero page costs nothing)
 //!                        ▲└─────────────► Out (a slot of the swap file)
-//!                        └── any access through the door (`monitor::evict`) ──┘
+//!                        ├── any access through the door (`monitor::evict`) ──┘
+//!                        ├─────────────► Shared (a frame that other pages have too; it is read as it is)
+//!                        └── a write through the door (`monitor::join`) ──┘
 //! ```
 //! A page keeps its frame's *number* for good: the pool is address space, and memory is what the host has put behind it. So
 //! everything that is known by frame outlives a stay elsewhere: which bytes hold translated code, and which pages hold guest
-//! tables (their monitor tables stay in force, since nobody can write a page that is out without bringing it in).
+//! tables (their monitor tables stay in force, since nobody can write a page that is out or shared without bringing it in).
 //!
-//! *Architecture invariant*: a monitor entry leads to a frame that is in (I2, `monitor::audit`), and whoever takes one out goes
-//! through the types of `order`.
+//! *Architecture invariant*: a monitor entry leads to a frame that is in (I2, `monitor::audit`), or to a shared one, which it lets
+//! nobody write; and whoever takes one out goes through the types of `order`.
 //!
 //! | file | |
 //! |---|---|
 //! | `order` | mapped → unmapped → acknowledged → out, as types |
 //! | `policy` | which page goes next |
 //! | `swap`, `slots` | the swap file |
+//! | `sharing` | frames that pages have in common |
+//! | `books` | what is known of each frame |
 //!
-//! Not taken away: ROM images and video memory (they do not count for the limit either). Left out for now: sharing of equal
-//! pages, clean copies of swapped pages.
+//! Not taken away: ROM images, video memory and shared frames (they do not count for the limit either). Left out for now: clean
+//! copies of swapped pages.
 
+pub(crate) mod books;
 pub mod order;
 pub mod policy;
+pub mod sharing;
 mod slots;
 pub mod swap;
 
 use crate::frames::{Frame, Pool};
+use books::{Books, Entry};
 use policy::{Policy, Replacement};
 use serde::{Deserialize, Serialize};
+use sharing::{SharedFrame, Sharing};
 use std::sync::{Arc, OnceLock};
 use swap::{Slot, Swap, SwapError, SwapStore};
 
@@ -87,6 +95,14 @@ pub struct ReclaimCounts {
     pub swap_read: u64,
     /// Groups of 512 frames that became huge pages of the host.
     pub merges: u64,
+    /// Pages whose contents lie in shared frames.
+    pub shared: u64,
+    /// Pages that ever came to.
+    pub joins: u64,
+    /// Those that were written, and got their own frames back.
+    pub breaks: u64,
+    /// Shared frames that there are, whoever refers to them.
+    pub shared_frames: u64,
     /// Pages asked whether they were used.
     pub asked: u64,
     /// Those that were.
@@ -105,19 +121,18 @@ pub(crate) enum State {
     In,
     /// In the swap file.
     Out(Slot),
+    /// In a frame that others may refer to, too.
+    Shared(SharedFrame),
 }
 
 /// The books of one guest's paged memory. Under the mmu lock.
 #[derive(Debug)]
 pub(crate) struct Reclaim {
-    /// By frame.
-    pub(crate) states: Vec<State>,
-    /// Scans since a frame was last found in use, by frame.
-    pub(crate) idle: Vec<u8>,
-    /// Groups of frames that were made one huge page of the host, and of which none has left since.
-    pub(crate) merged: Vec<bool>,
-    /// Whether that can be.
+    pub(crate) books: Books,
+    /// Whether groups of frames are made huge pages of the host.
     pub(crate) merges: bool,
+    /// Whom it shares equal pages with.
+    pub(crate) sharing: Option<Arc<Sharing>>,
     /// Frames that may be in.
     pub(crate) limit: u64,
     pub(crate) policy: Box<dyn Replacement>,
@@ -130,12 +145,10 @@ pub(crate) struct Reclaim {
 impl Reclaim {
     pub(crate) fn new(paging: Paging, pool: &Pool, failure: Arc<OnceLock<SwapError>>) -> Reclaim {
         let Paging { limit, policy, store, freed } = paging;
-        let frames = pool.frames();
         Reclaim {
-            states: vec![State::Kept; frames],
-            idle: vec![0; frames],
-            merged: vec![false; frames.div_ceil(Pool::MERGED)],
+            books: Books::default(),
             merges: pool.merges(),
+            sharing: None,
             limit: limit.max(LEAST_LIMIT) >> 12,
             policy: policy.make(),
             swap: Swap::new(store),
@@ -145,17 +158,14 @@ impl Reclaim {
         }
     }
     pub(crate) fn state(&self, frame: Frame) -> State {
-        self.states.get(frame.0 as usize).copied().unwrap_or_default()
+        self.books.get(frame).state
     }
     pub(crate) fn set(&mut self, frame: Frame, state: State) {
-        if let Some(slot) = self.states.get_mut(frame.0 as usize) {
-            *slot = state;
-        }
+        self.books.entry(frame).state = state;
     }
     /// A frame is in from now on, and being used.
     pub(crate) fn came(&mut self, frame: Frame) {
-        self.set(frame, State::In);
-        self.idle[frame.0 as usize] = 0;
+        *self.books.entry(frame) = Entry { state: State::In, ..Entry::default() };
         self.policy.came(frame.0);
         self.counts.resident += 1;
         self.counts.most_resident = self.counts.most_resident.max(self.counts.resident);
@@ -167,6 +177,7 @@ impl Reclaim {
     /// The counters at this moment.
     pub(crate) fn counts(&self) -> ReclaimCounts {
         let (swap_bytes, swap_file_bytes) = self.swap.bytes();
-        ReclaimCounts { limit: self.limit, swap_bytes, swap_file_bytes, ..self.counts }
+        let shared_frames = self.sharing.as_ref().map_or(0, |sharing| sharing.counts().frames);
+        ReclaimCounts { limit: self.limit, swap_bytes, swap_file_bytes, shared_frames, ..self.counts }
     }
 }

@@ -45,8 +45,12 @@ impl Policy {
 /// Where each page stands: an entry of a queue is good while its number is the page's.
 #[derive(Debug, Default)]
 struct Places {
-    numbers: Vec<u32>,
+    /// By frame, in parts of [`PART`]: a guest of a pool that it shares with others has few of them.
+    numbers: Vec<Box<[u32]>>,
 }
+
+/// Frames side by side.
+const PART: usize = 512;
 
 /// An entry of a queue.
 #[derive(Copy, Clone, Debug)]
@@ -58,18 +62,24 @@ struct Entry {
 impl Places {
     /// A new entry for a page; every older one is void.
     fn enter(&mut self, frame: u32) -> Entry {
-        if self.numbers.len() <= frame as usize {
-            self.numbers.resize(frame as usize + 1, 0);
+        let part = frame as usize / PART;
+        if self.numbers.len() <= part {
+            self.numbers.resize_with(part + 1, Box::default);
         }
-        let number = &mut self.numbers[frame as usize];
+        if self.numbers[part].is_empty() {
+            self.numbers[part] = vec![0; PART].into();
+        }
+        let number = &mut self.numbers[part][frame as usize % PART];
         *number = number.wrapping_add(1);
         Entry { frame, number: *number }
     }
     fn is_good(&self, entry: Entry) -> bool {
-        self.numbers[entry.frame as usize] == entry.number
+        let part = self.numbers.get(entry.frame as usize / PART);
+        part.and_then(|part| part.get(entry.frame as usize % PART)) == Some(&entry.number)
     }
     fn forget(&mut self, frame: u32) {
-        if let Some(number) = self.numbers.get_mut(frame as usize) {
+        let part = self.numbers.get_mut(frame as usize / PART);
+        if let Some(number) = part.and_then(|part| part.get_mut(frame as usize % PART)) {
             *number = number.wrapping_add(1);
         }
     }

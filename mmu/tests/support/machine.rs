@@ -63,12 +63,14 @@ pub struct Machine {
     code_ever: Vec<bool>,
     /// Frames leave memory.
     paged: bool,
+    /// Equal pages become one frame.
+    group: Option<Arc<Sharing>>,
     pub seen: Seen,
 }
 
 impl Machine {
     pub fn new(order: FrameOrder, seed: u64) -> Machine {
-        Machine::with(order, seed, None)
+        Machine::with(order, seed, None, None)
     }
     /// A machine half of whose RAM is in host memory at a time.
     pub fn paged(order: FrameOrder, seed: u64, policy: Policy) -> Machine {
@@ -77,14 +79,22 @@ impl Machine {
             order,
             seed,
             Some(umbra_mmu::Paging { limit: LEAST_LIMIT, policy, store, freed: Freed::Poisoned }),
+            None,
         )
     }
-    fn with(order: FrameOrder, seed: u64, paging: Option<umbra_mmu::Paging>) -> Machine {
+    /// A machine whose equal pages become one frame now and then, with those of others in the group. A few frames leave, too.
+    pub fn sharing(order: FrameOrder, seed: u64, group: Arc<Sharing>) -> Machine {
+        let (limit, policy, store) = (6 * LEAST_LIMIT, Policy::default(), Box::<store::Memory>::default());
+        let paging = umbra_mmu::Paging { limit, policy, store, freed: Freed::Poisoned };
+        Machine::with(order, seed, Some(paging), Some(group))
+    }
+    fn with(order: FrameOrder, seed: u64, paging: Option<umbra_mmu::Paging>, group: Option<Arc<Sharing>>) -> Machine {
         let memory = GuestMemory::new(Pool::new(400 * 4096).unwrap(), order, support::MAXPHYADDR as u8);
         let paged = paging.is_some();
         if let Some(paging) = paging {
             memory.set_paging(paging);
         }
+        group.iter().for_each(|group| memory.share_with(group));
         memory.map_ram(GuestPhys(0), LOW << 12).unwrap();
         memory.map_ram(GuestPhys(HIGH << 12), (PAGES - HIGH) << 12).unwrap();
         let mut map = vec![Back::Open; PAGES as usize];
@@ -92,9 +102,9 @@ impl Machine {
         (0..LOW).chain(HIGH..PAGES).for_each(|page| map[page as usize] = Back::Ram);
         for page in (0..LOW).chain(HIGH..PAGES).filter(|_| paged) {
             // Every page has something to lose.
-            let at = page << 12 | 0xff8;
-            memory.write(GuestPhys(at), &page.to_le_bytes());
-            ram[at as usize..][..8].copy_from_slice(&page.to_le_bytes());
+            let (at, value) = (page << 12 | 0xff8, if group.is_some() { page % 3 + 1 } else { page });
+            memory.write(GuestPhys(at), &value.to_le_bytes());
+            ram[at as usize..][..8].copy_from_slice(&value.to_le_bytes());
         }
         let image: Vec<u8> = (0..8192).map(|i| (i * 7) as u8).collect();
         memory.map_rom(GuestPhys(LOW << 12), &image).unwrap();
@@ -119,7 +129,11 @@ impl Machine {
         let model = Reference { ram, map, marks: Vec::new(), trail: Vec::new(), dirtied: false };
         let (walked, code_ever) = (vec![false; PAGES as usize], vec![false; PAGES as usize]);
         let (rng, seen) = (Rng(seed | 1), Seen::default());
-        Machine { memory, vcpu, control, others, model, code, rng, step: 0, last: 0, walked, code_ever, paged, seen }
+        #[rustfmt::skip]
+        let machine = Machine {
+            memory, vcpu, control, others, model, code, rng, step: 0, last: 0, walked, code_ever, paged, group, seen,
+        };
+        machine
     }
     /// A guest table entry: mostly a good one, to another table or to data.
     fn entry(&mut self) -> u64 {
@@ -240,7 +254,8 @@ impl Machine {
         self.seen.classes[class as usize] += 1;
         let allowed = self.classes(&ask, expected);
         // Where memory lies beneath, it may have been elsewhere.
-        let out = self.paged && class == FaultClass::FrameOut;
+        let out = self.paged && class == FaultClass::FrameOut
+            || self.group.is_some() && ask.access == Access::Write && class == FaultClass::CopyOnWrite;
         let ours = !allowed.contains(&FaultClass::Mmio) && !allowed.contains(&FaultClass::GuestTrue);
         assert!(allowed.contains(&class) || out && ours, "{ask}: {class:?} where the model allows {allowed:?}");
         // Hidden faults leave A and D bits, and nothing else; a guest's own fault leaves nothing at all.
@@ -464,6 +479,11 @@ impl Machine {
             189 if self.paged => {
                 let count = self.rng.below(100);
                 self.memory.evict(count);
+                self.vcpu.drain();
+            }
+            190 if self.group.is_some() => {
+                // Nothing changes between two looks.
+                (0..2).for_each(|_| _ = self.memory.share(1024));
                 self.vcpu.drain();
             }
             189..192 => self.take_turns(),

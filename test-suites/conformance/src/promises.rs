@@ -52,7 +52,7 @@ promises! {
     "S18" "a guest that uses little shrinks": ["*shrinks*"] "";
     "S19" "the host's need is noticed": ["*pressure*"] "";
     "S20" "least recently used pages go first": ["*least_recently*"] "";
-    "S21" "guests share one pool; equal pages are one frame": ["*copy_on_write*", "*shared_pool*"] "";
+    "S21" "guests share one pool; equal pages are one frame": ["cargo/sharing/*", "cargo/reclaim/sharing/*", "cargo/oracle/shared_frames", "cargo/reference/random_accesses_equal_the_reference_while_pages_are_shared", "cargo/common_pool/*"] "";
     "S22" "exits are a closed set with counts": ["cargo/system/exits::*"] "";
     "S23" "the fault handler is executable documentation": ["cargo/doc umbra_mmu/*explain*", "cargo/doc umbra_mmu/*classif*"] "";
 }
