@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::contents::{Begun, Contents};
 use crate::drives::{BoardBell, Drives, MediaHost};
+use crate::host_memory::{self, CommonPool};
 use crate::images::ImageError;
 use crate::load::bzimage::real_mode::{self, Items};
 use crate::load::bzimage::{self, HEAD};
@@ -25,7 +26,7 @@ use crate::load::{
     self, Bytes, EntryChoice, EntryState, LoadError, LoadOptions, LoadPlan, LoadProblem, Module, Processor, Screen,
 };
 use crate::machine::Machine;
-use crate::memory_map::{EXTENDED_BASE, MemoryMap};
+use crate::memory_map::MemoryMap;
 use crate::paging::{self, SwapMaker};
 use crate::pressure::Reclaimer;
 use crate::storm::{self, Storm};
@@ -49,18 +50,14 @@ use umbra_devices::pci::piix3_ide::LegacyPorts;
 use umbra_devices::rtc_mc146818::CivilTime;
 use umbra_devices::vga;
 use umbra_mmu::attention::Attention;
-use umbra_mmu::frames::{FrameOrder, Pool, PoolError};
+use umbra_mmu::frames::{FrameOrder, PoolError};
 use umbra_mmu::memory::{GuestMemory, MapError};
-use umbra_mmu::{GuestPhys, Paging, PhysPage};
+use umbra_mmu::{GuestPhys, PhysPage};
 
 /// The time-stamp counter counts guest time in nanoseconds.
 const TSC_KHZ: u32 = 1_000_000;
 /// The largest option ROM of the display adapter.
 const MAX_VGA_ROM_BYTES: u64 = 1 << 20;
-/// How much of a firmware image is seen at the end of the first megabyte.
-const LOW_ROM_BYTES: u64 = 0x2_0000;
-/// The largest firmware image.
-const MAX_ROM_BYTES: u64 = 16 << 20;
 
 /// Why there is no machine.
 #[derive(Debug, Error)]
@@ -200,6 +197,7 @@ pub struct MachineBuilder {
     screen: Screen,
     notices: Notices,
     swap: Option<SwapMaker>,
+    common: Option<Arc<CommonPool>>,
 }
 
 impl Default for MachineBuilder {
@@ -221,6 +219,7 @@ impl MachineBuilder {
             screen: Screen::None,
             notices: Arc::new(|_| {}),
             swap: None,
+            common: None,
         }
     }
     /// Bytes of guest RAM.
@@ -308,6 +307,15 @@ impl MachineBuilder {
         self.swap = Some(make);
         self
     }
+    /// Takes its memory from a pool that it has in common with others; its pages that are equal to theirs become one frame. It is
+    /// paged then, which changes nothing that the guest sees.
+    pub fn in_pool(mut self, pool: &Arc<CommonPool>) -> Self {
+        let balloon = if self.config.has_balloon() { Switch::On } else { Switch::Off };
+        self.config.host_memory.balloon = Some(balloon);
+        self.config.host_memory.policy = MemoryPolicy::Paged;
+        self.common = Some(Arc::clone(pool));
+        self
+    }
     /// What the kernel is told of a screen.
     pub fn screen(mut self, screen: Screen) -> Self {
         self.screen = screen;
@@ -374,8 +382,8 @@ impl MachineBuilder {
         let every = config.host_memory.compact_every;
         let flash_bytes = flash.as_ref().map_or(0, |(_, flash)| flash.contents().len() as u64);
         let spare = every.map_or(0, |_| storm::SPARE_BYTES) + flash_bytes;
-        let paging = paging::of(config, self.swap.as_ref())?;
-        let memory = build_memory(&map, (order, spare), model.physical_bits() as u8, paging, rom)?;
+        let from = (paging::of(config, self.swap.as_ref())?, self.common.as_deref());
+        let memory = host_memory::build(&map, (order, spare), model.physical_bits() as u8, from, rom)?;
         if config.host_memory.policy == MemoryPolicy::Pinned
             && let Err(problem) = memory.pin()
         {
@@ -577,51 +585,6 @@ pub fn serial_targets(config: &MachineConfig) -> [SerialTarget; 2] {
     // A screen in the terminal leaves no room for a serial port there.
     let first = if config.display == Display::Terminal { SerialTarget::None } else { SerialTarget::Stdio };
     [target(0, first), target(1, SerialTarget::None)]
-}
-
-fn build_memory(
-    map: &MemoryMap,
-    (order, spare): (FrameOrder, u64),
-    physical_bits: u8,
-    paging: Option<Paging>,
-    rom: Option<(&str, &[u8])>,
-) -> Result<GuestMemory, BuildError> {
-    let rom_bytes = rom.map_or(0, |(_, image)| image.len() as u64);
-    let video = vga::MEMORY_BYTES + vga::LEGACY_BYTES as u64;
-    let pool = Pool::new(map.total() + video + rom_bytes + rom_bytes.min(LOW_ROM_BYTES) + spare)?;
-    let memory = GuestMemory::new(pool, order, physical_bits);
-    if let Some(paging) = paging {
-        memory.set_paging(paging);
-    }
-    for (at, bytes) in map.ram_ranges() {
-        memory.map_ram(at, bytes)?;
-    }
-    if let Some((name, image)) = rom {
-        map_firmware(&memory, name, image)?;
-    }
-    Ok(memory)
-}
-
-/// A firmware image ends at 4 GiB; its last 128 KiB are also the end of the first megabyte (PIIX3 data sheet, 3.4.1).
-fn map_firmware(memory: &GuestMemory, name: &str, image: &[u8]) -> Result<(), BuildError> {
-    let length = image.len() as u64;
-    let problem = match length {
-        0 => Some(LoadProblem::Empty),
-        1..=MAX_ROM_BYTES if length.is_multiple_of(umbra_mmu::addr::PAGE_SIZE) => None,
-        _ => Some(LoadProblem::BadField {
-            what: "the firmware image's length",
-            value: length,
-            why: "not a multiple of 4 KiB up to 16 MiB",
-        }),
-    };
-    if let Some(problem) = problem {
-        return Err(LoadError { file: name.to_owned(), problem }.into());
-    }
-    memory.map_rom(GuestPhys((1 << 32) - length), image)?;
-    let low = length.min(LOW_ROM_BYTES);
-    let tail = image.get((length - low) as usize..).unwrap_or(image);
-    memory.map_rom(GuestPhys(EXTENDED_BASE - low), tail)?;
-    Ok(())
 }
 
 /// The display adapter. An option ROM begins with 55h AAh and its length (PCI 2.1, 6.3.1.1).

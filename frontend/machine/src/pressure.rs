@@ -4,6 +4,8 @@
 //! that is not there says nothing. The tightest counts. Then the reclaimer looks at a part of guest memory, and takes away what
 //! several such looks did not find in use: a guest shrinks towards its working set, without a driver in it. Called by `run`.
 //!
+//! Where machines have a pool in common the same looks find their equal pages, whether the host needs memory or not.
+//!
 //! Leaves out: PSI's own notification (it wants a privilege or a window of two seconds).
 
 use crate::config::PressureChoice;
@@ -36,6 +38,9 @@ const FILLED: u64 = 90;
 /// Looks until each frame was looked at once, and how many times in a row a frame must not be in use.
 const TIGHT: (u64, u8) = (32, 2);
 const URGENT: (u64, u8) = (8, 1);
+/// Looks until each frame was compared once with those of other machines, where memory is shared: seven seconds. A page that did not change in
+/// this time may become one with others.
+const SHARED: u64 = 64;
 /// Where nothing leaves, so many groups of frames are looked at for becoming huge pages: 0.2 ms each that does.
 const GROUPS: usize = 8;
 
@@ -198,6 +203,7 @@ impl Reclaimer {
     }
     /// Looks, and does what there is to do.
     pub fn step(&self) {
+        self.memory.share((self.ram >> 12).div_ceil(SHARED) as usize);
         let counts = self.memory.counters().reclaim;
         let need = match &self.source {
             Source::Host(files) => {
