@@ -1,15 +1,21 @@
-//! `umbra batch`: machines from files, headless, each in a process of its own, some at once; a table, an exit status, reports.
+//! `umbra batch`: machines from files, headless, each in a process of its own, some at once; a table, an exit status, reports. With `--share` all
+//! of them are in this process (`in_one`).
 //!
 //! A child is `umbra run FILE --headless …`, as `umbra test` runs a machine file too. The clock is virtual unless the file says
 //! otherwise, so that a run that fails can be repeated exactly by the command that is printed. What a machine must do is
 //! in its `[expect]`; without one it must end well.
 
+mod in_one;
+
 use crate::cli::BatchArgs;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::test_run::{self, Plan};
+use in_one::InOne;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 use umbra_conformance::format::{Format, Found};
+use umbra_conformance::guest::Host;
 use umbra_conformance::guest_file::{self, GuestOptions};
 use umbra_conformance::pool::Task;
 use umbra_conformance::report::{Outcome, Report};
@@ -51,7 +57,10 @@ pub fn run(args: &BatchArgs) -> Result<ExitStatus, Failure> {
         }
     }
     let vectors = Options::default();
-    let plan = Plan { options: &vectors, model: "max", jobs: args.jobs, logs: args.logs.as_deref() };
+    let common = if args.share { Some(InOne::new(&tasks)?) } else { None };
+    let jobs = args.jobs.or(if args.share { NonZeroUsize::new(tasks.len()) } else { None });
+    let guests = common.as_ref().map(|host| host as &dyn Host);
+    let plan = Plan { options: &vectors, model: "max", jobs, logs: args.logs.as_deref(), guests };
     let report = test_run::run(&tasks, &plan)?;
     test_run::finish(&report, &args.report, "umbra batch", || print_table(&report))
 }

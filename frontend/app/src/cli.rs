@@ -463,9 +463,13 @@ pub struct BatchArgs {
     /// Machine files
     #[arg(value_name = "FILE.toml", required = true)]
     pub files: Vec<PathBuf>,
-    /// How many run at once [default: the host's processors]
+    /// How many run at once [default: the host's processors; with --share: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
+    /// Put all of them into one process and one pool, where equal pages of guest memory are one frame: for machines of one owner, since each
+    /// can find out by time what is in the others' memory. A crash of the process ends them all
+    #[arg(long)]
+    pub share: bool,
     /// Stop each after so much host time, if its file does not say [default: 10m]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,

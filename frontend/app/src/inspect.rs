@@ -478,6 +478,17 @@ pub fn host_memory(machine: &Machine) -> String {
         counts.used,
         counts.asked
     );
+    if counts.joins != 0 {
+        line!(
+            text,
+            "shared: {} pages ({} MiB) in {} frames that others read too; {} became shared, {} were written again",
+            counts.shared,
+            frames(counts.shared),
+            counts.shared_frames,
+            counts.joins,
+            counts.breaks
+        );
+    }
     text
 }
 

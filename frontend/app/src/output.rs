@@ -83,6 +83,32 @@ pub struct Output {
     writer: Option<JoinHandle<()>>,
 }
 
+/// Bytes that are kept of a stream; the rest is dropped.
+const MOST_KEPT: usize = 16 << 20;
+
+/// What a stream has carried, for later. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// Takes all of it.
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut kept = self.0.lock();
+        let room = MOST_KEPT.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a stream is watched for.
 #[derive(Default)]
 pub struct Watch {

@@ -4,18 +4,20 @@ use crate::cli::RunArgs;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::inspect::event_trace::EventTrace;
 use crate::inspect::live;
+use crate::output::Kept;
 use crate::picture::{self, Recorder};
 use crate::session::Session;
 use crate::summary::{End, Summary};
 #[cfg(feature = "window")]
 use crate::window::has_display;
 use crate::{crash, gdb, logs, options};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use umbra_machine::config::{Display, MachineConfig, ScriptAt, SerialTarget};
 use umbra_machine::load::Screen;
-use umbra_machine::{Machine, MachineBuilder};
+use umbra_machine::{CommonPool, Machine, MachineBuilder};
 
 /// How long the demo's last picture is shown if nobody presses a key.
 #[cfg(feature = "window")]
@@ -94,15 +96,7 @@ pub fn to_the_end(args: &RunArgs, config: &MachineConfig) -> Result<Ended, Failu
 fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result<Ended, Failure> {
     let started = Instant::now();
     logs::start(&config.trace.categories)?;
-    let mut builder = MachineBuilder::from_config(config).notices(Arc::new(|text| eprintln!("umbra: {text}")));
-    if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
-        builder = builder.rom(rom.name, rom.image);
-    }
-    let looks = args.screen_text || args.screenshot.is_some() || args.record.is_some();
-    if looks || config.display != Display::None || config.run.script_at == ScriptAt::Screen {
-        builder = builder.screen(Screen::VgaText);
-    }
-    let machine = builder.build()?;
+    let machine = builder(args, config)?.notices(Arc::new(|text| eprintln!("umbra: {text}"))).build()?;
     options::tell_of_variables(config);
     tracing::info!(
         target: "boot",
@@ -114,6 +108,35 @@ fn on_display(args: &RunArgs, config: &MachineConfig, display: Chosen) -> Result
         config.clock,
     );
     execute(machine, args, config, (started, display))
+}
+
+/// Runs a machine of several in this process to its end: its memory is from their pool, and what a process of its own would have
+/// written is kept, standard output and standard error.
+pub fn in_pool(args: &RunArgs, pool: &Arc<CommonPool>, [out, said]: [&Kept; 2]) -> Result<ExitStatus, Failure> {
+    let started = Instant::now();
+    let config = options::config(args)?;
+    let to = said.clone();
+    let notices = Arc::new(move |text: &str| _ = writeln!(to.clone(), "umbra: {text}"));
+    let machine = builder(args, &config)?.notices(notices).in_pool(pool).build()?;
+    let mut ended = finish(Session::with(machine, &config, Some(out))?, &config, started)?;
+    let (screen, story) = story(args, &config, &ended);
+    let line = Summary { screen, ..Summary::new(&mut ended) }.line();
+    // What is kept takes everything.
+    let _ = write!(said.clone(), "{story}{line}\n");
+    Ok(ended.end.status())
+}
+
+/// What the options and the configuration ask for.
+fn builder(args: &RunArgs, config: &MachineConfig) -> Result<MachineBuilder, Failure> {
+    let mut builder = MachineBuilder::from_config(config);
+    if let Some(rom) = config.boot.bios.as_deref().map(options::embedded_rom).transpose()?.flatten() {
+        builder = builder.rom(rom.name, rom.image);
+    }
+    let looks = args.screen_text || args.screenshot.is_some() || args.record.is_some();
+    if looks || config.display != Display::None || config.run.script_at == ScriptAt::Screen {
+        builder = builder.screen(Screen::VgaText);
+    }
+    Ok(builder)
 }
 
 /// `from`: when the machine was begun.
@@ -195,30 +218,13 @@ fn dump_uops(machine: &mut Machine) {
 
 /// Says how it ended: the screen, a crash's story, the summary, one sentence.
 fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatus {
-    let Ended { machine, end, .. } = &ended;
-    let picture = args.screenshot.as_ref().map(|path| picture::save(&machine.display().frame(), path));
-    if let Some(Err(failure)) = picture {
-        eprintln!("umbra: {failure}");
-    }
-    let screen = if args.screen_text { machine.screen_text() } else { Vec::new() };
+    let (screen, story) = story(args, config, &ended);
     if !args.json {
         screen.iter().for_each(|line| println!("{line}"));
     }
-    if let End::Crashed(vcpu) = end {
-        eprint!("\n{}\n", crash::story(machine, *vcpu));
-    }
-    dump(config, machine);
-    if let Some(divergence) = machine.divergence() {
-        eprint!("\n{}", divergence.text);
-    }
-    if let Some(sentence) = end.sentence() {
-        eprintln!("umbra: {sentence}");
-    }
-    if let Some(stuck) = &ended.stuck_at {
-        eprintln!("umbra: {stuck}");
-    }
-    name_what_is_missing(machine);
-    let status = end.status();
+    eprint!("{story}");
+    tell_counters(&ended.machine);
+    let status = ended.end.status();
     if args.json {
         let line = Summary { screen, ..Summary::new(&mut ended) }.line();
         let stdout_is_the_guest_s = config.console == Some(SerialTarget::Stdio);
@@ -232,8 +238,32 @@ fn report(args: &RunArgs, config: &MachineConfig, mut ended: Ended) -> ExitStatu
     status
 }
 
+/// The screen's text if it is asked for, and what is said of a run on standard error. Saves the picture that is asked for.
+fn story(args: &RunArgs, config: &MachineConfig, ended: &Ended) -> (Vec<String>, String) {
+    let Ended { machine, end, .. } = ended;
+    let mut text = String::new();
+    let picture = args.screenshot.as_ref().map(|path| picture::save(&machine.display().frame(), path));
+    if let Some(Err(failure)) = picture {
+        let _ = writeln!(text, "umbra: {failure}");
+    }
+    if let End::Crashed(vcpu) = end {
+        let _ = write!(text, "\n{}\n", crash::story(machine, *vcpu));
+    }
+    dump(&mut text, config, machine);
+    if let Some(divergence) = machine.divergence() {
+        let _ = write!(text, "\n{}", divergence.text);
+    }
+    for sentence in end.sentence().iter().chain(&ended.stuck_at) {
+        let _ = writeln!(text, "umbra: {sentence}");
+    }
+    for (name, count) in crate::summary::unimplemented(machine) {
+        let _ = writeln!(text, "umbra: the guest met {name}, which is not there yet: #UD, {count} times");
+    }
+    (if args.screen_text { machine.screen_text() } else { Vec::new() }, text)
+}
+
 /// `--dump`: the blocks that hold the instructions asked for, as guest code, uops, host code.
-fn dump(config: &MachineConfig, machine: &Machine) {
+fn dump(text: &mut String, config: &MachineConfig, machine: &Machine) {
     let wants = |what: &str| config.trace.dump.iter().any(|word| word == what);
     if config.trace.dump.is_empty() {
         return;
@@ -244,17 +274,16 @@ fn dump(config: &MachineConfig, machine: &Machine) {
         let at = if config.trace.at.is_empty() { vec![vcpu.state.rip] } else { config.trace.at.clone() };
         for rip in at {
             for listing in vcpu.listings(rip) {
-                eprint!("\nvCPU {number}, block at {:x}:\n{}", listing.rip, listing.guest);
+                let _ = write!(text, "\nvCPU {number}, block at {:x}:\n{}", listing.rip, listing.guest);
                 if wants("uops") {
-                    eprint!("uops:\n{}", listing.uops);
+                    let _ = write!(text, "uops:\n{}", listing.uops);
                 }
                 if wants("host") {
-                    listing
-                        .host
-                        .iter()
-                        .for_each(|host| eprint!("host code, {} instructions:\n{host}", host.lines().count()));
+                    for host in &listing.host {
+                        let _ = write!(text, "host code, {} instructions:\n{host}", host.lines().count());
+                    }
                     if listing.host.is_empty() {
-                        eprintln!("no host code");
+                        text.push_str("no host code\n");
                     }
                 }
             }
@@ -262,11 +291,8 @@ fn dump(config: &MachineConfig, machine: &Machine) {
     }
 }
 
-/// Names instructions and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`).
-fn name_what_is_missing(machine: &Machine) {
-    for (name, count) in crate::summary::unimplemented(machine) {
-        eprintln!("umbra: the guest met {name}, which is not there yet: #UD, {count} times");
-    }
+/// Names registers and ports that the guest wanted and that are not there (`--trace cpu`, `--trace io`), and counts.
+fn tell_counters(machine: &Machine) {
     for msr in crate::summary::unknown_msrs(machine) {
         tracing::info!(target: "cpu", "there is no MSR {msr}: #GP(0)");
     }

@@ -5,7 +5,7 @@
 
 use crate::console::{self, After};
 use crate::exit_status::Failure;
-use crate::output::{Output, Seen, Sightings, Watch};
+use crate::output::{Kept, Output, Seen, Sightings, Watch};
 use crate::screen_script::ScreenScript;
 use crate::script::Script;
 use crate::sound::Recording;
@@ -119,6 +119,16 @@ pub struct Session {
 impl Session {
     /// Connects a machine's streams as its configuration says.
     pub fn new(machine: Machine, config: &MachineConfig) -> Result<Session, Failure> {
+        Session::with(machine, config, None)
+    }
+    /// The same with what would be this process's standard output in `kept`, and no standard input.
+    pub fn with(machine: Machine, config: &MachineConfig, kept: Option<&Kept>) -> Result<Session, Failure> {
+        let stdout = || -> Box<dyn Write + Send> {
+            match kept {
+                Some(kept) => Box::new(kept.clone()),
+                None => Box::new(std::io::stdout()),
+            }
+        };
         let stop = machine.stop_handle();
         let (events_to, events) = crossbeam::channel::unbounded();
         let sightings = Sightings::default();
@@ -139,8 +149,8 @@ impl Session {
             let name = format!("--serial {target}");
             let to: Box<dyn Write + Send> = match target {
                 SerialTarget::Stdio => {
-                    uses_stdin = true;
-                    Box::new(std::io::stdout())
+                    uses_stdin = kept.is_none();
+                    stdout()
                 }
                 SerialTarget::File(path) => Box::new(create("--serial", &path)?),
                 SerialTarget::Pty => {
@@ -164,7 +174,7 @@ impl Session {
         }
         let console: Option<Box<dyn Write + Send>> = match &config.console {
             None if config.display == Display::Terminal => None,
-            None | Some(SerialTarget::Stdio) => Some(Box::new(std::io::stdout())),
+            None | Some(SerialTarget::Stdio) => Some(stdout()),
             Some(SerialTarget::File(path)) => Some(Box::new(create("--console", path)?)),
             Some(SerialTarget::Pty | SerialTarget::None) => None,
         };

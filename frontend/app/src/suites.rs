@@ -52,7 +52,7 @@ pub fn test(args: &TestArgs) -> Result<ExitStatus, Failure> {
         names.iter().for_each(|name| println!("{name}"));
         return Ok(ExitStatus::GOOD);
     }
-    let plan = Plan { options: &options, model, jobs: args.jobs, logs: args.logs.as_deref() };
+    let plan = Plan { options: &options, model, jobs: args.jobs, logs: args.logs.as_deref(), guests: None };
     let report = test_run::run(&tasks, &plan)?;
     if report.counts().total() == 0 {
         return Err(Failure::input("no test has such a name, or is in this part; try --list to see the names"));

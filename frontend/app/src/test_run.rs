@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use umbra_conformance::guest::Host;
 use umbra_conformance::html;
 use umbra_conformance::pool::{Pool, Progress, Task};
 use umbra_conformance::report::{Report, Suite};
@@ -21,13 +22,22 @@ pub struct Plan<'a> {
     pub jobs: Option<std::num::NonZeroUsize>,
     /// Where machines' logs go.
     pub logs: Option<&'a Path>,
+    /// Who runs machines, if not a child each.
+    pub guests: Option<&'a dyn Host>,
 }
 
 /// Runs tasks, each in a child of this program.
 pub fn run(tasks: &[Task], plan: &Plan<'_>) -> Result<Report, Failure> {
     let program = program()?;
     let jobs = plan.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
-    let pool = Pool { program: &program, jobs, options: plan.options, model: plan.model, logs: plan.logs };
+    let pool = Pool {
+        program: &program,
+        jobs,
+        options: plan.options,
+        model: plan.model,
+        logs: plan.logs,
+        guests: plan.guests,
+    };
     let bar = Bar::new(tasks.len());
     let report = pool.run(tasks, &bar);
     bar.bar.finish_and_clear();

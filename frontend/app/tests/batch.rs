@@ -182,6 +182,62 @@ fn fifty_machines() {
     assert_eq!((again(), retired), ((hash, 3_000_000.into()), 3_000_000.into()));
 }
 
+/// The same machines in one process over one pool: each ends as it would alone, to the last instruction, and has its own log; what
+/// only a process could do is refused.
+#[test]
+fn machines_in_one_process() {
+    let folder = Folder::new("batch-share");
+    let mut machines = machines();
+    // The hog is limited by its process, the victim is killed with it: those need one of their own.
+    machines.retain(|(name, ..)| name != "victim");
+    let mut words: Vec<String> =
+        ["batch", "--share", "--timeout", "100s", "--json=r.json", "--logs", "logs"].map(str::to_owned).to_vec();
+    for (name, code, file, ..) in &machines {
+        folder.write(&format!("{name}.kernel"), kernel(code));
+        let (top, tables) = file.split_at(file.find('[').unwrap_or(file.len()));
+        let memory = if top.contains("memory") { "" } else { "memory = \"16M\"\n" };
+        folder.write(&format!("{name}.toml"), format!("{memory}{top}[boot]\nkernel = \"{name}.kernel\"\n{tables}"));
+        words.push(format!("{name}.toml"));
+    }
+    folder.write("no-image.toml", "[boot]\nkernel = \"gone.kernel\"\n");
+    folder.write("pinned.toml", "[boot]\nkernel = \"hang.kernel\"\n[host-memory]\npolicy = \"pinned\"\n");
+    words.extend(["no-image.toml", "pinned.toml"].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = umbra(&folder.0, &words);
+    let (table, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{table}\n{said}");
+    assert!(said.contains("a crash of the process ends them all"), "{said}");
+    let report: serde_json::Value = serde_json::from_str(&folder.read("r.json")).unwrap();
+    let cases = report["suites"][0]["cases"].as_array().unwrap();
+    let case = |name: &str| cases.iter().find(|case| case["name"] == name).unwrap();
+    for (name, _, _, end, status, good) in machines.iter().filter(|(name, ..)| name != "hog") {
+        let case = case(name);
+        assert_eq!((&case["run"]["end"], case["run"]["status"].as_i64()), (&(*end).into(), *status), "{name}: {case}");
+        let outcome = case["outcome"].to_string();
+        let is_good = outcome.starts_with("\"Passed") || outcome.starts_with("{\"ExpectedFailure");
+        assert_eq!(is_good, *good, "{name}: {case}");
+    }
+    for (name, sentence) in
+        [("hog", "process-memory limits a process"), ("no-image", "gone.kernel: "), ("pinned", "leave out --share")]
+    {
+        let outcome = case(name)["outcome"].to_string();
+        assert!(outcome.contains(sentence), "{name}: {outcome}");
+    }
+    for number in [0, 31] {
+        assert_eq!(folder.read(&format!("logs/batch-good-{number}.serial")).trim(), format!("guest {number}"));
+    }
+    assert!(folder.read("logs/batch-triple-fault.log").contains("triple fault on vCPU 0"));
+    // Alone it comes to the same state.
+    let line =
+        format!("{} run hang.toml --headless --clock virtual --console none --json", env!("CARGO_BIN_EXE_umbra"));
+    let alone = Command::new("sh").args(["-c", &line]).current_dir(&folder.0).output().unwrap();
+    let hash = |text: &str| text.split("\"state_hash\":\"").nth(1).unwrap()[..16].to_owned();
+    assert_eq!(
+        hash(&folder.read("logs/batch-hang.log")),
+        hash(&format!("{}{}", text(&alone.stdout), text(&alone.stderr)))
+    );
+}
+
 #[test]
 fn a_batch_without_its_files_says_so() {
     let folder = Folder::new("batch-usage");

@@ -1,8 +1,8 @@
-//! One test of a whole machine: a child process `umbra run …`, looked after and judged.
+//! One test of a whole machine: a child process `umbra run …` (or what its caller has instead), looked after and judged.
 //!
 //! The command line that a test runs is also the one that repeats it. Called by `pool`.
 
-use crate::child::{self, How, Limits};
+use crate::child::{self, Finished, How, Limits};
 use crate::judge::{self, Expectations, Observed, Verdict};
 use crate::report::{CaseReport, Outcome, RunFacts};
 use crate::shell;
@@ -12,6 +12,25 @@ use std::time::Duration;
 
 /// How much longer than the run's own time limit its process may live.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// Who runs the machine of a test.
+pub trait Host: Sync + std::fmt::Debug {
+    /// Runs it to its end, as `umbra run` with the test's words does; gives what is left of it.
+    fn run(&self, test: &GuestTest) -> std::io::Result<Finished>;
+}
+
+/// Each in a process of its own: this program's `run`.
+#[derive(Debug)]
+pub struct Children<'p>(pub &'p Path);
+
+impl Host for Children<'_> {
+    fn run(&self, test: &GuestTest) -> std::io::Result<Finished> {
+        let mut command = Command::new(self.0);
+        command.arg("run").args(&test.words).arg("--json").env("NO_COLOR", "1");
+        let run = child::run(&mut command, Limits { wall: test.timeout + GRACE, memory: test.memory });
+        run.map_err(|error| std::io::Error::new(error.kind(), format!("{}: cannot start: {error}", self.0.display())))
+    }
+}
 
 /// A test.
 #[derive(Clone, Debug)]
@@ -52,18 +71,15 @@ impl GuestTest {
     }
 
     /// Runs it. `logs`: a folder for what it says and sends.
-    pub fn run(&self, program: &Path, logs: Option<&Path>) -> CaseReport {
+    pub fn run(&self, host: &dyn Host, logs: Option<&Path>) -> CaseReport {
         let report = |outcome, run| CaseReport { name: self.name.clone(), text: self.text.clone(), outcome, run };
         if let Some(reason) = &self.skip {
             return report(Outcome::Skipped { reason: reason.clone() }, None);
         }
-        let mut command = Command::new(program);
-        command.arg("run").args(&self.words).arg("--json").env("NO_COLOR", "1");
-        let limits = Limits { wall: self.timeout + GRACE, memory: self.memory };
-        let finished = match child::run(&mut command, limits) {
+        let finished = match host.run(self) {
             Ok(finished) => finished,
             Err(error) => {
-                let difference = format!("{}: cannot start: {error}", program.display());
+                let difference = error.to_string();
                 return report(Outcome::Failed { difference, repeat: self.command_line() }, None);
             }
         };

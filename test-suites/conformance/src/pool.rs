@@ -4,7 +4,7 @@
 //! that crashes or falls silent costs its case, which is reported, and nothing else. Called by the app.
 
 use crate::child::How;
-use crate::guest::GuestTest;
+use crate::guest::{Children, GuestTest, Host};
 use crate::report::{Detail, Report, Suite};
 use crate::suite::Options;
 use crate::worker::{Answer, Job};
@@ -68,6 +68,8 @@ pub struct Pool<'a> {
     pub model: &'a str,
     /// Where machines' logs go.
     pub logs: Option<&'a Path>,
+    /// Who runs machines, if not a child each.
+    pub guests: Option<&'a dyn Host>,
 }
 
 impl Pool<'_> {
@@ -105,7 +107,9 @@ impl Pool<'_> {
                 progress.begun(&test.full_name());
                 let started = Instant::now();
                 let mut suite = Suite::new(&test.suite);
-                suite.record_in(test.family, test.run(self.program, self.logs), Detail::EveryCase);
+                let children = Children(self.program);
+                let host = self.guests.unwrap_or(&children);
+                suite.record_in(test.family, test.run(host, self.logs), Detail::EveryCase);
                 suite.seconds = started.elapsed().as_secs_f64();
                 suite
             }

@@ -62,7 +62,7 @@ impl HeatMap {
                 Owner::Descriptors
             } else if uses.is(PageUse::CODE) {
                 Owner::Code
-            } else if uses.is(PageUse::RESIDENT) {
+            } else if uses.is(PageUse::RESIDENT) || uses.is(PageUse::SHARED) {
                 Owner::Data
             } else {
                 Owner::Untouched
