@@ -233,6 +233,10 @@ impl Trail {
         self.at = (self.at + 1) & 63;
         self.rips[self.at] = rip;
     }
+    /// The RIP of the block entered last.
+    pub fn newest(&self) -> u64 {
+        self.rips[self.at]
+    }
     /// The RIPs, oldest first.
     pub fn oldest_first(&self) -> impl Iterator<Item = u64> + '_ {
         (1..=64).map(|n| self.rips[(self.at + n) & 63])

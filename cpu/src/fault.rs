@@ -1,5 +1,6 @@
 //! Exceptions as values (SDM vol. 3, 6.3): returned as `Err`, delivered in one place (`helpers::interrupt`).
 
+use crate::check::Check;
 use serde::{Deserialize, Serialize};
 use umbra_mmu::addr::Linear;
 use umbra_mmu::fault::PageFault;
@@ -28,22 +29,38 @@ pub mod vector {
 }
 
 /// An exception that an instruction met before it changed anything that the guest can see.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Equal faults are equal to the guest, whatever check found them.
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct Fault {
     /// The vector, as in [`vector`].
     pub vector: u8,
+    /// Which check failed, for people.
+    #[serde(skip)]
+    pub check: Check,
     /// The error code, for the vectors that push one.
     pub error_code: Option<u32>,
     /// The linear address that CR2 gets, for #PF. CR2 is written when the fault is delivered.
     pub linear: Linear,
 }
 
+impl PartialEq for Fault {
+    fn eq(&self, other: &Fault) -> bool {
+        (self.vector, self.error_code, self.linear) == (other.vector, other.error_code, other.linear)
+    }
+}
+
+impl Eq for Fault {}
+
 impl Fault {
     const fn plain(vector: u8) -> Fault {
-        Fault { vector, error_code: None, linear: Linear(0) }
+        Fault { vector, check: Check::None, error_code: None, linear: Linear(0) }
     }
     const fn coded(vector: u8, error_code: u32) -> Fault {
-        Fault { vector, error_code: Some(error_code), linear: Linear(0) }
+        Fault { vector, check: Check::None, error_code: Some(error_code), linear: Linear(0) }
+    }
+    /// The same, with the check that found it.
+    pub const fn because(self, check: Check) -> Fault {
+        Fault { check, ..self }
     }
     /// #DE, divide error.
     pub const fn de() -> Fault {
@@ -87,7 +104,7 @@ impl Fault {
     }
     /// #AC, alignment check.
     pub const fn ac() -> Fault {
-        Fault::coded(vector::AC, 0)
+        Fault::coded(vector::AC, 0).because(Check::Alignment)
     }
     /// #XM, SIMD floating-point exception.
     pub const fn xm() -> Fault {
@@ -114,7 +131,7 @@ impl Fault {
         if fault.is_lost() {
             return Fault::plain(Self::LOST);
         }
-        Fault { vector: vector::PF, error_code: Some(fault.error_code), linear: fault.linear }
+        Fault { vector: vector::PF, check: Check::Walk, error_code: Some(fault.error_code), linear: fault.linear }
     }
 }
 

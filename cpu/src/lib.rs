@@ -9,6 +9,7 @@
 
 pub mod bus;
 pub mod cache;
+pub mod check;
 pub mod counters;
 pub mod debug;
 pub mod decode;
@@ -17,6 +18,7 @@ pub mod emit;
 #[cfg(not(all(target_arch = "x86_64", not(portable))))]
 #[path = "emit/absent.rs"]
 pub mod emit;
+pub mod exceptions;
 pub mod exec;
 pub mod exit;
 pub mod fault;

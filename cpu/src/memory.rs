@@ -3,6 +3,7 @@
 //! `load`/`store` are for helpers and for the executors' slow paths; the executors' fast path is a TLB hit in `exec`.
 //! Nothing is written unless the whole write is possible (both pages of a straddling access are resolved first).
 
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::Seg;
@@ -55,13 +56,13 @@ impl Vcpu {
     /// Faults with #GP(0), or #SS(0) for SS; in 64-bit mode only a non-canonical address faults. With alignment
     /// checking on, a misaligned `offset` gives #AC(0) when `len` is a power of two.
     pub fn linear(&self, seg: Seg, offset: u64, len: u64, access: Access) -> Result<Linear, Fault> {
-        let refuse = || if seg == Seg::Ss { Fault::ss(0) } else { Fault::gp(0) };
+        let refuse = |check| if seg == Seg::Ss { Fault::ss(0).because(check) } else { Fault::gp(0).because(check) };
         let s = self.state.segment(seg);
         let linear = if self.link.mode.has(ModeBits::L) {
             let base = if matches!(seg, Seg::Fs | Seg::Gs) { s.base } else { 0 };
             let linear = Linear(base.wrapping_add(offset));
             if !linear.is_canonical_48() || !linear.wrapping_add(len - 1).is_canonical_48() {
-                return Err(refuse());
+                return Err(refuse(Check::Canonical));
             }
             linear
         } else {
@@ -78,7 +79,7 @@ impl Vcpu {
                 last <= u64::from(s.limit)
             };
             if !allowed || !within || last < offset {
-                return Err(refuse());
+                return Err(refuse(if allowed { Check::Limit(seg) } else { Check::Rights(seg) }));
             }
             Linear(s.base.wrapping_add(offset) & 0xffff_ffff)
         };
@@ -259,7 +260,11 @@ impl Vcpu {
 
     fn write_piece(&mut self, place: &Place, from: &[u8]) {
         let PlaceKind::Mmio { region, offset } = place.kind() else {
+            let named = self.link.mmu.notes_writers() && place.is_watched() && self.name_store();
             let note = self.link.mmu.write_place(place, from);
+            if named {
+                self.link.mmu.set_storing(None);
+            }
             self.heed(note);
             return;
         };
@@ -283,10 +288,14 @@ impl Vcpu {
         let device = |place: &Place| matches!(place.kind(), PlaceKind::Mmio { .. });
         if !device(&first.0) && !second.as_ref().is_some_and(device) {
             self.require_alone_if_watched(linear, len as u64, Access::Write)?;
+            let named = self.link.mmu.notes_writers() && self.name_store();
             let (old, note) = match &second {
                 None => self.link.mmu.rmw_place(&first.0, len, update),
                 Some(second) => self.link.mmu.rmw_places([&first.0, second], len, update),
             };
+            if named {
+                self.link.mmu.set_storing(None);
+            }
             self.heed(note);
             self.note_data_breakpoints(linear, len as u64, Access::Write);
             return Ok(old);

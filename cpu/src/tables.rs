@@ -287,6 +287,7 @@ impl Vcpu {
             return None;
         }
         let page = self.link.mmu.descriptor_page(linear, bytes)?;
+        self.link.mmu.watch_writes(page);
         let watched = !self.tables.checks(page);
         let mut origin = Origin { linear, page, raw, len, watched };
         if watched {

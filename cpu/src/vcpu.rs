@@ -2,9 +2,11 @@
 
 use crate::bus::{Bus, Retired, TscLine};
 use crate::cache::{BlockCache, BlockKey};
+use crate::check::Check;
 use crate::counters::CpuCounters;
 use crate::debug::{self, BreakKind, Debugger, Trail, Watchpoint};
 use crate::emit::{Frame, Jit};
+use crate::exceptions::Exceptions;
 use crate::exit::ExitCounts;
 use crate::fault::Fault;
 use crate::lift::block::Lifted;
@@ -37,6 +39,8 @@ pub struct Vcpu {
     pub link: Link,
     /// What is known of the guest's descriptor tables. Emitted code never looks at it: what it does look at stays side by side.
     pub tables: MonitorTables,
+    /// The exceptions met last.
+    pub exceptions: Exceptions,
 }
 
 /// Is told of each block as it is lifted.
@@ -151,6 +155,7 @@ impl Vcpu {
                 exits: ExitCounts::default(),
             },
             tables: MonitorTables::default(),
+            exceptions: Exceptions::default(),
         };
         vcpu.update_paging();
         vcpu
@@ -301,7 +306,7 @@ impl Vcpu {
 
     /// #GP(0) unless CPL is 0 (or real mode).
     pub fn require_cpl0(&self) -> Result<(), Fault> {
-        if self.state.cpl == 0 { Ok(()) } else { Err(Fault::gp(0)) }
+        if self.state.cpl == 0 { Ok(()) } else { Err(Fault::gp(0).because(Check::Level0)) }
     }
 
     /// Whether paging is on.

@@ -204,6 +204,8 @@ pub(crate) struct VcpuShare {
     acknowledged: AtomicU64,
     thread: AtomicU64,
     active_root: AtomicU64,
+    /// RIP of the instruction that stores now, where somebody wants to know (`writers`).
+    pub(crate) storing: AtomicU64,
     pub(crate) code_writes: Mutex<Vec<CodeWrite>>,
     pub(crate) tally: Tally,
 }
@@ -218,6 +220,7 @@ impl VcpuShare {
             acknowledged: AtomicU64::new(0),
             thread: AtomicU64::new(0),
             active_root: AtomicU64::new(0),
+            storing: AtomicU64::new(crate::writers::NO_RIP),
             code_writes: Mutex::new(Vec::new()),
             tally: Tally::default(),
         }

@@ -62,6 +62,8 @@ pub enum FrameOrder {
 pub(crate) const WATCH_TABLE: u8 = 1;
 /// Flag of [`Pool::watch`]: the frame is video memory that has not been written since the adapter last looked.
 pub(crate) const WATCH_CLEAN: u8 = 2;
+/// Flag of [`Pool::watch`]: somebody wants to know who writes the frame (`writers`).
+pub(crate) const WATCH_NOTED: u8 = 4;
 
 /// A pool of frames. Several guests may share one.
 #[derive(Debug)]
@@ -230,7 +232,7 @@ impl Pool {
     pub(crate) fn code(&self, frame: Frame) -> &AtomicU64 {
         &self.code[frame.0 as usize]
     }
-    /// [`WATCH_TABLE`] and [`WATCH_CLEAN`].
+    /// [`WATCH_TABLE`], [`WATCH_CLEAN`] and [`WATCH_NOTED`].
     pub(crate) fn watch(&self, frame: Frame) -> &AtomicU8 {
         &self.watch[frame.0 as usize]
     }

@@ -12,7 +12,7 @@
 //! | guest | `phys_map` what lies behind a page · `pte`, `walk` the guest's tables · `regs` what steers them |
 //! | monitor | `monitor` tables, roots, fill, sync, reverse maps, audit · `tlb`, `sets` · `watch` code grains · `drain` who waits for whom |
 //! | reclaim | `reclaim` what frames leave memory, and where to |
-//! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain` for people |
+//! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain`, `overview`, `events`, `writers` for people |
 //!
 //! *Architecture invariant*: the engine translates only through monitor tables; guest tables are read by the monitor's
 //! fill and sync code and the debugger alone (`walk::FillScope`). *Architecture invariant*: this crate depends on nothing of
@@ -58,6 +58,7 @@ pub mod vcpu;
 pub mod video;
 pub mod walk;
 mod watch;
+pub mod writers;
 
 pub use addr::{GuestPhys, Linear, PhysPage, RegionId};
 pub use attention::Attention;
@@ -70,7 +71,7 @@ pub use fault::{Access, PageFault, View};
 pub use frames::{FrameOrder, PinError, Pool, PoolError};
 pub use memory::{GuestDma, GuestMemory, MapError};
 pub use monitor::audit::AuditReport;
-pub use overview::PageUse;
+pub use overview::{PageUse, PageView};
 pub use phys_map::{Backing, ReadFrom, WriteTo};
 pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
@@ -79,3 +80,4 @@ pub use reclaim::{Paging, ReclaimCounts};
 pub use regs::PagingRegs;
 pub use vcpu::VcpuMmu;
 pub use video::VideoMemory;
+pub use writers::Writer;

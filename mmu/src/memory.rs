@@ -18,6 +18,7 @@ use crate::reclaim::sharing::Sharing;
 use crate::reclaim::swap::SwapError;
 use crate::reclaim::{Paging, Reclaim, State};
 use crate::vcpu::VcpuMmu;
+use crate::writers::Writer;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     /// How many vCPUs share the TLB budget.
     pub(crate) vcpus: AtomicUsize,
     pub(crate) events: Arc<EventLog>,
+    /// Who writes watched pages is noted.
+    pub(crate) notes_writers: AtomicBool,
     failure: Arc<OnceLock<SwapError>>,
     sharing: OnceLock<Arc<Sharing>>,
     monitor: Mutex<Monitor>,
@@ -117,10 +120,10 @@ impl GuestMemory {
         let log = Arc::new(DropLog::new());
         let events = Arc::new(EventLog::new());
         let monitor = Mutex::new(Monitor::new(Arc::clone(&pool), Arc::clone(&log), Arc::clone(&events)));
-        let (a20_masked, vcpus) = (AtomicBool::new(false), AtomicUsize::new(1));
+        let (a20_masked, notes_writers, vcpus) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(1));
         let (failure, sharing) = (Arc::default(), OnceLock::new());
         #[rustfmt::skip]
-        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, failure, sharing, monitor };
+        let shared = Shared { pool, log, order, maxphyaddr, a20_masked, vcpus, events, notes_writers, failure, sharing, monitor };
         GuestMemory { shared: Arc::new(shared) }
     }
 
@@ -340,7 +343,11 @@ impl GuestMemory {
     }
     /// Writes guest memory at `at`, seen by every tracker. ROM, devices and open bus drop it.
     pub fn write(&self, at: GuestPhys, from: &[u8]) {
+        self.write_as(Writer::Outside, at, from);
+    }
+    fn write_as(&self, writer: Writer, at: GuestPhys, from: &[u8]) {
         let mut monitor = self.shared.lock();
+        monitor.writes_come_from(writer);
         if from.len() >= BULK && monitor.reclaim.is_none() {
             let frames = chunks(at, from.len()).map(|(page, ..)| monitor.phys.get(page).and_then(|slot| slot.ram));
             self.shared.pool.touch(frames.flatten());
@@ -461,10 +468,12 @@ pub struct GuestDma {
 
 impl Dma for GuestDma {
     fn read(&self, at: GuestPhys, into: &mut [u8]) {
+        self.memory.note_dma(at, into.len());
         self.memory.read(at, into);
     }
     fn write(&mut self, at: GuestPhys, from: &[u8]) {
-        self.memory.write(at, from);
+        self.memory.note_dma(at, from.len());
+        self.memory.write_as(Writer::Dma, at, from);
     }
     fn discard(&mut self, at: GuestPhys, bytes: u64) {
         self.memory.discard(at, bytes);

@@ -54,6 +54,10 @@ impl Place {
     pub fn kind(&self) -> PlaceKind {
         self.kind
     }
+    /// Whether writes to its page are shown to the trackers.
+    pub fn is_watched(&self) -> bool {
+        self.watched
+    }
     /// The guest-physical address, A20 applied.
     pub fn phys(&self) -> GuestPhys {
         self.phys

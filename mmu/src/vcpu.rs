@@ -10,7 +10,7 @@ use crate::descriptors::Beside;
 use crate::drain::{CodeWrite, VcpuShare};
 use crate::events::EventKind;
 use crate::fault::{Access, PageFault, View};
-use crate::frames::{WATCH_CLEAN, WATCH_TABLE};
+use crate::frames::{WATCH_CLEAN, WATCH_NOTED, WATCH_TABLE};
 use crate::memory::Shared;
 use crate::monitor::root::{RootKey, root_number};
 use crate::monitor::table::{ADDRESS, ROM, SHARED, SLOW, is_special, right};
@@ -348,7 +348,7 @@ impl VcpuMmu {
                 pool.copy_in(frame, offset, from);
                 return WriteNote::default();
             }
-            if pool.watch(frame).load(Ordering::SeqCst) & (WATCH_TABLE | WATCH_CLEAN) == 0 {
+            if pool.watch(frame).load(Ordering::SeqCst) & (WATCH_TABLE | WATCH_CLEAN | WATCH_NOTED) == 0 {
                 // Code beside data: whoever tracks new code sets its bit, then reads the bytes; we write, then look.
                 pool.copy_in(frame, offset, from);
                 fence(Ordering::SeqCst);
@@ -362,7 +362,12 @@ impl VcpuMmu {
             }
         }
         self.share.tally.event(Event::TrackedStore);
-        let code_written = self.shared.lock().write_page(page, offset, from);
+        let writer = self.writer();
+        let code_written = {
+            let mut monitor = self.shared.lock();
+            monitor.writes_come_from(writer);
+            monitor.write_page(page, offset, from)
+        };
         self.noted(code_written)
     }
     /// The host address of a place for writing whose page is watched, but only for code in other grains. It is right until
@@ -406,7 +411,12 @@ impl VcpuMmu {
             return (self.shared.pool.update(frame, offset, len, update), WriteNote::default());
         }
         self.share.tally.event(Event::TrackedStore);
-        let (old, code_written) = self.shared.lock().update_page(page, (offset, len), update);
+        let writer = self.writer();
+        let (old, code_written) = {
+            let mut monitor = self.shared.lock();
+            monitor.writes_come_from(writer);
+            monitor.update_page(page, (offset, len), update)
+        };
         (old, self.noted(code_written))
     }
     /// As [`VcpuMmu::rmw_place`], for bytes that run from the end of one place's page into the other's: nobody else reads
@@ -418,7 +428,12 @@ impl VcpuMmu {
         update: &mut dyn FnMut(u128) -> u128,
     ) -> (u128, WriteNote) {
         self.share.tally.event(Event::TrackedStore);
-        let (old, code_written) = self.shared.lock().update_pages(places.map(|place| place.phys), len, update);
+        let writer = self.writer();
+        let (old, code_written) = {
+            let mut monitor = self.shared.lock();
+            monitor.writes_come_from(writer);
+            monitor.update_pages(places.map(|place| place.phys), len, update)
+        };
         (old, self.noted(code_written))
     }
     /// After a write under the lock: this vCPU sees its own drops at once.

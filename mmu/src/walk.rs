@@ -133,15 +133,107 @@ impl Walk {
     }
 }
 
+/// Which check of a walk failed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WalkCheck {
+    /// The last entry's P bit is clear.
+    Present,
+    /// The last entry has reserved bits set.
+    Reserved,
+    /// A write, and an entry's R/W bit is clear.
+    Writable,
+    /// A user access, and an entry's U/S bit is clear.
+    User,
+    /// A fetch, and an entry's XD bit is set.
+    Executable,
+    /// A supervisor fetch from a user page, under SMEP.
+    Smep,
+    /// A supervisor access to a user page, under SMAP.
+    Smap,
+}
+
+impl WalkCheck {
+    /// In words.
+    pub const fn text(self) -> &'static str {
+        match self {
+            WalkCheck::Present => "not present",
+            WalkCheck::Reserved => "reserved bits set",
+            WalkCheck::Writable => "not writable",
+            WalkCheck::User => "not for users",
+            WalkCheck::Executable => "not executable",
+            WalkCheck::Smep => "SMEP: a user page",
+            WalkCheck::Smap => "SMAP: a user page",
+        }
+    }
+}
+
+/// A walk that did not permit the access, with what it read up to there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the guest gets.
+    pub fault: PageFault,
+    /// Which check failed.
+    pub check: WalkCheck,
+    steps: [Step; 4],
+    count: u8,
+}
+
+impl Refusal {
+    fn of(walk: &Walk, fault: PageFault, check: WalkCheck) -> Refusal {
+        Refusal { fault, check, steps: walk.steps, count: walk.count }
+    }
+    /// The entries read, top first.
+    pub fn steps(&self) -> &[Step] {
+        self.steps.get(..self.count as usize).unwrap_or(&[])
+    }
+    /// The number among [`Refusal::steps`] of the entry that refused: the first that does for a right that every level must give.
+    /// `None`: a PDPTE register.
+    pub fn refused_by(&self) -> Option<usize> {
+        let last = self.steps().len().checked_sub(1)?;
+        let first = |refuses: fn(u64) -> bool| self.steps().iter().position(|step| refuses(step.value));
+        match self.check {
+            WalkCheck::Writable => first(|value| value & pte::RW == 0),
+            WalkCheck::User => first(|value| value & pte::US == 0),
+            WalkCheck::Executable => first(|value| value & pte::NX != 0),
+            WalkCheck::Present | WalkCheck::Reserved | WalkCheck::Smep | WalkCheck::Smap => Some(last),
+        }
+    }
+}
+
+/// Which check refuses an access that the levels together do not permit.
+fn refused(rights: Rights, rules: Rules, access: Access, view: View) -> WalkCheck {
+    match (view, access) {
+        (View::User, _) if !rights.has(Rights::U) => WalkCheck::User,
+        (_, Access::Fetch) if !rights.has(Rights::X) => WalkCheck::Executable,
+        (View::User, _) => WalkCheck::Writable,
+        (_, Access::Fetch) => WalkCheck::Smep,
+        (View::Supervisor, _) if rights.has(Rights::U) && rules.has(rule::SMAP) => WalkCheck::Smap,
+        _ => WalkCheck::Writable,
+    }
+}
+
 /// Walks the guest's tables for one access. A and D bits are the caller's business.
 pub fn walk(
+    scope: &FillScope,
+    tables: &mut dyn GuestTables,
+    space: (Rules, GuestRoot),
+    linear: Linear,
+    access: Access,
+    view: View,
+) -> Result<Walk, PageFault> {
+    walk_or_refusal(scope, tables, space, linear, access, view).map_err(|refusal| refusal.fault)
+}
+
+/// The same, and where it ended.
+#[inline]
+pub fn walk_or_refusal(
     _scope: &FillScope,
     tables: &mut dyn GuestTables,
     (rules, root): (Rules, GuestRoot),
     linear: Linear,
     access: Access,
     view: View,
-) -> Result<Walk, PageFault> {
+) -> Result<Walk, Refusal> {
     let mut walk =
         Walk { phys: GuestPhys(0), rights: Rights::ALL, leaf_level: 0, steps: [Step::default(); 4], count: 0 };
     if rules.mode == Mode::Off {
@@ -155,7 +247,7 @@ pub fn walk(
             // PDPTE registers have neither rights nor A bits, and their reserved bits were checked when they were loaded.
             let value = registers[rules.index(3, linear.0)];
             if value & pte::P == 0 {
-                return Err(fault(0));
+                return Err(Refusal::of(&walk, fault(0), WalkCheck::Present));
             }
             (2, rules.target(3, value & !pte::PS))
         }
@@ -163,15 +255,16 @@ pub fn walk(
     loop {
         let at = GuestPhys(table + rules.index(level, linear.0) as u64 * rules.entry_bytes());
         let value = tables.entry(at, rules.entry_bytes());
-        if value & pte::P == 0 {
-            return Err(fault(0));
-        }
-        if value & rules.reserved(level, value) != 0 {
-            return Err(fault(error_code::PRESENT | error_code::RESERVED));
-        }
         if let Some(step) = walk.steps.get_mut(walk.count as usize) {
             *step = Step { level, at, value };
             walk.count += 1;
+        }
+        if value & pte::P == 0 {
+            return Err(Refusal::of(&walk, fault(0), WalkCheck::Present));
+        }
+        if value & rules.reserved(level, value) != 0 {
+            let fault = fault(error_code::PRESENT | error_code::RESERVED);
+            return Err(Refusal::of(&walk, fault, WalkCheck::Reserved));
         }
         walk.rights = walk.rights.through(value);
         let target = rules.target(level, value);
@@ -180,7 +273,10 @@ pub fn walk(
             walk.phys = GuestPhys(rules.gate(target | linear.0 & within));
             walk.leaf_level = level;
             let permitted = walk.rights.permit(rules, access, view);
-            return if permitted { Ok(walk) } else { Err(fault(error_code::PRESENT)) };
+            if permitted {
+                return Ok(walk);
+            }
+            return Err(Refusal::of(&walk, fault(error_code::PRESENT), refused(walk.rights, rules, access, view)));
         }
         table = target;
         level -= 1;

@@ -89,7 +89,7 @@ fn an_unmapped_dirty_page_keeps_its_bytes() {
     guest.vcpu.drain();
     assert!(guest.read(LINEAR + 16).is_err());
     assert!(guest.memory.evict(256) > 0);
-    let used = guest.memory.page_uses().into_iter().find(|(page, _)| page.0 == CHAINS[0]).unwrap().1;
+    let used = guest.memory.page_uses().into_iter().find(|view| view.page.0 == CHAINS[0]).unwrap().uses;
     assert!(used.is(PageUse::OUT) && !used.is(PageUse::MAPPED));
     guest.memory.write(GuestPhys(entry), &(CHAINS[0] << 12 | 0x67).to_le_bytes());
     guest.vcpu.drain();

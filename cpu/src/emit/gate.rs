@@ -24,6 +24,7 @@ use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::{straddle, units, x87};
 use crate::cache::{Leave, Step};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::flags::LazyOp;
@@ -498,7 +499,14 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&S
                     // A handler finds RIP at the start of its block.
                     cpu.state.rip = jit.block_rip(site);
                 }
+                let named = cpu.link.mmu.notes_writers();
+                if named {
+                    cpu.link.mmu.set_storing(Some(jit.rip_of(site)));
+                }
                 let result = body(cpu, site, step);
+                if named {
+                    cpu.link.mmu.set_storing(None);
+                }
                 if site.live.has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
                     x87::export(&cpu.state, &mut cpu.link.frame);
                 }
@@ -538,8 +546,8 @@ fn canonical(cpu: &Vcpu, site: &Site, linear: u64) -> Result<(), Fault> {
     };
     match (fine, site.stack) {
         (true, _) => Ok(()),
-        (false, true) => Err(Fault::ss(0)),
-        (false, false) => Err(Fault::gp(0)),
+        (false, true) => Err(Fault::ss(0).because(Check::Canonical)),
+        (false, false) => Err(Fault::gp(0).because(Check::Canonical)),
     }
 }
 

@@ -5,6 +5,7 @@ use super::frame::{TANK, jump_index};
 use super::gate::{self, Status};
 use super::{Jit, Live, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockRef};
+use crate::check::Check;
 use crate::exec;
 use crate::fault::Fault;
 use crate::lift::block::{MOST_BYTES, lift_bytes, optimise};
@@ -205,7 +206,7 @@ impl Vcpu {
             Status::Fault | Status::NotCanonical => {
                 self.state.retired += u64::from(insn);
                 self.state.rip = rip;
-                let fault = if status == Status::Fault { Fault::de() } else { Fault::gp(0) };
+                let fault = if status == Status::Fault { Fault::de() } else { Fault::gp(0).because(Check::Canonical) };
                 Err(self.link.fault.take().unwrap_or(fault))
             }
             Status::Early => {

@@ -4,6 +4,7 @@ use super::alu::Binary;
 use super::memory::{Address, fault, load_at, missed, source};
 use super::stack::{pop, push};
 use crate::cache::{Leave, Step};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::memory::Int;
 use crate::mode::ModeBits;
@@ -146,7 +147,7 @@ pub fn check_target(cpu: &Vcpu, rip: u64) -> Result<(), Fault> {
     } else {
         rip <= u64::from(cpu.state.segment(Seg::Cs).limit)
     };
-    if fine { Ok(()) } else { Err(Fault::gp(0)) }
+    if fine { Ok(()) } else { Err(Fault::gp(0).because(Check::Target)) }
 }
 
 pub fn jmp_ind<T: Int, A: Address, const MEMORY: bool>(cpu: &mut Vcpu, s: &Step) -> Leave {
@@ -229,7 +230,7 @@ pub fn loop_cx<T: Int>(cpu: &mut Vcpu, s: &Step) -> Leave {
 pub fn raise(cpu: &mut Vcpu, s: &Step) -> Leave {
     let vector = s.imm as u8;
     let error_code = matches!(vector, 8 | 10..=14 | 17).then_some(0);
-    fault(cpu, s, Fault { vector, error_code, linear: Linear(0) })
+    fault(cpu, s, Fault { vector, check: Check::None, error_code, linear: Linear(0) })
 }
 
 /// An instruction that the model has and Umbra does not: remembered by name, then #UD.

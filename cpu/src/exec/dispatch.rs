@@ -2,6 +2,7 @@
 
 use crate::bus::TscLine;
 use crate::cache::{Alone, BlockKey, BlockRef, Leave};
+use crate::check::Check;
 use crate::emit::Next;
 use crate::exit::{Activity, Exit};
 use crate::fault::Fault;
@@ -330,7 +331,7 @@ impl Vcpu {
     #[cold]
     fn fetch_slow(&mut self, linear: u64) -> Result<umbra_mmu::addr::PhysPage, Fault> {
         if self.link.mode.has(ModeBits::L) && !Linear(linear).is_canonical_48() {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Canonical));
         }
         let view = if self.state.cpl == 3 { View::User } else { View::Supervisor };
         Ok(self.link.mmu.resolve(Linear(linear), Access::Fetch, view)?.phys().page())

@@ -5,6 +5,7 @@
 //! a chain of jumps (one call in it costs ten pushes and pops, a third of its time).
 
 use crate::cache::{Handler, Leave, Step};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::memory::Int;
 use crate::mode::ModeBits;
@@ -155,8 +156,8 @@ pub fn canonical(cpu: &Vcpu, s: &Step, linear: u64, len: u32) -> Result<(), Faul
     };
     match fine {
         true => Ok(()),
-        false if s.segment() == crate::state::Seg::Ss as u8 => Err(Fault::ss(0)),
-        false => Err(Fault::gp(0)),
+        false if s.segment() == crate::state::Seg::Ss as u8 => Err(Fault::ss(0).because(Check::Canonical)),
+        false => Err(Fault::gp(0).because(Check::Canonical)),
     }
 }
 

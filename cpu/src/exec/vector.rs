@@ -3,6 +3,7 @@
 use super::memory::{Address, canonical, fault, left_early};
 use super::next;
 use crate::cache::{Handler, Leave, Step};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::helpers::{Args, Flow};
 use crate::mode::ModeBits;
@@ -23,7 +24,7 @@ pub fn load<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
     let len = s.imm as usize;
     if s.cond & 1 != 0 && !linear.is_multiple_of(len as u64) {
-        return fault(cpu, s, Fault::gp(0));
+        return fault(cpu, s, Fault::gp(0).because(Check::Alignment));
     }
     let mmu = &cpu.link.mmu;
     let fast = match len {
@@ -73,7 +74,7 @@ pub fn store<A: Address>(cpu: &mut Vcpu, s: &Step) -> Leave {
     let linear = A::linear(cpu, s);
     let len = s.imm as usize;
     if s.cond & 1 != 0 && !linear.is_multiple_of(len as u64) {
-        return fault(cpu, s, Fault::gp(0));
+        return fault(cpu, s, Fault::gp(0).because(Check::Alignment));
     }
     let value = cpu.state.vectors.regs[index(s.src)];
     let mmu = &cpu.link.mmu;

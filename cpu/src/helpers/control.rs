@@ -3,6 +3,7 @@
 
 use super::descriptor::system;
 use super::{Args, Flow, Helper, Rm};
+use crate::check::Check;
 use crate::exit::Activity;
 use crate::fault::Fault;
 use crate::model::Feature;
@@ -52,7 +53,7 @@ impl Vcpu {
         let pdptes = self.link.mmu.load_pdptes(cr3);
         let reserved = PDPTE_RESERVED | u64::MAX << self.link.model.physical_bits();
         if pdptes.iter().any(|pdpte| pdpte & 1 != 0 && pdpte & reserved != 0) {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Value));
         }
         self.state.control.pdptes = pdptes;
         Ok(())
@@ -71,7 +72,7 @@ impl Vcpu {
             || value & cr0::PG != 0 && value & cr0::PE == 0
             || value & cr0::NW != 0 && value & cr0::CD == 0;
         if bad {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Value));
         }
         let value = value & CR0_BITS | cr0::ET;
         let changed = value ^ older;
@@ -80,13 +81,13 @@ impl Vcpu {
             if value & cr0::PG != 0 && c.efer & efer::LME != 0 {
                 let tss16 = matches!(self.state.tr.kind(), system::TSS16 | system::TSS16_BUSY);
                 if c.cr4 & cr4::PAE == 0 || self.state.segment(Seg::Cs).long() || tss16 {
-                    return Err(Fault::gp(0));
+                    return Err(Fault::gp(0).because(Check::Value));
                 }
                 new_efer |= efer::LMA;
             }
             if value & cr0::PG == 0 {
                 if self.state.code64() || c.cr4 & cr4::PCIDE != 0 {
-                    return Err(Fault::gp(0));
+                    return Err(Fault::gp(0).because(Check::Value));
                 }
                 new_efer &= !efer::LMA;
             }
@@ -105,7 +106,7 @@ impl Vcpu {
         let c = &self.state.control;
         let value = if c.cr4 & cr4::PCIDE != 0 { value & !CR3_NO_FLUSH } else { value };
         if self.state.code64() && value >> self.link.model.physical_bits() != 0 {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Value));
         }
         if self.pae_paging(c.cr0, c.cr4) {
             self.load_pdptes(value)?;
@@ -125,7 +126,7 @@ impl Vcpu {
             || long && value & cr4::PAE == 0
             || starts_pcid && (!long || c.cr3 & CR3_PCID != 0);
         if bad {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Value));
         }
         let reloads = cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP;
         if self.pae_paging(c.cr0, value) && changed & reloads != 0 {
@@ -156,7 +157,7 @@ fn mov_to_control(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
         4 => cpu.set_cr4(value)?,
         _ => {
             if value > 15 {
-                return Err(Fault::gp(0));
+                return Err(Fault::gp(0).because(Check::Value));
             }
             cpu.runs_alone()?;
             cpu.ask_board(|bus, now| bus.set_cr8(now, value as u8));
@@ -221,7 +222,7 @@ fn invlpg(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
 
 fn invpcid(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     if cpu.state.v86() {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.require_cpl0()?;
     let Rm::Memory(seg, at) = args.rm(cpu) else {
@@ -239,7 +240,7 @@ fn invpcid(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
         _ => true,
     };
     if bad {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.drain_translations();
     Ok(Flow::Leave)
@@ -260,7 +261,7 @@ fn xgetbv(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     let value = match cpu.state.gpr(RCX) as u32 {
         0 => cpu.state.control.xcr0,
         1 if cpu.link.model.has(Feature::Xgetbv1) => super::xsave::in_use(cpu) & cpu.state.control.xcr0,
-        _ => return Err(Fault::gp(0)),
+        _ => return Err(Fault::gp(0).because(Check::Value)),
     };
     cpu.write_slot(RAX, value as u32);
     cpu.write_slot(RDX, (value >> 32) as u32);
@@ -275,7 +276,7 @@ fn xsetbv(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     let bad =
         cpu.state.gpr(RCX) as u32 != 0 || value & 1 == 0 || value & !cpu.link.model.xcr0_mask() != 0 || avx_without_sse;
     if bad {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.state.control.xcr0 = value;
     cpu.update_mode();

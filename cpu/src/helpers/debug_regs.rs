@@ -3,6 +3,7 @@
 //! Matching accesses against the breakpoints is the executor's.
 
 use super::{Args, Flow, Helper};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::uop::Width;
@@ -44,7 +45,7 @@ fn mov_to_debug(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let n = check(cpu, args.a)?;
     let value = cpu.state.slots.get(args.b) & args.width.mask();
     if n >= 6 && value >> 32 != 0 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.state.dr[n] = match n {
         6 => value & DR6_WRITABLE | DR6_ONES,

@@ -3,6 +3,7 @@
 //! Pure decoding, look-ups through the monitor tables (`tables`), and the accessed and busy bits. What a failed check means (which exception, which
 //! error code) is the caller's: look-ups answer `None` beyond the limit and fault only with #PF.
 
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::Segment;
 use crate::state::segment::rights;
@@ -136,7 +137,7 @@ impl Vcpu {
         if !self.state.long_mode() {
             return Ok(linear & 0xffff_ffff);
         }
-        if Linear(linear).is_canonical_48() { Ok(linear) } else { Err(Fault::gp(0)) }
+        if Linear(linear).is_canonical_48() { Ok(linear) } else { Err(Fault::gp(0).because(Check::Canonical)) }
     }
 
     /// Where the descriptor of `selector` is, if all `len` bytes of it are within its table.

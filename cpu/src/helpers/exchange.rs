@@ -1,6 +1,7 @@
 //! Exchanges that no uop covers (SDM vol. 2: CMPXCHG8B/16B, XCHG, XADD and CMPXCHG with AH and its like, BOUND).
 
 use super::{Args, Flow, Helper, Rm};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::flags;
 use crate::state::slots::{RAX, RBX, RCX, RDX};
@@ -41,7 +42,7 @@ fn wide(cpu: &mut Vcpu, args: Args, len: u64) -> Result<Flow, Fault> {
         && let Rm::Memory(seg, offset) = args.rm(cpu)
         && !cpu.linear(seg, offset, len, Access::Write)?.0.is_multiple_of(16)
     {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Alignment));
     }
     let old = locked(cpu, args, len, &mut |old| if old == expected { new } else { old })?;
     if old == expected {

@@ -5,9 +5,11 @@
 use super::descriptor::{Descriptor, is_null, rpl, selector_error, system};
 use super::gate::{Gate, GateKind};
 use super::privilege::StackCheck;
+use super::segment_load::kind_or_privilege;
 use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, switch_task};
 use super::{Args, Flow, Helper};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::Seg;
 use crate::state::slots::RSP;
@@ -69,10 +71,10 @@ fn jump(cpu: &mut Vcpu, target: FarPointer, _width: Width) -> Result<Flow, Fault
         return Ok(Flow::Leave);
     }
     if is_null(target.selector) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Null));
     }
     let error = selector_error(target.selector);
-    let descriptor = cpu.descriptor(target.selector)?.ok_or(Fault::gp(error))?;
+    let descriptor = cpu.descriptor(target.selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
     let cpl = cpu.state.cpl;
     if descriptor.is_segment() {
         let code = cpu.direct_code(target.selector, target.offset)?;
@@ -81,13 +83,13 @@ fn jump(cpu: &mut Vcpu, target: FarPointer, _width: Width) -> Result<Flow, Fault
         return Ok(Flow::Leave);
     }
     if cpu.state.long_mode() && descriptor.kind() != system::CALL_GATE32 {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Kind));
     }
     match descriptor.kind() {
         system::CALL_GATE16 | system::CALL_GATE32 => {
             let gate = call_gate(cpu, target.selector, descriptor)?;
             if !gate.code.is_conforming() && gate.code.dpl() != cpl {
-                return Err(Fault::gp(selector_error(gate.gate.selector)));
+                return Err(Fault::gp(selector_error(gate.gate.selector)).because(Check::Privilege));
             }
             gate.require_present()?;
             cpu.check_target(gate.code, gate.gate.offset, 0)?;
@@ -103,24 +105,25 @@ fn jump(cpu: &mut Vcpu, target: FarPointer, _width: Width) -> Result<Flow, Fault
 /// In real-address and virtual-8086 mode: #GP(0) beyond the code segment's limit.
 fn check_real_target(cpu: &Vcpu, offset: u64) -> Result<(), Fault> {
     let limit = if cpu.state.v86() { 0xffff } else { cpu.state.segment(Seg::Cs).limit };
-    if offset > u64::from(limit) { Err(Fault::gp(0)) } else { Ok(()) }
+    if offset > u64::from(limit) { Err(Fault::gp(0).because(Check::Limit(Seg::Cs))) } else { Ok(()) }
 }
 
 /// A transfer to a TSS descriptor or a task gate, or #GP(selector) if it is neither.
 fn to_task(cpu: &mut Vcpu, selector: u16, descriptor: Descriptor, switch: Switch) -> Result<Flow, Fault> {
     let error = selector_error(selector);
     if descriptor.dpl() < cpu.state.cpl || descriptor.dpl() < rpl(selector) {
-        return Err(Fault::gp(error));
+        let is_way = matches!(descriptor.kind(), system::TSS16 | system::TSS32 | system::TASK_GATE);
+        return Err(Fault::gp(error).because(kind_or_privilege(is_way)));
     }
     let tss = match descriptor.kind() {
         system::TSS16 | system::TSS32 => selector,
         system::TASK_GATE => {
             if !descriptor.present() {
-                return Err(Fault::np(error));
+                return Err(Fault::np(error).because(Check::Present));
             }
             descriptor.gate_selector()
         }
-        _ => return Err(Fault::gp(error)),
+        _ => return Err(Fault::gp(error).because(Check::Kind)),
     };
     switch_task(cpu, tss, switch)
 }
@@ -128,7 +131,10 @@ fn to_task(cpu: &mut Vcpu, selector: u16, descriptor: Descriptor, switch: Switch
 impl CallGate {
     /// #NP unless the code segment is present: checked after its privilege.
     fn require_present(&self) -> Result<(), Fault> {
-        if self.code.present() { Ok(()) } else { Err(Fault::np(selector_error(self.gate.selector))) }
+        if self.code.present() {
+            return Ok(());
+        }
+        Err(Fault::np(selector_error(self.gate.selector)).because(Check::Present))
     }
 }
 
@@ -136,23 +142,24 @@ impl CallGate {
 fn call_gate(cpu: &mut Vcpu, selector: u16, gate: Descriptor) -> Result<CallGate, Fault> {
     let error = selector_error(selector);
     if gate.dpl() < cpu.state.cpl || gate.dpl() < rpl(selector) {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Privilege));
     }
     let long = cpu.state.long_mode();
     let mut upper = 0;
     if long {
-        upper = cpu.descriptor_upper(selector)?.ok_or(Fault::gp(error))?;
+        upper = cpu.descriptor_upper(selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
         if upper >> 40 & 0x1f != 0 {
-            return Err(Fault::gp(error));
+            return Err(Fault::gp(error).because(Check::Reserved));
         }
     }
     let gate = Gate::of_call(gate, upper, long);
     if !gate.present {
-        return Err(Fault::np(error));
+        return Err(Fault::np(error).because(Check::Present));
     }
     let code = cpu.code_descriptor(gate.selector, 0)?;
     if code.dpl() > cpu.state.cpl || long && !code.long() {
-        return Err(Fault::gp(selector_error(gate.selector)));
+        let check = if code.dpl() > cpu.state.cpl { Check::Privilege } else { Check::Reserved };
+        return Err(Fault::gp(selector_error(gate.selector)).because(check));
     }
     Ok(CallGate { gate, code })
 }
@@ -169,10 +176,10 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
         return Ok(Flow::Leave);
     }
     if is_null(target.selector) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Null));
     }
     let error = selector_error(target.selector);
-    let descriptor = cpu.descriptor(target.selector)?.ok_or(Fault::gp(error))?;
+    let descriptor = cpu.descriptor(target.selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
     if descriptor.is_segment() {
         let code = cpu.direct_code(target.selector, target.offset)?;
         let rsp = push_return(cpu, width)?;
@@ -182,7 +189,7 @@ fn call(cpu: &mut Vcpu, target: FarPointer, width: Width) -> Result<Flow, Fault>
         return Ok(Flow::Leave);
     }
     if cpu.state.long_mode() && descriptor.kind() != system::CALL_GATE32 {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Kind));
     }
     if !matches!(descriptor.kind(), system::CALL_GATE16 | system::CALL_GATE32) {
         return to_task(cpu, target.selector, descriptor, Switch::Call);
@@ -312,15 +319,15 @@ impl Vcpu {
     pub(super) fn return_code(&mut self, selector: u16) -> Result<Descriptor, Fault> {
         let error = selector_error(selector);
         if is_null(selector) {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Null));
         }
         let code = self.code_descriptor(selector, 0)?;
         let level = rpl(selector);
         let matching = if code.is_conforming() { code.dpl() <= level } else { code.dpl() == level };
         if level < self.state.cpl || !matching {
-            return Err(Fault::gp(error));
+            return Err(Fault::gp(error).because(Check::Privilege));
         }
-        if code.present() { Ok(code) } else { Err(Fault::np(error)) }
+        if code.present() { Ok(code) } else { Err(Fault::np(error).because(Check::Present)) }
     }
 
     /// Completes a return to another stack: checks SS and RIP, then loads CS, SS, RSP and drops data segments.
@@ -329,7 +336,7 @@ impl Vcpu {
         let to_64bit = self.state.long_mode() && to.code.long();
         let ss = if is_null(to.ss) {
             if !to_64bit || level == 3 || rpl(to.ss) != level {
-                return Err(Fault::gp(0));
+                return Err(Fault::gp(0).because(Check::Null));
             }
             None
         } else {

@@ -2,6 +2,7 @@
 //! for virtual-8086 extensions and protected-mode virtual interrupts).
 
 use super::{Args, Flow, Helper};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::state::{InterruptShadow, flags};
@@ -34,7 +35,7 @@ fn interrupt_flag(cpu: &Vcpu) -> Result<InterruptFlag, Fault> {
         return Ok(InterruptFlag::Real);
     }
     let virtualised = if state.v86() { state.control.cr4 & cr4::VME } else { state.control.cr4 & cr4::PVI };
-    if virtualised != 0 && state.cpl == 3 { Ok(InterruptFlag::Virtual) } else { Err(Fault::gp(0)) }
+    if virtualised != 0 && state.cpl == 3 { Ok(InterruptFlag::Virtual) } else { Err(Fault::gp(0).because(Check::Iopl)) }
 }
 
 fn cli(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
@@ -57,7 +58,7 @@ fn sti(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
         }
         InterruptFlag::Virtual => {
             if cpu.state.rflags & flags::VIP != 0 {
-                return Err(Fault::gp(0));
+                return Err(Fault::gp(0).because(Check::Iopl));
             }
             cpu.set_flags(flags::VIF, flags::VIF);
         }
@@ -70,7 +71,7 @@ fn pushf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let mut image = rflags & !(flags::VM | flags::RF);
     if cpu.state.v86() && cpu.state.iopl() < 3 {
         if cpu.state.control.cr4 & cr4::VME == 0 || args.width != Width::B2 {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Iopl));
         }
         let interrupt = if rflags & flags::VIF != 0 { flags::IF } else { 0 };
         image = image & !flags::IF | interrupt | flags::IOPL;
@@ -83,7 +84,7 @@ fn popf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let (v86, iopl, cpl) = (cpu.state.v86(), cpu.state.iopl(), cpu.state.cpl);
     let virtual_if = v86 && iopl < 3;
     if virtual_if && (cpu.state.control.cr4 & cr4::VME == 0 || args.width != Width::B2) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let mut image = cpu.stack_at_width(args.width, 0)?;
     let mut mask = flags::STATUS | flags::TF | flags::DF | flags::NT;
@@ -95,7 +96,7 @@ fn popf(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     if virtual_if {
         let enables = image & flags::IF != 0;
         if image & flags::TF != 0 || enables && cpu.state.rflags & flags::VIP != 0 {
-            return Err(Fault::gp(0));
+            return Err(Fault::gp(0).because(Check::Iopl));
         }
         mask |= flags::VIF;
         image = image & !flags::VIF | if enables { flags::VIF } else { 0 };

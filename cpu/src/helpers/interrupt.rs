@@ -11,6 +11,7 @@ use super::privilege::{StackCheck, with_ext};
 use super::stack_frame::{Frame, Stack, stack_view};
 use super::task::{Switch, Switched, switch_to};
 use super::{Args, Flow, Helper, short_way, v86};
+use crate::check::Check;
 use crate::exit::Activity;
 use crate::fault::{Fault, vector};
 use crate::state::slots::RSP;
@@ -111,6 +112,7 @@ fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
     let mut current = fault;
     loop {
         cpu.link.fault_chain.push((cpu.state.rip, current));
+        cpu.note_exception(current);
         if current.vector == vector::PF {
             cpu.state.control.cr2 = current.linear.0;
         }
@@ -122,6 +124,7 @@ fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
         current = match (severity(current.vector), severity(next.vector)) {
             (Severity::DoubleFault, _) => {
                 cpu.link.fault_chain.push((cpu.state.rip, next));
+                cpu.note_exception(next);
                 cpu.state.activity = Activity::Shutdown;
                 // Nothing is held back, resumed or goes on any more.
                 cpu.state.rflags &= !flags::RF;
@@ -133,10 +136,11 @@ fn deliver_chain(cpu: &mut Vcpu, fault: Fault) {
             (Severity::Contributory, Severity::Contributory)
             | (Severity::PageFault, Severity::Contributory | Severity::PageFault) => {
                 cpu.link.fault_chain.push((cpu.state.rip, next));
+                cpu.note_exception(next);
                 if next.vector == vector::PF {
                     cpu.state.control.cr2 = next.linear.0;
                 }
-                Fault { vector: vector::DF, error_code: Some(0), linear: next.linear }
+                Fault { vector: vector::DF, check: Check::None, error_code: Some(0), linear: next.linear }
             }
             _ => next,
         };
@@ -240,6 +244,10 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     cpu.materialise_flags();
     // Tables and inner stacks are accessed with supervisor rights: through that view's TLB.
     cpu.link.mmu.set_view(View::Supervisor);
+    let at_boundary = matches!(event.class, Class::Hardware | Class::Exception) && cpu.link.mmu.notes_writers();
+    if at_boundary {
+        cpu.link.mmu.set_storing(Some(cpu.state.rip));
+    }
     let done = if !cpu.state.protected() {
         real_mode(cpu, event).map(|()| Switched::Done)
     } else if short_way::deliver(cpu, event) {
@@ -249,6 +257,9 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
     } else {
         protected_mode(cpu, event)
     };
+    if at_boundary {
+        cpu.link.mmu.set_storing(None);
+    }
     let switched = done.map_err(|fault| {
         cpu.link.mmu.set_view(cpu.view());
         with_ext(fault, event.ext())
@@ -267,7 +278,7 @@ fn attempt(cpu: &mut Vcpu, event: Event) -> Result<Switched, Fault> {
 fn real_mode(cpu: &mut Vcpu, event: Event) -> Result<(), Fault> {
     let offset = u64::from(event.vector) * 4;
     if offset + 3 > u64::from(cpu.state.idtr.limit) {
-        return Err(Fault::gp(event.idt_error()));
+        return Err(Fault::gp(event.idt_error()).because(Check::BeyondTable));
     }
     let at = cpu.table_address(cpu.state.idtr.base, offset)?;
     let target: u32 = cpu.load_system(at)?;
@@ -303,14 +314,14 @@ fn gate(cpu: &mut Vcpu, event: Event, len: u64) -> Result<Gate, Fault> {
     let error = event.idt_error();
     let offset = u64::from(event.vector) * len;
     if offset + len - 1 > u64::from(cpu.state.idtr.limit) {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::BeyondTable));
     }
     let at = cpu.table_address(cpu.state.idtr.base, offset)?;
-    let gate = cpu.event_gate(event.vector, at, len)?.ok_or(Fault::gp(error))?;
+    let gate = cpu.event_gate(event.vector, at, len)?.ok_or(Fault::gp(error).because(Check::Kind))?;
     if matches!(event.class, Class::Software | Class::SoftwareTrap) && gate.dpl < cpu.state.cpl {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Privilege));
     }
-    if gate.present { Ok(gate) } else { Err(Fault::np(error)) }
+    if gate.present { Ok(gate) } else { Err(Fault::np(error).because(Check::Present)) }
 }
 
 /// Checks the code segment of a gate.
@@ -318,14 +329,15 @@ fn handler(cpu: &mut Vcpu, gate: Gate, ext: u32) -> Result<Handler, Fault> {
     let error = selector_error(gate.selector) | ext;
     let code = cpu.code_descriptor(gate.selector, ext)?;
     if code.dpl() > cpu.state.cpl || cpu.state.long_mode() && !code.long() {
-        return Err(Fault::gp(error));
+        let check = if code.dpl() > cpu.state.cpl { Check::Privilege } else { Check::Reserved };
+        return Err(Fault::gp(error).because(check));
     }
     if !code.present() {
-        return Err(Fault::np(error));
+        return Err(Fault::np(error).because(Check::Present));
     }
     let level = if code.is_conforming() { cpu.state.cpl } else { code.dpl() };
     if cpu.state.v86() && level != 0 {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Privilege));
     }
     Ok(Handler { gate, code, level })
 }

@@ -6,6 +6,7 @@ use super::far::Outer;
 use super::stack_frame::Stack;
 use super::task::{Switch, switch_task};
 use super::{Args, Flow, Helper, short_way};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::state::slots::RSP;
@@ -81,7 +82,7 @@ fn return_real(cpu: &mut Vcpu, popped: &Popped, flags_mask: u64) -> Flow {
 fn real_mode(cpu: &mut Vcpu, width: Width) -> Result<Flow, Fault> {
     let popped = pop_three(cpu, width)?;
     if popped.rip > u64::from(cpu.state.segment(Seg::Cs).limit) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Limit(Seg::Cs)));
     }
     let mask = ALWAYS | flags::IF | flags::IOPL | if width == Width::B2 { 0 } else { WIDE };
     Ok(return_real(cpu, &popped, mask))
@@ -91,11 +92,11 @@ fn v86_mode(cpu: &mut Vcpu, width: Width) -> Result<Flow, Fault> {
     let vme = cpu.state.control.cr4 & cr4::VME != 0;
     let iopl3 = cpu.state.iopl() == 3;
     if !iopl3 && (!vme || width != Width::B2) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let popped = pop_three(cpu, width)?;
     if popped.rip > 0xffff {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Limit(Seg::Cs)));
     }
     if iopl3 {
         let mask = ALWAYS | flags::IF | if width == Width::B2 { 0 } else { WIDE };
@@ -103,7 +104,7 @@ fn v86_mode(cpu: &mut Vcpu, width: Width) -> Result<Flow, Fault> {
     }
     let enables = popped.flags & flags::IF != 0;
     if popped.flags & flags::TF != 0 || enables && cpu.state.rflags & flags::VIP != 0 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     let flow = return_real(cpu, &popped, ALWAYS);
     cpu.set_flags(flags::VIF, if enables { flags::VIF } else { 0 });
@@ -115,7 +116,7 @@ fn nested_task(cpu: &mut Vcpu) -> Result<Flow, Fault> {
         return Err(Fault::gp(0));
     }
     if !matches!(cpu.state.tr.kind(), system::TSS16 | system::TSS16_BUSY | system::TSS32 | system::TSS32_BUSY) {
-        return Err(Fault::ts(super::descriptor::selector_error(cpu.state.tr.selector)));
+        return Err(Fault::ts(super::descriptor::selector_error(cpu.state.tr.selector)).because(Check::Kind));
     }
     let link: u16 = cpu.load_system(cpu.table_address(cpu.state.tr.base, 0)?)?;
     switch_task(cpu, link, Switch::Iret)
@@ -151,7 +152,7 @@ fn to_v86(cpu: &mut Vcpu, mut popped: Popped) -> Result<Flow, Fault> {
         *item = popped.stack.pop(cpu, Width::B4)?;
     }
     if popped.rip > 0xffff {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Limit(Seg::Cs)));
     }
     let [esp, ss, es, ds, fs, gs] = items;
     let selectors =

@@ -3,6 +3,7 @@
 //! The local APIC's own are behind the bus. An unknown MSR is #GP(0), counted and named in `link.counters`.
 
 use super::{Args, Flow, Helper};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::model::{Feature, Vendor};
 use crate::state::Seg;
@@ -277,7 +278,7 @@ fn rdmsr(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
     }
     let Some(value) = read(cpu, msr) else {
         cpu.link.counters.note_unknown_msr(msr);
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     };
     cpu.write_slot(RAX, value as u32);
     cpu.write_slot(RDX, (value >> 32) as u32);
@@ -295,7 +296,7 @@ fn wrmsr(cpu: &mut Vcpu, _: Args) -> Result<Flow, Fault> {
         if refused == Refused::Unknown {
             cpu.link.counters.note_unknown_msr(msr);
         }
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.update_mode();
     Ok(Flow::Leave)

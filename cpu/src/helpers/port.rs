@@ -5,6 +5,7 @@
 
 use super::string::again;
 use super::{Args, Flow, Helper};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::flags;
 use crate::state::slots::{RAX, RCX, RDI, RDX, RSI};
@@ -41,17 +42,17 @@ pub fn check_io(cpu: &mut Vcpu, port: u16, width: Width) -> Result<(), Fault> {
     let tr = state.tr;
     let limit = u64::from(tr.limit);
     if !tr.present() || tr.kind() & 8 == 0 || limit < IO_MAP_BASE + 1 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let map: u16 = cpu.load_system(cpu.table_address(tr.base, IO_MAP_BASE)?)?;
     let at = u64::from(map) + u64::from(port >> 3);
     // Two bytes are always read, so the bitmap needs a byte of ones after its last port.
     if at + 1 > limit {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let bits: u16 = cpu.load_system(cpu.table_address(tr.base, at)?)?;
     let wanted = (1u16 << width.bytes()) - 1;
-    if bits >> (port & 7) & wanted != 0 { Err(Fault::gp(0)) } else { Ok(()) }
+    if bits >> (port & 7) & wanted != 0 { Err(Fault::gp(0).because(Check::Iopl)) } else { Ok(()) }
 }
 
 fn read_port(cpu: &mut Vcpu, port: u16, width: Width) -> u32 {

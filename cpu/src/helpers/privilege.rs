@@ -2,6 +2,8 @@
 //! from the TSS, returns to outer levels (SDM vol. 3, 5.8, 6.12.1, 8.2.1).
 
 use super::descriptor::{Descriptor, is_null, rpl, selector_error};
+use super::segment_load::kind_or_privilege;
+use crate::check::Check;
 use crate::fault::{Fault, vector};
 use crate::state::segment::rights;
 use crate::state::{Seg, Segment};
@@ -28,12 +30,13 @@ impl Vcpu {
     /// `ext` is the EXT bit of error codes.
     pub fn code_descriptor(&mut self, selector: u16, ext: u32) -> Result<Descriptor, Fault> {
         if is_null(selector) {
-            return Err(Fault::gp(ext));
+            return Err(Fault::gp(ext).because(Check::Null));
         }
         let error = selector_error(selector) | ext;
-        let descriptor = self.descriptor(selector)?.ok_or(Fault::gp(error))?;
+        let descriptor = self.descriptor(selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
         if !descriptor.is_code() || self.state.long_mode() && descriptor.long() && descriptor.big() {
-            return Err(Fault::gp(error));
+            let check = if descriptor.is_code() { Check::Reserved } else { Check::Kind };
+            return Err(Fault::gp(error).because(check));
         }
         Ok(descriptor)
     }
@@ -49,10 +52,10 @@ impl Vcpu {
             rpl(selector) <= self.state.cpl && descriptor.dpl() == self.state.cpl
         };
         if !allowed {
-            return Err(Fault::gp(error));
+            return Err(Fault::gp(error).because(Check::Privilege));
         }
         if !descriptor.present() {
-            return Err(Fault::np(error));
+            return Err(Fault::np(error).because(Check::Present));
         }
         self.check_target(descriptor, offset, 0)?;
         self.mark_accessed(selector, descriptor)
@@ -65,7 +68,7 @@ impl Vcpu {
         } else {
             offset <= u64::from(code.limit())
         };
-        if valid { Ok(()) } else { Err(Fault::gp(ext)) }
+        if valid { Ok(()) } else { Err(Fault::gp(ext).because(Check::Target)) }
     }
 
     /// Makes `selector:offset` the next instruction, at level `cpl`. The caller has done all checks, and recomputes
@@ -83,15 +86,15 @@ impl Vcpu {
             StackCheck::Return => Fault::gp(error),
         };
         if is_null(selector) {
-            return Err(refuse(ext));
+            return Err(refuse(ext).because(Check::Null));
         }
         let error = selector_error(selector) | ext;
-        let descriptor = self.descriptor(selector)?.ok_or(refuse(error))?;
+        let descriptor = self.descriptor(selector)?.ok_or(refuse(error).because(Check::BeyondTable))?;
         if rpl(selector) != cpl || !descriptor.is_writable_data() || descriptor.dpl() != cpl {
-            return Err(refuse(error));
+            return Err(refuse(error).because(kind_or_privilege(descriptor.is_writable_data())));
         }
         if !descriptor.present() {
-            return Err(Fault::ss(error));
+            return Err(Fault::ss(error).because(Check::Present));
         }
         Ok(self.mark_accessed(selector, descriptor)?.segment(selector))
     }
@@ -126,12 +129,12 @@ impl Vcpu {
     fn tss_quad(&mut self, offset: u64, ext: u32) -> Result<u64, Fault> {
         self.check_tss(offset + 7, ext)?;
         let rsp = self.load_system(self.table_address(self.state.tr.base, offset)?)?;
-        if Linear(rsp).is_canonical_48() { Ok(rsp) } else { Err(Fault::ss(ext)) }
+        if Linear(rsp).is_canonical_48() { Ok(rsp) } else { Err(Fault::ss(ext).because(Check::Canonical)) }
     }
 
     fn check_tss(&self, last: u64, ext: u32) -> Result<(), Fault> {
         if last > u64::from(self.state.tr.limit) {
-            return Err(Fault::ts(selector_error(self.state.tr.selector) | ext));
+            return Err(Fault::ts(selector_error(self.state.tr.selector) | ext).because(Check::BeyondTss));
         }
         Ok(())
     }

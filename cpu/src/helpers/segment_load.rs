@@ -6,6 +6,7 @@
 
 use super::descriptor::{is_null, rpl, selector_error, system};
 use super::{Args, Flow, Helper, Rm};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::state::slots::RSP;
@@ -49,25 +50,25 @@ impl Vcpu {
         if is_null(selector) {
             let allowed = seg != Seg::Ss || self.state.code64() && cpl != 3 && rpl(selector) == cpl;
             let null = Segment { selector, ..Segment::default() };
-            return if allowed { Ok(null) } else { Err(Fault::gp(0)) };
+            return if allowed { Ok(null) } else { Err(Fault::gp(0).because(Check::Null)) };
         }
         let error = selector_error(selector);
-        let descriptor = self.descriptor(selector)?.ok_or(Fault::gp(error))?;
+        let descriptor = self.descriptor(selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
         if seg == Seg::Ss {
             if rpl(selector) != cpl || !descriptor.is_writable_data() || descriptor.dpl() != cpl {
-                return Err(Fault::gp(error));
+                return Err(Fault::gp(error).because(kind_or_privilege(descriptor.is_writable_data())));
             }
             if !descriptor.present() {
-                return Err(Fault::ss(error));
+                return Err(Fault::ss(error).because(Check::Present));
             }
         } else {
             let dpl = descriptor.dpl();
             let reachable = descriptor.is_conforming() || rpl(selector) <= dpl && cpl <= dpl;
             if !descriptor.is_readable() || !reachable {
-                return Err(Fault::gp(error));
+                return Err(Fault::gp(error).because(kind_or_privilege(descriptor.is_readable())));
             }
             if !descriptor.present() {
-                return Err(Fault::np(error));
+                return Err(Fault::np(error).because(Check::Present));
             }
         }
         let descriptor = self.mark_accessed(selector, descriptor)?;
@@ -106,7 +107,11 @@ impl Vcpu {
 
     /// #GP(0) where CR4.UMIP keeps an instruction from user code.
     pub fn check_umip(&self) -> Result<(), Fault> {
-        if self.state.cpl != 0 && self.state.control.cr4 & cr4::UMIP != 0 { Err(Fault::gp(0)) } else { Ok(()) }
+        if self.state.cpl != 0 && self.state.control.cr4 & cr4::UMIP != 0 {
+            Err(Fault::gp(0).because(Check::Umip))
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes a 16-bit value as SLDT, STR and SMSW do: memory gets 16 bits, a register its operand size.
@@ -118,6 +123,11 @@ impl Vcpu {
             (rm, _) => self.write_rm(rm, value as u32),
         }
     }
+}
+
+/// Which of the two checks of a descriptor failed, if one has.
+pub(super) fn kind_or_privilege(kind_fits: bool) -> Check {
+    if kind_fits { Check::Privilege } else { Check::Kind }
 }
 
 fn segment_argument(encoding: u8) -> Result<Seg, Fault> {
@@ -202,14 +212,15 @@ impl Vcpu {
         }
         let error = selector_error(selector);
         if selector & 4 != 0 {
-            return Err(refuse(error));
+            return Err(refuse(error).because(Check::NotInGdt));
         }
-        let descriptor = self.descriptor(selector)?.ok_or(refuse(error))?;
+        let descriptor = self.descriptor(selector)?.ok_or(refuse(error).because(Check::BeyondTable))?;
         if descriptor.is_segment() || descriptor.kind() != system::LDT {
-            return Err(refuse(error));
+            return Err(refuse(error).because(Check::Kind));
         }
         if !descriptor.present() {
-            return Err(if refuse(0) == Fault::gp(0) { Fault::np(error) } else { refuse(error) });
+            let fault = if refuse(0) == Fault::gp(0) { Fault::np(error) } else { refuse(error) };
+            return Err(fault.because(Check::Present));
         }
         self.system_segment(selector, descriptor, refuse)
     }
@@ -224,10 +235,10 @@ impl Vcpu {
         let mut segment = descriptor.segment(selector);
         if self.state.long_mode() {
             let error = selector_error(selector);
-            let upper = self.descriptor_upper(selector)?.ok_or(refuse(error))?;
+            let upper = self.descriptor_upper(selector)?.ok_or(refuse(error).because(Check::BeyondTable))?;
             segment.base |= upper << 32;
             if upper >> 40 & 0x1f != 0 || !Linear(segment.base).is_canonical_48() {
-                return Err(refuse(error));
+                return Err(refuse(error).because(Check::Reserved));
             }
         }
         Ok(segment)
@@ -239,23 +250,23 @@ fn ltr(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     cpu.require_cpl0()?;
     let selector: u16 = cpu.read_rm(args.rm(cpu))?;
     if is_null(selector) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Null));
     }
     let error = selector_error(selector);
     if selector & 4 != 0 {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::NotInGdt));
     }
-    let descriptor = cpu.descriptor(selector)?.ok_or(Fault::gp(error))?;
+    let descriptor = cpu.descriptor(selector)?.ok_or(Fault::gp(error).because(Check::BeyondTable))?;
     let available = match descriptor.kind() {
         system::TSS32 => true,
         system::TSS16 => !cpu.state.long_mode(),
         _ => false,
     };
     if descriptor.is_segment() || !available {
-        return Err(Fault::gp(error));
+        return Err(Fault::gp(error).because(Check::Kind));
     }
     if !descriptor.present() {
-        return Err(Fault::np(error));
+        return Err(Fault::np(error).because(Check::Present));
     }
     let mut segment = cpu.system_segment(selector, descriptor, Fault::gp)?;
     cpu.mark_busy(selector, descriptor)?;
@@ -292,7 +303,7 @@ fn load_table(cpu: &mut Vcpu, args: Args) -> Result<TableRegister, Fault> {
         _ => u64::from(cpu.load::<u32>(seg, at)?),
     };
     if !Linear(base).is_canonical_48() {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Canonical));
     }
     Ok(TableRegister { base, limit })
 }

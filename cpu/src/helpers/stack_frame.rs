@@ -3,6 +3,7 @@
 //!
 //! Used by far transfers, interrupt delivery, IRET and task switches, on the current stack or on one not yet loaded.
 
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::mode::ModeBits;
 use crate::state::slots::RSP;
@@ -90,11 +91,15 @@ impl Stack {
     }
 
     fn within(&self, offset: u64, len: u64) -> Result<u64, Fault> {
-        let fault = Err(Fault::ss(self.error_code));
+        let fault = |check| Err(Fault::ss(self.error_code).because(check));
         match self.space {
             Space::Flat => {
                 let last = Linear(offset.wrapping_add(len - 1));
-                if Linear(offset).is_canonical_48() && last.is_canonical_48() { Ok(offset) } else { fault }
+                if Linear(offset).is_canonical_48() && last.is_canonical_48() {
+                    Ok(offset)
+                } else {
+                    fault(Check::Canonical)
+                }
             }
             Space::Segmented(ss) => {
                 let last = offset + len - 1;
@@ -104,8 +109,11 @@ impl Stack {
                 } else {
                     last <= u64::from(ss.limit)
                 };
-                if !ss.usable() || !ss.writable() || !within {
-                    return fault;
+                if !ss.usable() || !ss.writable() {
+                    return fault(Check::Rights(Seg::Ss));
+                }
+                if !within {
+                    return fault(Check::Limit(Seg::Ss));
                 }
                 Ok(ss.base.wrapping_add(offset) & 0xffff_ffff)
             }

@@ -8,7 +8,9 @@ use super::Flow;
 use super::descriptor::{Descriptor, is_null, rpl, selector_error, system};
 use super::interrupt::deliver_fault;
 use super::privilege::with_ext;
+use super::segment_load::kind_or_privilege;
 use super::stack_frame::{Frame, Stack, stack_view};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::{cr0, cr4};
 use crate::state::slots::RSP;
@@ -154,22 +156,22 @@ fn new_descriptor(cpu: &mut Vcpu, selector: u16, switch: Switch) -> Result<Descr
     let error = selector_error(selector) | switch.ext();
     let refuse = if switch == Switch::Iret { Fault::ts } else { Fault::gp };
     if is_null(selector) || selector & 4 != 0 {
-        return Err(refuse(error));
+        return Err(refuse(error).because(if is_null(selector) { Check::Null } else { Check::NotInGdt }));
     }
-    let descriptor = cpu.descriptor(selector)?.ok_or(refuse(error))?;
+    let descriptor = cpu.descriptor(selector)?.ok_or(refuse(error).because(Check::BeyondTable))?;
     let fits = match descriptor.kind() {
         system::TSS16 | system::TSS32 => switch != Switch::Iret,
         system::TSS16_BUSY | system::TSS32_BUSY => switch == Switch::Iret,
         _ => false,
     };
     if descriptor.is_segment() || !fits {
-        return Err(refuse(error));
+        return Err(refuse(error).because(Check::Kind));
     }
     if !descriptor.present() {
-        return Err(Fault::np(error));
+        return Err(Fault::np(error).because(Check::Present));
     }
     if descriptor.limit() < Layout::of(descriptor.kind()).least_limit {
-        return Err(Fault::ts(error));
+        return Err(Fault::ts(error).because(Check::ShortTss));
     }
     Ok(descriptor)
 }
@@ -185,7 +187,7 @@ pub fn switch_to(cpu: &mut Vcpu, selector: u16, switch: Switch) -> Result<Switch
     let older_layout = Layout::of(older.kind());
     let (from, to) = older_layout.saved();
     if older.limit < to as u32 - 1 {
-        return Err(Fault::ts(selector_error(older.selector) | ext));
+        return Err(Fault::ts(selector_error(older.selector) | ext).because(Check::ShortTss));
     }
     let layout = Layout::of(descriptor.kind());
     let mut image = Image { bytes: [0; 104], layout };
@@ -217,7 +219,7 @@ pub fn switch_to(cpu: &mut Vcpu, selector: u16, switch: Switch) -> Result<Switch
     });
     let ended = loaded.and_then(|()| {
         let limit = u64::from(cpu.state.segment(Seg::Cs).limit);
-        if cpu.state.rip > limit { Err(Fault::gp(0)) } else { Ok(()) }
+        if cpu.state.rip > limit { Err(Fault::gp(0).because(Check::Target)) } else { Ok(()) }
     });
     if layout.width == Width::B4 && image.word(TSS32_TRAP) & 1 != 0 {
         cpu.state.pending_debug |= DR6_BT;
@@ -308,16 +310,16 @@ fn load_cr3(cpu: &mut Vcpu, cr3: u64) -> Result<(), Fault> {
 fn load_code(cpu: &mut Vcpu, selector: u16) -> Result<(), Fault> {
     let error = selector_error(selector);
     if is_null(selector) {
-        return Err(Fault::ts(error));
+        return Err(Fault::ts(error).because(Check::Null));
     }
-    let code = cpu.descriptor(selector)?.ok_or(Fault::ts(error))?;
+    let code = cpu.descriptor(selector)?.ok_or(Fault::ts(error).because(Check::BeyondTable))?;
     let level = rpl(selector);
     let matching = if code.is_conforming() { code.dpl() <= level } else { code.dpl() == level };
     if !code.is_code() || !matching {
-        return Err(Fault::ts(error));
+        return Err(Fault::ts(error).because(kind_or_privilege(code.is_code())));
     }
     if !code.present() {
-        return Err(Fault::np(error));
+        return Err(Fault::np(error).because(Check::Present));
     }
     cpu.state.seg[Seg::Cs as usize] = cpu.mark_accessed(selector, code)?.segment(selector);
     Ok(())
@@ -325,10 +327,10 @@ fn load_code(cpu: &mut Vcpu, selector: u16) -> Result<(), Fault> {
 
 fn load_data(cpu: &mut Vcpu, seg: Seg, selector: u16) -> Result<(), Fault> {
     if is_null(selector) && seg == Seg::Ss {
-        return Err(Fault::ts(selector_error(selector)));
+        return Err(Fault::ts(selector_error(selector)).because(Check::Null));
     }
     cpu.load_segment(seg, selector).map_err(|fault| match fault.vector {
-        crate::fault::vector::GP => Fault::ts(fault.error_code.unwrap_or(0)),
+        crate::fault::vector::GP => Fault::ts(fault.error_code.unwrap_or(0)).because(fault.check),
         _ => fault,
     })
 }

@@ -4,6 +4,7 @@
 //! Called by INT n; PUSHF, POPF, CLI, STI and IRET handle VIF themselves in `flags_io` and `iret`.
 
 use super::interrupt::enter_real_handler;
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::control::cr4;
 use crate::state::{InterruptShadow, flags};
@@ -25,7 +26,7 @@ const TSS_IO_MAP_BASE: u64 = 0x66;
 pub fn software_interrupt(cpu: &mut Vcpu, vector: u8) -> Result<Redirected, Fault> {
     let iopl = cpu.state.iopl();
     if cpu.state.control.cr4 & cr4::VME == 0 || redirection_bit(cpu, vector)? {
-        return if iopl == 3 { Ok(Redirected::ToMonitor) } else { Err(Fault::gp(0)) };
+        return if iopl == 3 { Ok(Redirected::ToMonitor) } else { Err(Fault::gp(0).because(Check::Iopl)) };
     }
     let target: u32 = cpu.load_linear(u64::from(vector) * 4)?;
     cpu.materialise_flags();
@@ -48,12 +49,12 @@ fn redirection_bit(cpu: &mut Vcpu, vector: u8) -> Result<bool, Fault> {
     let tr = cpu.state.tr;
     let wide = tr.kind() & 8 != 0;
     if !wide || tr.limit < TSS_IO_MAP_BASE as u32 + 1 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let map: u16 = cpu.load_system(cpu.table_address(tr.base, TSS_IO_MAP_BASE)?)?;
     let at = u64::from(map).wrapping_sub(32).wrapping_add(u64::from(vector >> 3));
     if map < 32 || at > u64::from(tr.limit) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Iopl));
     }
     let byte: u8 = cpu.load_system(cpu.table_address(tr.base, at)?)?;
     Ok(byte >> (vector & 7) & 1 != 0)

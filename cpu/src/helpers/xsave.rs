@@ -4,6 +4,7 @@
 //! compacted format lay them out alike. XSAVES and XRSTORS are left out (no model shows them).
 
 use super::{Args, Flow, Helper, Rm};
+use crate::check::Check;
 use crate::fault::Fault;
 use crate::state::Fpu;
 use crate::state::control::{cr0, cr4, efer};
@@ -83,7 +84,7 @@ fn area_address(cpu: &Vcpu, args: Args, len: u64, align: u64, access: Access) ->
         return Err(Fault::ud());
     };
     let linear = cpu.linear(seg, offset, len, access)?;
-    if linear.0 & (align - 1) != 0 { Err(Fault::gp(0)) } else { Ok(linear) }
+    if linear.0 & (align - 1) != 0 { Err(Fault::gp(0).because(Check::Alignment)) } else { Ok(linear) }
 }
 
 fn load_area(cpu: &mut Vcpu, linear: Linear, len: usize) -> Result<Area, Fault> {
@@ -221,7 +222,7 @@ fn fxrstor(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let mxcsr = area.u32(24);
     let sse = cpu.state.control.cr4 & cr4::OSFXSR != 0;
     if sse && mxcsr & !MXCSR_MASK != 0 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.state.fpu = get_x87(&area, args.width);
     if sse {
@@ -301,12 +302,12 @@ fn restore(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     let reserved = if compacted { 528..576 } else { 520..536 };
     let bad = if compacted { layout & !COMPACTED & !xcr0 != 0 || present & !layout != 0 } else { present & !xcr0 != 0 };
     if bad || area.0[reserved].iter().any(|&byte| byte != 0) {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     let mxcsr = area.u32(24);
     let loads_mxcsr = if compacted { wanted & present & SSE != 0 } else { wanted & (SSE | AVX) != 0 };
     if loads_mxcsr && mxcsr & !MXCSR_MASK != 0 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     if wanted & present & AVX != 0 {
         let linear = area_address(cpu, args, WITH_AVX as u64, 64, Access::Read)?;
@@ -340,7 +341,7 @@ fn ldmxcsr(cpu: &mut Vcpu, args: Args) -> Result<Flow, Fault> {
     };
     let value: u32 = cpu.load(seg, at)?;
     if value & !MXCSR_MASK != 0 {
-        return Err(Fault::gp(0));
+        return Err(Fault::gp(0).because(Check::Value));
     }
     cpu.state.vectors.mxcsr = value;
     Ok(Flow::Next)

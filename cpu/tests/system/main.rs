@@ -2,6 +2,7 @@
 
 mod bench;
 mod breakpoints;
+mod checks;
 mod control;
 mod descriptors;
 #[path = "../support/engine.rs"]

@@ -571,6 +571,10 @@ pub struct InspectArgs {
     /// Draw a map of guest RAM there: .svg, or PNG with a pixel for each page
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Look again and again, so much time apart, with --connect: a map is drawn anew each time, by when pages were used, on the
+    /// terminal without --output
+    #[arg(long, value_name = "TIME", requires = "connect")]
+    pub follow: Option<Span>,
     /// The machine.
     #[command(flatten)]
     pub run: RunArgs,

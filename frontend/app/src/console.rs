@@ -21,7 +21,7 @@ pub enum After {
 
 /// The commands, for `help`.
 pub const HELP: &str = "\
-info registers|tlb|roots|counters|memory|unclaimed   what the machine is doing
+info registers|tlb|roots|faults|descriptors|memory|unclaimed   what the machine is doing
 explain ADDRESS      a linear address as guest, monitor and host have it
 x ADDRESS [BYTES]    guest memory at a linear address
 dis [OFFSET [COUNT]] disassembly, at RIP if nothing is said
@@ -49,16 +49,17 @@ pub fn execute(session: &mut Session, line: &str) -> (String, After) {
             }
             "tlb" => inspect::tlbs(machine),
             "roots" => inspect::roots(&machine.memory().counters()),
-            "counters" | "faults" => inspect::counters(&machine.memory().counters()),
+            "counters" | "faults" => inspect::faults(machine),
+            "descriptors" => inspect::descriptors(machine),
             "memory" => inspect::host_memory(machine),
             "unclaimed" => {
                 let found = crate::summary::unclaimed(machine);
                 let lines = found.iter().map(|(at, count)| format!("{at:>10} {count}\n"));
                 lines.collect::<String>() + if found.is_empty() { "every access was answered\n" } else { "" }
             }
-            _ => "info takes registers, tlb, roots, counters, memory or unclaimed\n".to_owned(),
+            _ => "info takes registers, tlb, roots, faults, descriptors, memory or unclaimed\n".to_owned(),
         },
-        ["info"] => "info takes registers, tlb, roots, counters, memory or unclaimed\n".to_owned(),
+        ["info"] => "info takes registers, tlb, roots, faults, descriptors, memory or unclaimed\n".to_owned(),
         ["explain", address] => match (inspect::parse_address(address), machine.vcpus().first()) {
             (Ok(linear), Some(vcpu)) => inspect::three_variants(vcpu, linear),
             (Err(error), _) => format!("{error}\n"),

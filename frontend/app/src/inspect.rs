@@ -3,9 +3,13 @@
 //! Crash reports, the console, gdb's `monitor` command and `umbra inspect` all print through here.
 
 pub mod event_trace;
+mod exceptions;
 mod heat;
 pub mod live;
 mod look;
+
+pub use exceptions::note;
+pub use look::descriptors as descriptor_counters;
 
 use crate::cli::{INSPECTIONS, InspectArgs};
 use crate::exit_status::{ExitStatus, Failure};
@@ -31,7 +35,11 @@ pub fn run(args: &InspectArgs) -> Result<ExitStatus, Failure> {
     if let Some(path) = &args.connect {
         return live::connect(args, path);
     }
-    let config = crate::options::config(&args.run)?;
+    if args.follow.is_some() {
+        return Err(Failure::input("--follow needs a running machine; try --connect SOCKET"));
+    }
+    let mut config = crate::options::config(&args.run)?;
+    config.trace.inspected = true;
     let ended = crate::run::to_the_end(&args.run, &config)?;
     let mut machine = ended.machine;
     if !args.run.json {
@@ -347,6 +355,11 @@ pub fn counters(counters: &Counters) -> String {
     text
 }
 
+/// The same, then the exceptions that the guest met last.
+pub fn faults(machine: &Machine) -> String {
+    counters(&machine.memory().counters()) + &exceptions::text(machine)
+}
+
 /// Monitor roots and tables.
 pub fn roots(counters: &Counters) -> String {
     let (c, m) = (counters, &counters.monitor);
@@ -373,6 +386,22 @@ pub fn roots(counters: &Counters) -> String {
     text
 }
 
+/// Monitor descriptor tables.
+pub fn descriptors(machine: &Machine) -> String {
+    let mut text = String::new();
+    for (number, vcpu) in machine.vcpus().iter().enumerate() {
+        let (live, c) = (vcpu.tables.live(), vcpu.tables.counters);
+        line!(
+            text,
+            "vCPU {number}: {live} descriptors known, made {}, lost to a write {}; {} pages whose entries check themselves",
+            c.fills,
+            c.drops,
+            c.floods
+        );
+    }
+    text
+}
+
 /// TLBs.
 pub fn tlbs(machine: &Machine) -> String {
     let c = machine.memory().counters();
@@ -384,6 +413,7 @@ pub fn tlbs(machine: &Machine) -> String {
         c.flushes,
         c.resizes
     );
+    text.push_str(&descriptors(machine));
     for (number, vcpu) in machine.vcpus().iter().enumerate() {
         let report = vcpu.link.mmu.audit();
         line!(
@@ -506,7 +536,11 @@ mod tests {
 
     #[test]
     fn faults_have_names() {
-        let fault = Fault { vector: 14, error_code: Some(6), linear: Linear(0x1234) };
+        let fault = Fault {
+            error_code: Some(6),
+            linear: Linear(0x1234),
+            ..Fault::page(umbra_machine::mmu::PageFault { linear: Linear(0), error_code: 0 })
+        };
         assert_eq!(fault_name(&fault), "#PF page fault, error code 0x6 (user write of linear 0x1234, not present)");
         assert_eq!(fault_name(&Fault::ud()), "#UD invalid opcode");
     }

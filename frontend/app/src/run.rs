@@ -190,6 +190,9 @@ fn in_window(
 /// Runs a session to its end; `from`: when its machine was begun.
 pub fn finish(mut session: Session, config: &MachineConfig, from: Instant) -> Result<Ended, Failure> {
     let power_on = session.started.duration_since(from);
+    if config.trace.control.is_some() || config.trace.inspected {
+        session.inspectors(true);
+    }
     let socket = config.trace.control.as_deref().map(|path| live::listen(&session, path)).transpose()?;
     let trace = config.trace.events.as_deref().map(|path| EventTrace::start(&session.machine, path)).transpose()?;
     let end = match &config.trace.gdb {

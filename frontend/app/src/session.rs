@@ -107,6 +107,8 @@ pub struct Session {
     input_may_come: bool,
     /// Power-on, by the host's clock.
     pub started: Instant,
+    /// Who looks at the machine: a control socket, a panel.
+    inspectors: u32,
     events: Receiver<Event>,
     outputs: Vec<Output>,
     recording: Option<Recording>,
@@ -214,6 +216,7 @@ impl Session {
             has_display,
             input_may_come,
             started,
+            inspectors: 0,
             events,
             outputs,
             recording,
@@ -374,6 +377,15 @@ impl Session {
             return Some(End::TimedOut);
         }
         None
+    }
+
+    /// Somebody begins to look at the machine, or ends: as long as there is one, what `umbra inspect` wants to know is noted.
+    pub fn inspectors(&mut self, begins: bool) {
+        let before = self.inspectors;
+        self.inspectors = if begins { before + 1 } else { before.saturating_sub(1) };
+        if (before == 0) != (self.inspectors == 0) {
+            crate::inspect::note(&mut self.machine, begins);
+        }
     }
 
     /// No window could be opened after all: nobody sees the screen.

@@ -169,6 +169,8 @@ pub struct Summary {
     pub fault_classes: BTreeMap<&'static str, u64>,
     /// All counters of the mmu.
     pub mmu: Counters,
+    /// Monitor descriptor tables, by vCPU.
+    pub descriptors: Vec<serde_json::Value>,
     /// Accesses that no device answered: port (hexadecimal) or "memory", and how often.
     pub unclaimed: BTreeMap<String, u64>,
 }
@@ -256,6 +258,7 @@ impl Summary {
                 .map(|class| (crate::inspect::class_name(class), mmu.class(class)))
                 .collect(),
             mmu,
+            descriptors: machine.vcpus().iter().map(crate::inspect::descriptor_counters).collect(),
             unclaimed,
         }
     }

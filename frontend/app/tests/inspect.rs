@@ -90,6 +90,25 @@ fn a_running_machine_is_looked_at_and_goes_on() {
         let seen = ask(&[what, "--json"]);
         assert!(json(&seen.stdout)["instructions"].as_u64() >= first["instructions"].as_u64(), "{what}");
     }
+    // Again and again, until it is told to end; what is asked for without end is not given at once.
+    let mut follower = command(path, &["inspect", "heat", "--connect", "socket", "--follow", "100ms", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    let looks = lines.by_ref().map(Result::unwrap).filter(|line| line == "}").take(3).count();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert_eq!(looks, 3);
+    let drawn = ask(&["heat", "--follow", "0ms", "--json", "--output", "/no/such/folder/map.png"]);
+    assert_eq!(drawn.status.code(), Some(4), "the first look fails, and it ends");
+    let mut huge = std::os::unix::net::UnixStream::connect(path.join("socket")).unwrap();
+    std::io::Write::write_all(
+        &mut huge,
+        b"{\"what\":\"heat\",\"again\":true,\"blocks\":[1000000000000,18446744073709551615]}\n",
+    )
+    .unwrap();
+    reply_of(&mut huge, "framebuffer");
     let bad = ask(&["heat", "--output", "/no/such/folder/map.svg"]);
     assert_eq!(bad.status.code(), Some(4));
     assert!(text(&bad.stderr).contains("; try "), "{}", text(&bad.stderr));
@@ -97,9 +116,7 @@ fn a_running_machine_is_looked_at_and_goes_on() {
     let mute = std::os::unix::net::UnixStream::connect(path.join("socket")).unwrap();
     let mut rude = std::os::unix::net::UnixStream::connect(path.join("socket")).unwrap();
     std::io::Write::write_all(&mut rude, b"{\"what\":\"everything\"}\n").unwrap();
-    let mut reply = String::new();
-    std::io::Read::read_to_string(&mut rude, &mut reply).unwrap();
-    assert!(reply.contains("there is nothing called"), "{reply}");
+    reply_of(&mut rude, "there is nothing called");
     // The socket is one machine's, and nobody else's to read.
     let mode = std::os::unix::fs::PermissionsExt::mode(&path.join("socket").metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
@@ -116,6 +133,33 @@ fn a_running_machine_is_looked_at_and_goes_on() {
     let next = umbra(path, &another);
     assert!(!text(&next.stderr).contains("--control"), "{}", text(&next.stderr));
     assert!(!path.join("socket").exists());
+}
+
+fn reply_of(stream: &mut std::os::unix::net::UnixStream, expected: &str) {
+    let mut reply = String::new();
+    std::io::Read::read_to_string(stream, &mut reply).unwrap();
+    assert!(reply.contains(expected), "{reply}");
+}
+
+/// The checks that failed last in a suite of page faults, the entries that refused, and their writers: the same in both engines.
+#[test]
+fn faults_are_told_with_entry_and_writer() {
+    let folder = Folder::new("inspect-faults");
+    let engines: &[&str] = if cfg!(portable) { &["interp"] } else { &["interp", "jit"] };
+    let seen: Vec<Value> = (engines.iter())
+        .map(|engine| {
+            let rest = ["--engine", engine, "--json", "--on-reset", "exit"];
+            json(&umbra(&folder.0, &[&["inspect", "fault"], &DEMO[..], &rest].concat()).stdout)
+        })
+        .collect();
+    let exceptions = seen[0]["exceptions"].as_array().unwrap();
+    assert!(seen.iter().all(|one| one["exceptions"] == seen[0]["exceptions"]), "{:#}", seen[0]);
+    let known = exceptions.iter().filter(|met| {
+        let walk = &met["evidence"]["Walk"];
+        let by = walk["by"].as_u64().unwrap_or(0) as usize;
+        met["check"] == "Walk" && !walk["check"].is_null() && walk["entries"][by][1][0]["Vcpu"][1].as_u64() > Some(0)
+    });
+    assert!(known.count() > 0, "{:#}", seen[0]);
 }
 
 #[test]

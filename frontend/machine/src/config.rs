@@ -340,6 +340,9 @@ pub struct TraceConfig {
     /// A socket by which other processes look at the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<PathBuf>,
+    /// Somebody looks at the machine when it has ended: what `umbra inspect` wants to know is noted. Never saved.
+    #[serde(skip)]
+    pub inspected: bool,
     /// Where the memory system's events go, in the Chrome trace format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<PathBuf>,

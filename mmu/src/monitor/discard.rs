@@ -19,6 +19,7 @@ impl Monitor {
             {
                 self.unmap_page(page);
                 self.zap_page(page);
+                self.writers_lost(page);
                 frames.push((page, frame));
             }
         }

@@ -14,7 +14,7 @@ use crate::counters::FaultClass;
 use crate::fault::{Access, PageFault, View};
 use crate::phys_map::Target;
 use crate::pte::{self, Mode, Rules};
-use crate::walk::{FillScope, GuestRoot, Rights, Step, Walk, walk};
+use crate::walk::{FillScope, GuestRoot, Refusal, Rights, Step, Walk, walk, walk_or_refusal};
 use std::sync::atomic::Ordering;
 
 /// Entries filled at once in a direct table: about 15 ns each here, against a slow path of some 100 ns each later.
@@ -97,6 +97,17 @@ impl Monitor {
     ) -> Result<Walk, PageFault> {
         let mut read = |at: GuestPhys, bytes: u64| self.table_entry(at, bytes);
         walk(&FillScope::new(), &mut read, (rules, root), linear, access, view)
+    }
+    /// The same, and where it ended.
+    pub(crate) fn refusal(
+        &self,
+        (rules, root): (Rules, GuestRoot),
+        linear: Linear,
+        access: Access,
+        view: View,
+    ) -> Option<Refusal> {
+        let mut read = |at: GuestPhys, bytes: u64| self.table_entry(at, bytes);
+        walk_or_refusal(&FillScope::new(), &mut read, (rules, root), linear, access, view).err()
     }
     /// Sets A and D bits in the guest's tables; `None` when an entry changed meanwhile.
     fn mark(&mut self, rules: Rules, mut found: Walk, access: Access) -> Option<(Walk, FaultClass)> {

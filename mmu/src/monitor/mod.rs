@@ -25,6 +25,7 @@ use crate::events::{EventKind, EventLog};
 use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
 use crate::reclaim::{Reclaim, State};
+use crate::writers::Writers;
 use root::{Root, RootKey};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -63,6 +64,10 @@ pub(crate) struct Monitor {
     kept_code: FxHashMap<PhysPage, u64>,
     /// Video memory, given back at the end.
     pub(crate) video: Vec<Frame>,
+    /// Looks since pages were used, where memory is not paged and somebody looks.
+    pub(crate) ages: FxHashMap<PhysPage, u8>,
+    /// Who writes watched pages.
+    pub(crate) writers: Writers,
     /// Counters of vCPUs that are no more.
     pub(crate) past: [u64; 16],
 }
@@ -89,6 +94,8 @@ impl Monitor {
             merge_hand: 0,
             kept_code: FxHashMap::default(),
             video: Vec::new(),
+            ages: FxHashMap::default(),
+            writers: Writers::default(),
             past: [0; 16],
         }
     }
@@ -150,13 +157,15 @@ impl Monitor {
     /// Writes within a page, seen by every tracker; tells whether translated code was touched.
     pub(crate) fn write_page(&mut self, page: PhysPage, offset: usize, from: &[u8]) -> bool {
         let Target::Ram(frame) = self.phys.write_target(page) else { return false };
-        let tracked = self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0;
+        let watch = self.pool.watch(frame).load(Ordering::Relaxed);
+        let tracked = watch & WATCH_TABLE != 0;
         let whole = from.len() as u64 == PAGE_SIZE && !tracked;
         // What cannot be written is lost already, and the machine stops.
         if (if whole { self.hold_to_overwrite(frame) } else { self.hold_own(frame) }).is_err() {
             return false;
         }
         self.note_dirty(Some(page), frame);
+        self.note_writer(page, watch, offset, from.len());
         if tracked {
             return self.tracked_write(page, frame, offset, from);
         }
@@ -189,7 +198,9 @@ impl Monitor {
         let Some(before) = window.get_mut(..end.saturating_sub(start)) else { return (0, false) };
         self.pool.copy_out(frame, start, before);
         let old = self.pool.update(frame, offset, len, update);
-        if self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
+        let watch = self.pool.watch(frame).load(Ordering::Relaxed);
+        self.note_writer(page, watch, offset, len);
+        if watch & WATCH_TABLE != 0 {
             self.sync(page, frame, before, start);
         }
         (old, self.code_check(frame, page, offset, len))

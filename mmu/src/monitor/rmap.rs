@@ -31,6 +31,15 @@ impl Monitor {
         table.live += 1;
         self.counts.fills += 1;
     }
+    /// How many entries are on a page's list.
+    pub(crate) fn count_mappers(&self, mut next: u32) -> u32 {
+        let mut count = 0;
+        while next != NONE {
+            next = self.tables.next(next);
+            count += 1;
+        }
+        count
+    }
     /// Makes an entry above the leaves present. It was absent.
     pub(crate) fn put_child(&mut self, table: TableId, index: usize, child: TableId) {
         let head = self.tables[child].parents;

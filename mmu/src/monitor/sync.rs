@@ -28,6 +28,7 @@ impl Monitor {
         if self.pool.watch(frame).fetch_or(WATCH_TABLE, Ordering::SeqCst) & WATCH_TABLE != 0 {
             return;
         }
+        self.forget_writers(page);
         // A page with code is slow already, so that nothing was posted, but a vCPU may be in the middle of a slow store.
         if !self.write_protect(page) && self.pool.code(frame).load(Ordering::SeqCst) != 0 {
             self.post(Stale::Tables);
@@ -64,12 +65,13 @@ impl Monitor {
             && let Some(frame) = slot.overlay.and_then(Overlay::frame).or(slot.ram)
         {
             slot.flood = 0;
-            self.end_watch(page, frame);
+            self.end_watch(page, frame, WATCH_TABLE);
         }
     }
-    /// Ends the watch of a page without tables.
-    fn end_watch(&mut self, page: PhysPage, frame: Frame) {
-        let left = self.pool.watch(frame).fetch_and(!WATCH_TABLE, Ordering::SeqCst) & !WATCH_TABLE;
+    /// Ends a watch: of a page without tables, or one that nobody wants any more.
+    pub(crate) fn end_watch(&mut self, page: PhysPage, frame: Frame, flag: u8) {
+        let left = self.pool.watch(frame).fetch_and(!flag, Ordering::SeqCst) & !flag;
+        self.forget_writers(page);
         if left == 0 && self.pool.code(frame).load(Ordering::SeqCst) == 0 {
             self.relax(page);
         }
@@ -150,7 +152,7 @@ impl Monitor {
             slot.flood = 0;
             self.counts.floods += 1;
             if slot.tables == NONE {
-                self.end_watch(page, frame);
+                self.end_watch(page, frame, WATCH_TABLE);
             } else {
                 self.zap_page(page);
             }

@@ -29,7 +29,7 @@ pub(crate) mod books;
 pub mod order;
 pub mod policy;
 pub mod sharing;
-mod slots;
+pub(crate) mod slots;
 pub mod swap;
 
 use crate::frames::{Frame, Pool};

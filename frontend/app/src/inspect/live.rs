@@ -5,12 +5,12 @@
 
 use super::heat::HeatMap;
 use super::look::{Look, look};
-use crate::cli::{INSPECTIONS, InspectArgs};
+use crate::cli::{INSPECTIONS, InspectArgs, InspectWhat};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::session::{Event, Session};
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,10 @@ use umbra_machine::StopHandle;
 
 /// The longest question.
 const MOST_BYTES: u64 = 1 << 16;
+/// The shortest time between two looks of somebody who follows.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+/// Characters, across and down, of a map that is drawn as text.
+const ROOM: (usize, usize) = (128, 40);
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,6 +38,12 @@ struct Question {
     /// Where the machine is to draw a map of its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     map: Option<PathBuf>,
+    /// It is looked at again and again: what was used is found out by each look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    again: bool,
+    /// A map as text, at most so many characters wide and high.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blocks: Option<(usize, usize)>,
 }
 
 /// The look, or a sentence.
@@ -103,7 +113,13 @@ fn ask(question: Question, events: &Sender<Event>, stop: &StopHandle) -> Answer 
     };
     let (reply, seen) = bounded(1);
     let call = move |session: &mut Session| {
+        if question.again && what == InspectWhat::Heat {
+            session.machine.memory().age_pages();
+        }
         let mut answer = Ok(look(&mut session.machine, what, &question.at));
+        if let (Some(size), Ok(look)) = (question.blocks, &mut answer) {
+            look.text.insert_str(0, &HeatMap::of(&session.machine).blocks(size));
+        }
         if let Some(path) = &question.map
             && let Err(failure) = HeatMap::of(&session.machine).save(path)
         {
@@ -127,19 +143,37 @@ pub fn connect(args: &InspectArgs, path: &Path) -> Result<ExitStatus, Failure> {
         ))
     };
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|error| failed(&error));
+    let draws_here = args.follow.is_some() && args.what == InspectWhat::Heat && args.output.is_none() && !args.run.json;
     let question = Question {
         what: args.what_name().to_owned(),
         at: args.run.at.clone(),
         map: args.output.as_ref().map(absolute).transpose()?,
+        again: args.follow.is_some(),
+        blocks: draws_here.then_some(ROOM),
     };
-    let mut stream = UnixStream::connect(path).map_err(|error| failed(&error))?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| failed(&error))?;
     let mut text = serde_json::to_string(&question).map_err(|error| failed(&error))?;
     text.push('\n');
-    stream.write_all(text.as_bytes()).map_err(|error| failed(&error))?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).map_err(|error| failed(&error))?;
-    let answer: Answer = serde_json::from_str(&reply).map_err(|error| failed(&error))?;
-    let look = answer.map_err(Failure::host)?;
-    Ok(args.show(&look))
+    let ask = || -> Result<Look, Failure> {
+        let mut stream = UnixStream::connect(path).map_err(|error| failed(&error))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(|error| failed(&error))?;
+        stream.write_all(text.as_bytes()).map_err(|error| failed(&error))?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).map_err(|error| failed(&error))?;
+        let answer: Answer = serde_json::from_str(&reply).map_err(|error| failed(&error))?;
+        answer.map_err(Failure::host)
+    };
+    let mut status = args.show(&ask()?);
+    if let Some(span) = args.follow {
+        let pause = span.0.max(LEAST_PAUSE);
+        loop {
+            std::thread::sleep(pause);
+            // The machine is over when nobody answers any more.
+            let Ok(look) = ask() else { break };
+            if draws_here && std::io::stdout().is_terminal() {
+                print!("\x1b[H\x1b[2J");
+            }
+            status = args.show(&look);
+        }
+    }
+    Ok(status)
 }

@@ -1,6 +1,6 @@
 //! One look at a machine that stands still, as text for people and as JSON for programs.
 
-use super::heat;
+use super::{exceptions, heat};
 use crate::cli::InspectWhat;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,8 +32,9 @@ pub fn look(machine: &mut Machine, what: InspectWhat, at: &[u64]) -> Look {
             (text, json!({ "monitor": machine.memory().audit(), "tlbs": tlbs }))
         }
         InspectWhat::Fault => {
-            let counters = machine.memory().counters();
-            (super::counters(&counters), classes(&counters))
+            let mut data = classes(&machine.memory().counters());
+            data["exceptions"] = exceptions::data(machine);
+            (super::faults(machine), data)
         }
         InspectWhat::Reclaim => (super::host_memory(machine), host_memory(machine)),
         InspectWhat::Registers => {
@@ -43,7 +44,9 @@ pub fn look(machine: &mut Machine, what: InspectWhat, at: &[u64]) -> Look {
         }
         InspectWhat::Tlb => {
             let entries: Vec<_> = machine.vcpus().iter().map(|vcpu| vcpu.link.mmu.audit().entries).collect();
-            (super::tlbs(machine), json!({ "entries": entries, "counters": machine.memory().counters() }))
+            let tables: Vec<_> = machine.vcpus().iter().map(descriptors).collect();
+            let counters = machine.memory().counters();
+            (super::tlbs(machine), json!({ "entries": entries, "counters": counters, "descriptors": tables }))
         }
         InspectWhat::Roots => {
             let counters = machine.memory().counters();
@@ -77,6 +80,15 @@ fn classes(counters: &Counters) -> Value {
         .map(|&class| (super::class_name(class).to_owned(), counters.class(class).into()))
         .collect();
     json!({ "classes": by_class, "slow_accesses": counters.slow_accesses })
+}
+
+/// A vCPU's monitor descriptor tables.
+pub fn descriptors(vcpu: &Vcpu) -> Value {
+    let counters = vcpu.tables.counters;
+    json!({
+        "live": vcpu.tables.live(), "fills": counters.fills, "drops": counters.drops,
+        "pages_that_check": counters.floods,
+    })
 }
 
 fn host_memory(machine: &Machine) -> Value {
