@@ -58,6 +58,7 @@ walk() { # BACKEND
         case $number in
             02) screenshot "$1"; menu "$1" ;;
             03) still "$1" ;;
+            04) panel "$1" ;;
         esac
         [ "$number" = 25 ] || xdotool key space
     done
@@ -93,6 +94,26 @@ menu() {
     until_true 10 titled 'Umbra: running at 50 %*' || fail "$1: no slower: $(xdotool getwindowname "$window")"
     hot_key equal
     until_true 10 shows "$pictures/02.png" || fail "$1: the menu stays"
+}
+
+# The inspector's panel covers the picture, takes the keys, changes by itself, and is gone without a trace.
+panel() {
+    hot_key u
+    until_true 10 differs "$pictures/04.png" || fail "$1: no panel by its hot key"
+    xdotool type b8000
+    xdotool key Return
+    until_true 10 grab
+    sleep 1
+    grab
+    keep panel
+    cp shot.png panel.png
+    xdotool key Tab Tab
+    until_true 10 differs panel.png || fail "$1: the panel has one page"
+    sleep 1
+    grab
+    keep panel-heat
+    xdotool key Escape
+    until_true 10 shows "$pictures/04.png" || fail "$1: the panel stays"
 }
 
 # A still screen costs the window's thread less than a tenth of a core.

@@ -7,6 +7,7 @@ mod exceptions;
 mod heat;
 pub mod live;
 mod look;
+pub mod panel;
 
 pub use exceptions::note;
 pub use look::descriptors as descriptor_counters;

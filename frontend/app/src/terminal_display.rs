@@ -4,6 +4,7 @@
 //! Leaves out: keys that a terminal does not tell apart (their releases, Shift alone), blinking (shown as the terminal does).
 
 use crate::exit_status::Failure;
+use crate::inspect::panel::{Panel, PanelKey, View};
 use crate::link::{self, Link};
 use crate::run::Ended;
 use crate::session::Session;
@@ -24,7 +25,7 @@ use umbra_machine::typing::{self, Chord};
 use umbra_machine::{DisplayHandle, KeyCode, Machine, MouseButtons};
 
 /// What follows Ctrl-A.
-const HELP: &str = " Ctrl-A: x end  a Ctrl-A  d Ctrl-Alt-Del  r reset  q power  p hold  - + speed ";
+const HELP: &str = " Ctrl-A: x end  a Ctrl-A  d Ctrl-Alt-Del  r reset  q power  p hold  - + speed  i look ";
 /// How often the screen is looked at.
 const TICK: Duration = Duration::from_millis(33);
 /// Keys that may wait in the guest's keyboard.
@@ -57,11 +58,13 @@ fn show(display: &DisplayHandle, link: &Link) -> std::io::Result<()> {
 fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &Link) -> std::io::Result<()> {
     let mut renderer = Renderer::default();
     let mut person = Person::default();
+    let mut panel = Panel::default();
     while !link.is_over() {
         let text = display.text();
         if text.is_none() {
             display.update(&mut renderer);
         }
+        let view = panel.view(link);
         terminal.draw(|frame| {
             let area = frame.area();
             person.shown = match &text {
@@ -78,9 +81,12 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
                     None
                 }
             };
+            if let Some(view) = &view {
+                draw_panel(view, frame.buffer_mut(), area);
+            }
             if person.prefix {
                 frame.buffer_mut().set_string(0, area.bottom().saturating_sub(1), HELP, Style::new().reversed());
-            } else if let Some(at) = cursor {
+            } else if let Some(at) = cursor.filter(|_| view.is_none()) {
                 frame.set_cursor_position(at);
             }
         })?;
@@ -89,10 +95,17 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
         while event::poll(wait)? {
             wait = Duration::ZERO;
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => match person.key(key, link) {
-                    Asked::End => return Ok(()),
-                    Asked::Nothing => {}
-                },
+                Event::Key(key) if key.kind != KeyEventKind::Release => {
+                    if panel.is_open() && !person.prefix && !is_prefix(key) {
+                        panel_key(key).into_iter().for_each(|key| panel.key(key, link));
+                        continue;
+                    }
+                    match person.key(key, link) {
+                        Asked::End => return Ok(()),
+                        Asked::Panel => panel.toggle(link),
+                        Asked::Nothing => {}
+                    }
+                }
                 Event::Mouse(mouse) => person.mouse(mouse, link),
                 _ => {}
             }
@@ -102,6 +115,36 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
 }
 
 fn drop_count(_waiting: usize) {}
+
+/// Ctrl-A.
+fn is_prefix(event: KeyEvent) -> bool {
+    event.modifiers.contains(KeyModifiers::CONTROL) && event.code == Key::Char('a')
+}
+
+/// What a key means to the panel.
+fn panel_key(event: KeyEvent) -> Option<PanelKey> {
+    Some(match event.code {
+        Key::Esc => PanelKey::Escape,
+        Key::Tab => PanelKey::Tab,
+        Key::Enter => PanelKey::Enter,
+        Key::Backspace => PanelKey::Backspace,
+        Key::Char(c) => PanelKey::Char(c),
+        _ => return None,
+    })
+}
+
+/// Draws the panel over the screen, its picture below its lines.
+fn draw_panel(view: &View, buffer: &mut Buffer, area: Rect) {
+    let width = usize::from(area.width);
+    for (y, (line, marked)) in (0..area.height).zip(&view.lines) {
+        let style = Style::new().fg(Color::White).bg(if *marked { Color::Blue } else { Color::Black });
+        buffer.set_string(0, y, format!("{line:<width$}").chars().take(width).collect::<String>(), style);
+    }
+    if let Some(picture) = &view.picture {
+        let top = (view.lines.len() as u16).min(area.height);
+        draw_picture(picture, buffer, Rect { y: area.y + top, height: area.height - top, ..area });
+    }
+}
 
 /// Draws characters; gives where the cursor is.
 fn draw_text(text: &TextScreen, buffer: &mut Buffer, area: Rect) -> Option<Position> {
@@ -145,7 +188,7 @@ fn draw_picture(frame: &Frame, buffer: &mut Buffer, area: Rect) {
     };
     for y in 0..height.div_ceil(2) {
         for x in 0..width {
-            if let Some(cell) = buffer.cell_mut((x as u16, y as u16)) {
+            if let Some(cell) = buffer.cell_mut((area.x + x as u16, area.y + y as u16)) {
                 cell.set_char('▀').set_style(Style::new().fg(pixel(x, 2 * y)).bg(pixel(x, 2 * y + 1)));
             }
         }
@@ -179,6 +222,7 @@ fn rgb(pixel: u32) -> Color {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Asked {
     Nothing,
+    Panel,
     End,
 }
 
@@ -198,10 +242,10 @@ struct Person {
 
 impl Person {
     fn key(&mut self, event: KeyEvent, link: &Link) -> Asked {
-        let control = event.modifiers.contains(KeyModifiers::CONTROL);
         if std::mem::take(&mut self.prefix) {
             match event.code {
                 Key::Char('x') => return Asked::End,
+                Key::Char('i') => return Asked::Panel,
                 Key::Char('a') => drop_count(link.input.press(&[KeyCode::LeftControl, KeyCode::A])),
                 Key::Char('d') => {
                     drop_count(link.input.press(&[KeyCode::LeftControl, KeyCode::LeftAlt, KeyCode::Delete]));
@@ -213,7 +257,7 @@ impl Person {
                 Key::Char('+' | '=') => link.faster(),
                 _ => {}
             }
-        } else if control && event.code == Key::Char('a') {
+        } else if is_prefix(event) {
             self.prefix = true;
         } else {
             self.to_type.extend(chord(event));

@@ -1,6 +1,7 @@
 //! `--display window`: the machine runs on a thread of its own, the window on the first thread, as window systems want it.
 
 use crate::exit_status::Failure;
+use crate::inspect::panel::{Panel, PanelKey, View};
 use crate::link::{self, Link};
 use crate::options::{Guess, guess};
 use crate::picture;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use umbra_machine::board::Removable;
 use umbra_machine::config::{Display, MachineConfig};
 use umbra_machine::{DisplayHandle, Machine};
-use umbra_window::{Command, Connection, Control, Guest, Options, Status, WindowError};
+use umbra_window::{Command, Connection, Control, Guest, Options, PanelView, Status, WindowError};
 
 pub use umbra_window::{Backend, Scaling, has_display};
 
@@ -34,7 +35,7 @@ pub fn execute(
     };
     let (display, input) = (machine.display(), machine.input());
     let (link, runner) = link::start(Session::new(machine, config)?, config, from);
-    let control = Box::new(InWindow { link: link.clone(), display: display.clone() });
+    let control = Box::new(InWindow { link: link.clone(), display: display.clone(), panel: Panel::default() });
     // Whatever becomes of the window, the machine ends in order, and the terminal is as before.
     let shown = catch_unwind(AssertUnwindSafe(|| connection.show(Guest { display, input, control }, options)));
     match shown.unwrap_or(Err(WindowError::Panicked)) {
@@ -62,6 +63,7 @@ fn connect() -> Result<Connection, WindowError> {
 struct InWindow {
     link: Link,
     display: DisplayHandle,
+    panel: Panel,
 }
 
 impl Control for InWindow {
@@ -79,9 +81,25 @@ impl Control for InWindow {
             Command::Insert(path) => return self.insert(&path).map(Some),
             Command::Eject => return self.eject().map(Some),
             Command::Screenshot => return self.save_picture().map(Some),
+            Command::Panel => self.panel.toggle(&self.link),
             Command::End => self.link.end(),
         }
         Ok(None)
+    }
+    fn panel(&mut self) -> Option<PanelView> {
+        let View { lines, picture } = self.panel.view(&self.link)?;
+        Some(PanelView { lines, picture })
+    }
+    fn panel_key(&mut self, key: umbra_window::PanelKey) {
+        use umbra_window::PanelKey as Pressed;
+        let key = match key {
+            Pressed::Char(c) => PanelKey::Char(c),
+            Pressed::Backspace => PanelKey::Backspace,
+            Pressed::Enter => PanelKey::Enter,
+            Pressed::Tab => PanelKey::Tab,
+            Pressed::Escape => PanelKey::Escape,
+        };
+        self.panel.key(key, &self.link);
     }
 }
 

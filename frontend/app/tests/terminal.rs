@@ -73,6 +73,18 @@ fn text_pictures_keys_and_the_way_out() {
         std::thread::sleep(Duration::from_millis(250));
     }
     terminal.wait_for("▀");
+    // The inspector over the picture: an address, faults, the map of memory; its keys are not the guest's.
+    terminal.press(b"\x01i");
+    terminal.wait_for("Umbra's inspector");
+    terminal.wait_for("monitor");
+    terminal.press(b"b8000\r");
+    terminal.wait_for("00000000000b8000");
+    terminal.press(b"\t");
+    terminal.wait_for("hidden(not yet shadowed)");
+    terminal.press(b"\t");
+    terminal.wait_for("framebuffer");
+    terminal.press(b"\x1b");
+    terminal.wait_for("▀");
     terminal.press(b"\x01x");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
     // The terminal's own screen is back, the mouse is its own again.

@@ -8,7 +8,7 @@ use crate::keyboard::guest_key;
 use crate::menu::{Action, Menu, action_of};
 use crate::mouse::Mouse;
 use crate::presenter::{Backend, Picture, Presenter, open};
-use crate::{Command, Guest, Options, Status, WindowError};
+use crate::{Command, Guest, Options, PanelView, Status, WindowError, panel};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ use winit::window::{Fullscreen, Window, WindowId};
 const TICK: Duration = Duration::from_nanos(1_000_000_000 / 60);
 /// How often the title changes.
 const TITLE_TICK: Duration = Duration::from_secs(1);
+/// How often the panel changes.
+const PANEL_TICK: Duration = Duration::from_millis(250);
 /// How long the title shows a message.
 const MESSAGE_TIME: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ struct App {
     window: Option<(Arc<Window>, Box<dyn Presenter>)>,
     canvas: Canvas,
     menu: Menu,
+    /// What the application's panel shows, while it is open.
+    panel: Option<PanelView>,
     mouse: Mouse,
     /// The guest listens to its tablet.
     hears_tablet: bool,
@@ -63,6 +67,7 @@ struct App {
     message: Option<(String, Instant)>,
     next_look: Instant,
     next_title: Instant,
+    next_panel: Instant,
     over_since: Option<Instant>,
     rate: Rate,
     failed: Option<WindowError>,
@@ -96,6 +101,7 @@ impl App {
             window: None,
             canvas: Canvas::default(),
             menu: Menu::default(),
+            panel: None,
             mouse: Mouse::new(),
             hears_tablet: false,
             down: HashSet::new(),
@@ -107,6 +113,7 @@ impl App {
             message: None,
             next_look: now,
             next_title: now,
+            next_panel: now,
             over_since: None,
             rate: Rate { at: now, retired: 0, mips: 0 },
             failed: None,
@@ -171,6 +178,10 @@ impl App {
         let size = (width as usize, height as usize);
         let changed = std::mem::replace(&mut self.changed, 0..0);
         let mut rows = self.canvas.draw(self.renderer.frame(), size, self.options.scaling, changed);
+        if let Some(view) = &self.panel {
+            panel::draw(view, self.canvas.overlay());
+            rows = 0..size.1;
+        }
         if self.menu.is_open() {
             self.menu.draw(self.canvas.overlay(), window.scale_factor().round().max(1.0) as usize);
             rows = 0..size.1;
@@ -252,6 +263,11 @@ impl App {
             if let Some(action) = action {
                 self.perform(action);
             }
+        } else if self.panel.is_some() {
+            if let Some(key) = panel::key(code, event.text.as_deref()) {
+                self.guest.control.panel_key(key);
+                self.look_at_panel();
+            }
         } else if code == Host::KeyG
             && [KeyCode::LeftControl, KeyCode::LeftAlt].iter().all(|key| self.down.contains(key))
         {
@@ -303,6 +319,10 @@ impl App {
             }
             Action::Mouse if self.mouse.is_captured() => self.release_mouse(),
             Action::Mouse => self.capture_mouse(),
+            Action::Inspector => {
+                self.command(Command::Panel);
+                self.look_at_panel();
+            }
             Action::Menu => {
                 self.release_mouse();
                 self.menu.toggle();
@@ -311,6 +331,13 @@ impl App {
         self.follow_pointer();
         self.title();
         self.redraw();
+    }
+    fn look_at_panel(&mut self) {
+        let was_open = self.panel.is_some();
+        self.panel = self.guest.control.panel();
+        if self.panel.is_some() || was_open {
+            self.redraw();
+        }
     }
     fn command(&mut self, command: Command) {
         match self.guest.control.command(command) {
@@ -515,6 +542,10 @@ impl ApplicationHandler for App {
                     return events.exit();
                 }
             }
+        }
+        if self.panel.is_some() && now >= self.next_panel {
+            self.look_at_panel();
+            self.next_panel = now + PANEL_TICK;
         }
         if now >= self.next_title {
             self.title();

@@ -14,10 +14,12 @@ mod connection;
 mod keyboard;
 mod menu;
 mod mouse;
+mod panel;
 mod presenter;
 
 pub use canvas::Scaling;
 pub use connection::Connection;
+pub use panel::{PanelKey, PanelView};
 pub use presenter::Backend;
 
 use std::path::PathBuf;
@@ -54,6 +56,8 @@ pub enum Command {
     Eject,
     /// Save the picture.
     Screenshot,
+    /// Open its panel, or close it.
+    Panel,
     /// The window was closed: end.
     End,
 }
@@ -77,6 +81,10 @@ pub trait Control {
     fn status(&self) -> Status;
     /// Does what a person asks; gives what to tell them, if anything. The error is a sentence for them.
     fn command(&mut self, command: Command) -> Result<Option<String>, String>;
+    /// What its panel shows now, if that is open.
+    fn panel(&mut self) -> Option<PanelView>;
+    /// A key for the panel.
+    fn panel_key(&mut self, key: PanelKey);
 }
 
 /// How the window is to be.

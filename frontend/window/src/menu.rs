@@ -33,6 +33,8 @@ pub enum Action {
     FullScreen,
     /// The pointer becomes the guest's, or the host's again.
     Mouse,
+    /// Open or close the inspector's panel.
+    Inspector,
     /// Open or close the menu.
     Menu,
     /// Put this into its drive.
@@ -57,6 +59,7 @@ const ITEMS: &[Item] = &[
     (KeyCode::KeyI,   "I",      Action::Scaling,       "sharp or smooth picture"),
     (KeyCode::KeyF,   "F",      Action::FullScreen,    "full screen"),
     (KeyCode::KeyM,   "M",      Action::Mouse,         "capture or free the mouse (also Ctrl+Alt+G)"),
+    (KeyCode::KeyU,   "U",      Action::Inspector,     "look inside: page tables, faults, memory"),
     (KeyCode::KeyH,   "H",      Action::Menu,          "this menu (also a right click)"),
 ];
 
@@ -64,13 +67,13 @@ const TITLE: &str = "With the right Ctrl key held:";
 const PROMPT: &str = "Image for CD or floppy drive (Enter, Esc):";
 
 /// Width and height of a character.
-const CELL: (usize, usize) = (8, 16);
+pub(crate) const CELL: (usize, usize) = (8, 16);
 /// Characters that the panel is wide.
 const COLUMNS: usize = 60;
 /// Colours: paper, ink, and both for the row that is chosen.
-const PAPER: u32 = 0x20_2028;
-const INK: u32 = 0xE0_E0E0;
-const CHOSEN_PAPER: u32 = 0x40_60A0;
+pub(crate) const PAPER: u32 = 0x20_2028;
+pub(crate) const INK: u32 = 0xE0_E0E0;
+pub(crate) const CHOSEN_PAPER: u32 = 0x40_60A0;
 const CHOSEN_INK: u32 = 0xFF_FFFF;
 
 /// What a hot key does.
@@ -179,19 +182,37 @@ impl Menu {
         let chosen = if let Menu::List(row) = self { Some(row + 1) } else { None };
         for (number, line) in lines.iter().enumerate() {
             let (paper, ink) = if Some(number) == chosen { (CHOSEN_PAPER, CHOSEN_INK) } else { (PAPER, INK) };
-            let codes: Vec<u8> = line.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect();
-            for y in 0..CELL.1 * scale {
-                let start = (top + number * CELL.1 * scale + y) * window.0 + left;
-                let room = (COLUMNS * CELL.0 * scale).min(window.0 - left);
-                let Some(to) = pixels.get_mut(start..start + room) else { continue };
-                for (x, to) in to.iter_mut().enumerate() {
-                    let (column, dot) = (x / scale / CELL.0, x / scale % CELL.0);
-                    // A column of paper at the left edge.
-                    let code = column.checked_sub(1).and_then(|at| codes.get(at)).copied().unwrap_or(b' ');
-                    let row = FONT_8X16[usize::from(code) * CELL.1 + y / scale];
-                    *to = if row >> (7 - dot) & 1 != 0 { ink } else { paper };
-                }
-            }
+            let at = (left, top + number * CELL.1 * scale);
+            draw_line(line, (paper, ink), at, (COLUMNS, scale), (window, pixels));
+        }
+    }
+}
+
+/// Draws a line of text, `columns` wide, in a paper and an ink: a column of paper, then the characters.
+pub(crate) fn draw_line(
+    line: &str,
+    (paper, ink): (u32, u32),
+    (left, top): (usize, usize),
+    (columns, scale): (usize, usize),
+    (window, pixels): ((usize, usize), &mut [u32]),
+) {
+    let plain = |c| match c {
+        '–' | '—' => b'-',
+        '←' => b'<',
+        c if c.is_ascii() => c as u8,
+        _ => b'?',
+    };
+    let codes: Vec<u8> = line.chars().map(plain).collect();
+    for y in 0..CELL.1 * scale {
+        let start = (top + y) * window.0 + left;
+        let room = (columns * CELL.0 * scale).min(window.0.saturating_sub(left));
+        let Some(to) = pixels.get_mut(start..start + room) else { continue };
+        for (x, to) in to.iter_mut().enumerate() {
+            let (column, dot) = (x / scale / CELL.0, x / scale % CELL.0);
+            // A column of paper at the left edge.
+            let code = column.checked_sub(1).and_then(|at| codes.get(at)).copied().unwrap_or(b' ');
+            let row = FONT_8X16[usize::from(code) * CELL.1 + y / scale];
+            *to = if row >> (7 - dot) & 1 != 0 { ink } else { paper };
         }
     }
 }
