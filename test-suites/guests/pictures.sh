@@ -1,7 +1,8 @@
 #!/bin/sh
 # pictures.sh UMBRA FOLDER [NAME...]: makes the pictures in docs/ beside this script, which the README shows: what a person sees of
 # each guest, at a moment that a text names (the installer's first dialog: after two minutes). FOLDER is what firmware.sh (CDs, floppies,
-# disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and ipxe.
+# disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and ipxe;
+# for the panel Xvfb, xdotool and ImageMagick.
 set -eu
 [ $# -ge 2 ] || { echo "usage: pictures.sh UMBRA FOLDER [NAME...]" >&2; exit 2; }
 umbra=$1 folder=$2
@@ -50,6 +51,26 @@ case $wanted in
             --headless -m 128M --memory-limit 64M --until BOOT-OK --timeout 120s --output "$docs/memory.svg" > "$log" 2>&1 < /dev/null \
             || { cat "$log"; echo "pictures.sh: memory: FAILED"; exit 1; }
         echo "memory: $(wc -c < "$docs/memory.svg") bytes"
+        ;;
+esac
+# Guest RAM by when its pages were used: the last look at a boot of a second or two.
+case $wanted in
+    *" recency "* | "  ")
+        sh "$(dirname "$0")/fetch.sh" "$folder" cloud
+        socket=$(mktemp -u)
+        "$umbra" run --kernel "$folder/vmlinuz-cloud" --initrd "$folder/initrd-64.cpio.gz" --append 'console=ttyS0 quiet panic=-1' \
+            --headless -m 128M --timeout 120s --control "$socket" > "$log" 2>&1 < /dev/null &
+        guest=$!
+        until [ -S "$socket" ]; do sleep 0.05; done
+        "$umbra" inspect heat --connect "$socket" --follow 200ms --output "$docs/recency.svg" > /dev/null
+        wait "$guest" || { cat "$log"; echo "pictures.sh: recency: FAILED"; exit 1; }
+        echo "recency: $(wc -c < "$docs/recency.svg") bytes"
+        ;;
+esac
+case $wanted in
+    *" panel "* | "  ")
+        sh "$(dirname "$0")/fetch.sh" "$folder" cloud
+        bash "$(dirname "$0")/panel.sh" "$umbra" "$folder" "$docs/panel.png"
         ;;
 esac
 echo "pictures.sh: all good"
