@@ -162,6 +162,26 @@ fn faults_are_told_with_entry_and_writer() {
     assert!(known.count() > 0, "{:#}", seen[0]);
 }
 
+/// A guest cannot tell that somebody looks.
+#[test]
+fn a_machine_that_is_looked_at_comes_to_the_same() {
+    let folder = Folder::new("inspect-same");
+    let engines: &[&str] = if cfg!(portable) { &["interp"] } else { &["interp", "jit"] };
+    let end = |rest: &[&str]| {
+        let words = [&["run"], &DEMO[..], &["--json", "--on-reset", "exit"], rest].concat();
+        let output = umbra(&folder.0, &words);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let summary = json(said.lines().rfind(|line| line.starts_with('{')).unwrap().as_bytes());
+        assert!(summary["descriptors"][0]["fills"].as_u64() > Some(0), "{summary}");
+        (summary["state_hash"].clone(), summary["retired"].clone())
+    };
+    for engine in engines {
+        let closed = end(&["--engine", engine]);
+        assert!(!closed.0.is_null());
+        assert_eq!(end(&["--engine", engine, "--control", "looked-at"]), closed, "{engine}");
+    }
+}
+
 #[test]
 fn events_become_a_trace() {
     let folder = Folder::new("inspect-events");

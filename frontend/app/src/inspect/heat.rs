@@ -156,7 +156,7 @@ impl HeatMap {
     /// The map as text for a terminal with colours, at most so many cells wide and high: two dots, one above the other, a cell.
     pub fn blocks(&self, (columns, lines): (usize, usize)) -> String {
         let frame = self.frame();
-        let (width, height) = (COLUMNS.min(columns).max(1), frame.height.min(2 * lines).max(1));
+        let (width, height) = (COLUMNS.min(columns).max(1), frame.height.min(lines.saturating_mul(2)).max(1));
         let dot = |x: usize, y: usize| {
             let (x, y) = (x * COLUMNS / width, y * frame.height / height);
             frame.line(y.min(frame.height.saturating_sub(1))).get(x).copied().unwrap_or(NOTHING).to_be_bytes()
