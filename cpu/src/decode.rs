@@ -9,6 +9,7 @@ use crate::undefined;
 use crate::uop::Width;
 pub use iced_x86::{Code, CodeSize, CpuidFeature, Mnemonic};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IcedError, Instruction, NasmFormatter, OpKind, Register};
+use std::sync::LazyLock;
 
 /// The longest instruction, in bytes.
 pub const MAX_LENGTH: usize = 15;
@@ -223,9 +224,42 @@ fn is_prefix(byte: u8) -> bool {
 }
 
 fn slot_of(register: Register) -> u8 {
+    REGISTERS[register as usize % REGISTERS.len()].1
+}
+
+/// The library's registers as operands, and the slot of the whole register where it is an address: to ask the library for each
+/// took a tenth of lifting.
+static REGISTERS: LazyLock<[(Operand, u8); 256]> = LazyLock::new(|| {
+    let mut table = [(Operand::Unsupported, ZERO); 256];
+    for register in Register::values() {
+        let slot = match register {
+            Register::None | Register::RIP | Register::EIP => ZERO,
+            _ => register.full_register().number() as u8,
+        };
+        table[register as usize % 256] = (operand_of(register, slot), slot);
+    }
+    table
+});
+
+fn operand_of(register: Register, slot: u8) -> Operand {
+    let n = register.number() as u8;
     match register {
-        Register::None | Register::RIP | Register::EIP => ZERO,
-        _ => register.full_register().number() as u8,
+        Register::AH => Operand::High(0),
+        Register::CH => Operand::High(1),
+        Register::DH => Operand::High(2),
+        Register::BH => Operand::High(3),
+        _ if register.is_gpr() => match Width::from_bytes(register.size()) {
+            Some(width) => Operand::Gpr(slot, width),
+            None => Operand::Unsupported,
+        },
+        _ if register.is_segment_register() => Operand::Seg(seg_of(register)),
+        _ if register.is_cr() => Operand::Cr(n),
+        _ if register.is_dr() => Operand::Dr(n),
+        _ if register.is_st() => Operand::St(n),
+        _ if register.is_mm() => Operand::Mm(n),
+        _ if register.is_xmm() && n < 16 => Operand::Xmm(n),
+        _ if register.is_ymm() && n < 16 => Operand::Ymm(n),
+        _ => Operand::Unsupported,
     }
 }
 
@@ -329,7 +363,7 @@ impl Insn {
             return Operand::Unsupported;
         }
         match self.raw.op_kind(n) {
-            OpKind::Register => Self::register(self.raw.op_register(n)),
+            OpKind::Register => REGISTERS[self.raw.op_register(n) as usize % REGISTERS.len()].0,
             OpKind::Immediate8
             | OpKind::Immediate8_2nd
             | OpKind::Immediate16
@@ -345,27 +379,6 @@ impl Insn {
             OpKind::FarBranch16 => Operand::Far(self.raw.far_branch_selector(), u32::from(self.raw.far_branch16())),
             OpKind::FarBranch32 => Operand::Far(self.raw.far_branch_selector(), self.raw.far_branch32()),
             _ => Operand::Mem,
-        }
-    }
-    fn register(register: Register) -> Operand {
-        let n = register.number() as u8;
-        match register {
-            Register::AH => Operand::High(0),
-            Register::CH => Operand::High(1),
-            Register::DH => Operand::High(2),
-            Register::BH => Operand::High(3),
-            _ if register.is_gpr() => match Width::from_bytes(register.size()) {
-                Some(width) => Operand::Gpr(slot_of(register), width),
-                None => Operand::Unsupported,
-            },
-            _ if register.is_segment_register() => Operand::Seg(seg_of(register)),
-            _ if register.is_cr() => Operand::Cr(n),
-            _ if register.is_dr() => Operand::Dr(n),
-            _ if register.is_st() => Operand::St(n),
-            _ if register.is_mm() => Operand::Mm(n),
-            _ if register.is_xmm() && n < 16 => Operand::Xmm(n),
-            _ if register.is_ymm() && n < 16 => Operand::Ymm(n),
-            _ => Operand::Unsupported,
         }
     }
     /// The memory operand. Also for instructions with implied memory operands (string instructions): then the

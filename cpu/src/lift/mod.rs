@@ -34,6 +34,7 @@ use crate::model::CpuModel;
 use crate::state::Seg;
 use crate::state::slots::{T0, ZERO};
 use crate::uop::{AddrKind, Form, Mem, Op, Uop, Width};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether a family took the instruction.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -67,34 +68,49 @@ pub struct Lifter<'a> {
     pub index: u8,
     /// Set when the block must end after this instruction.
     pub ends: bool,
+    /// The segment of its memory operand, once that was asked for.
+    seg: Option<Seg>,
 }
 
 /// Lifts one instruction: appends its uops and says whether the block ends here.
 pub fn lift(insn: &Insn, mode: ModeBits, model: &CpuModel, index: u8, uops: &mut Vec<Uop>) -> bool {
-    let mut l = Lifter { insn, mode, model, uops, index, ends: false };
+    let mut l = Lifter { insn, mode, model, uops, index, ends: false, seg: None };
     let known = model.has_all(insn.features()) || is_older_with_prefix(insn);
     if insn.is_exotic() || !known || insn.lock() && !lock_allowed(insn) {
         l.raise_ud();
         return l.ends;
     }
-    let families = [
-        data::lift,
-        alu::lift,
-        branch::lift,
-        stack::lift,
-        shift::lift,
-        bit::lift,
-        muldiv::lift,
-        string::lift,
-        vector::lift,
-        x87::lift,
-        system::lift,
-    ];
-    if families.iter().all(|family| family(&mut l) == Lifted::No) {
-        l.unimplemented();
+    let known = &KNOWN_FAMILIES[insn.code() as usize % KNOWN_FAMILIES.len()];
+    if let Some(family) = FAMILIES.get(usize::from(known.load(Ordering::Relaxed)))
+        && family(&mut l) == Lifted::Yes
+    {
+        return l.ends;
+    }
+    match FAMILIES.iter().position(|family| family(&mut l) == Lifted::Yes) {
+        Some(family) => known.store(family as u8, Ordering::Relaxed),
+        None => l.unimplemented(),
     }
     l.ends
 }
+
+/// Each takes what no other does.
+static FAMILIES: [fn(&mut Lifter<'_>) -> Lifted; 11] = [
+    data::lift,
+    alu::lift,
+    branch::lift,
+    stack::lift,
+    shift::lift,
+    bit::lift,
+    muldiv::lift,
+    string::lift,
+    vector::lift,
+    x87::lift,
+    system::lift,
+];
+
+/// The family that took the last instruction of an exact form ([`Insn::code`]): to ask them all takes a tenth of lifting. A form
+/// more than there are entries shares one, and then all are asked.
+static KNOWN_FAMILIES: [AtomicU8; 1 << 13] = [const { AtomicU8::new(u8::MAX) }; 1 << 13];
 
 /// TZCNT and LZCNT are BSF and BSR with a REP prefix, which processors without them ignore (SDM vol. 2, TZCNT).
 fn is_older_with_prefix(insn: &Insn) -> bool {
@@ -135,7 +151,7 @@ impl Lifter<'_> {
         // The segment decides between #SS and #GP for an address that is not canonical.
         let seg = match uop.op {
             Op::Check | Op::Call | Op::CallEnd => uop.seg,
-            _ if uop.form.has_memory() => self.insn.mem().seg,
+            _ if uop.form.has_memory() => self.seg.unwrap_or_else(|| self.insn.mem().seg),
             Op::Push | Op::Pop | Op::Leave | Op::CallNear | Op::CallInd | Op::Ret => Seg::Ss,
             _ => uop.seg,
         };
@@ -198,6 +214,7 @@ impl Lifter<'_> {
     /// checked first ([`Op::Check`]) and its linear address put into [`T0`].
     pub fn mem(&mut self, len: u64, rights: Rights) -> Mem {
         let m = self.insn.mem();
+        self.seg = Some(m.seg);
         self.mem_at(m, len, rights, T0)
     }
 
