@@ -250,12 +250,15 @@ impl Emitter<'_> {
         let restore = access.flags.is_some_and(|places| places.host);
         let (site, then) = match slow_way {
             SlowWay::Load => (self.add_site(site), 0),
+            SlowWay::Store if access.flags.is_none() => {
+                let both = self.add_site(site);
+                (both, both)
+            }
             SlowWay::Store => {
                 // After the store the flags are what the instruction made of them.
                 let flags = match access.flags {
-                    Some(places) if places.host => flags::SiteFlags::Saved,
-                    Some(places) => places.at_site(),
-                    None => site.flags,
+                    Some(places) if !places.host => places.at_site(),
+                    _ => flags::SiteFlags::Saved,
                 };
                 let commit = Site { flags, ..site.clone() };
                 (self.add_site(site), self.add_site(commit))

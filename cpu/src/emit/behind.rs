@@ -19,7 +19,7 @@ pub enum Way {
     Access(u32),
     /// Where the jump at a site leads that is not linked.
     Unlinked { from: Label, site: u32 },
-    /// `short` of fuel: more of it, then `on`, or out.
+    /// `short` of fuel: more of it, then `on`, or out, where RIP is the site's or in the first scratch register.
     Refuel { short: Label, on: Label, status: Status, site: u32 },
     /// The site's handler does its uop instead of the code that `done` follows.
     Handler { slow: Label, site: u32, done: Label },
@@ -95,16 +95,20 @@ impl Emitter<'_> {
                 Way::Unlinked { from, site } => {
                     self.asm.bind(from);
                     self.sites.set_cold(site, CodePtr(self.asm.here()));
-                    self.exit(Status::Chain, site);
+                    self.asm.mov_imm(S1, u64::from(site));
+                    self.asm.jmp_to(self.context.gates.chain[self.live_at(site).index()].0);
                 }
-                Way::Refuel { short, on, status, site } => {
+                Way::Refuel { short, on, status: Status::Dynamic, site } => {
                     self.asm.bind(short);
                     self.asm.call(self.context.gates.refuel.0);
                     self.asm.jcc(9, on);
-                    match status {
-                        Status::Dynamic => self.leave_with_target(site),
-                        _ => self.exit(status, site),
-                    }
+                    self.leave_with_target(site);
+                }
+                Way::Refuel { short, on, site, .. } => {
+                    self.asm.bind(short);
+                    self.asm.mov_imm(S1, u64::from(site));
+                    self.asm.call(self.context.gates.refuel_or_stop[self.live_at(site).index()].0);
+                    self.asm.jmp(on);
                 }
                 Way::Handler { slow, site, done } => {
                     self.asm.bind(slow);

@@ -106,6 +106,10 @@ pub struct Gates {
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
     /// More fuel where it has run out, unless there is none or the vCPU's attention is wanted; SF: there is still not enough.
     pub refuel: CodePtr,
+    /// The same, but leaves for good if there is still not enough: site in R14.
+    pub refuel_or_stop: [CodePtr; Live::ALL],
+    /// Leaves at a jump that is not linked: site in R14.
+    pub chain: [CodePtr; Live::ALL],
     /// Repeated string instructions; ZF: done.
     pub repeats: Repeats,
     /// Loads the selector R13 into a segment register by what is known, by register and flatness; ZF clear: it cannot.
@@ -301,6 +305,24 @@ impl Gates {
         }
         let view = piece(&mut view_call)?;
         let refuel = piece(&mut refuel)?;
+        let (mut refuel_or_stop, mut chain) = ([leave; Live::ALL], [leave; Live::ALL]);
+        for (live, exit) in exits.into_iter().enumerate() {
+            refuel_or_stop[live] = piece(&mut |asm| {
+                let out = asm.label();
+                dynasm!(asm ; .arch x64 ; push r14);
+                asm.call(refuel.0);
+                dynasm!(asm ; .arch x64 ; pop r14);
+                asm.jcc(8, out);
+                dynasm!(asm ; .arch x64 ; ret);
+                asm.bind(out);
+                dynasm!(asm ; .arch x64 ; add rsp, 8 ; mov r13d, Status::Stop as u32 as i32);
+                asm.jmp_to(exit.0);
+            })?;
+            chain[live] = piece(&mut |asm| {
+                dynasm!(asm ; .arch x64 ; mov r13d, Status::Chain as u32 as i32);
+                asm.jmp_to(exit.0);
+            })?;
+        }
         let mut function = [leave; Live::ALL];
         for (live, code) in function.iter_mut().enumerate() {
             *code = piece(&mut |asm| function_call(asm, Live::of(live)))?;
@@ -312,6 +334,8 @@ impl Gates {
             load_segment,
             view,
             refuel,
+            refuel_or_stop,
+            chain,
             repeats,
             fill_memo,
             enter,
