@@ -62,7 +62,7 @@ const NEW: &[u8; 8] = b"new text";
 
 fn shared(memory: &GuestMemory, page: u64) -> bool {
     let uses = memory.page_uses();
-    uses.iter().any(|&(number, uses)| number.0 == page && uses.is(PageUse::SHARED))
+    uses.iter().any(|view| view.page.0 == page && view.uses.is(PageUse::SHARED))
 }
 fn audit(guests: &mut [Guest; 2], what: &str) {
     guests.iter_mut().for_each(|guest| guest.audit(what));

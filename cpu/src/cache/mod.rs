@@ -7,13 +7,17 @@
 #![allow(unsafe_code, reason = "references into boxed blocks that outlive the borrow of the cache; see above")]
 
 pub mod patches;
+mod recent;
 mod step;
 
+pub use recent::Recent;
 pub use step::{Handler, Leave, Step};
 
 use crate::helpers::Helper;
 use crate::mode::ModeBits;
+use crate::uop::Uop;
 use patches::{Patches, Span};
+use recent::Place;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -83,6 +87,8 @@ pub struct Block {
     pub patched: Box<[Span]>,
     /// Its emitted code, in the JIT's own terms; 0: none.
     pub code: Cell<u64>,
+    /// Where its uops are, if it was lifted lately.
+    place: Place,
     /// Who chained to this block: (block, its generation, slot).
     incoming: RefCell<Vec<(u32, u32, u8)>>,
     id: u32,
@@ -147,6 +153,14 @@ impl Block {
     pub fn is_empty(&self) -> bool {
         false
     }
+    /// Its uops, if they are still among those that are kept.
+    pub fn uops<'a>(&self, recent: &'a Recent) -> Option<&'a [Uop]> {
+        recent.get(self.place)
+    }
+    /// Its instructions' offsets from the first byte, and that of the end.
+    pub fn offsets(&self) -> &[u16] {
+        &self.offsets
+    }
     /// Whether `next` lies where the call at the end of this block returns to.
     pub fn returns_to(&self, next: &Block) -> bool {
         next.key.rip == self.rip_of(self.insns as u8) && next.key.mode == self.key.mode
@@ -187,6 +201,9 @@ pub struct BlockCache {
     dropped_code: Vec<BlockKey>,
     /// The helpers that steps call by number.
     helpers: Vec<&'static Helper>,
+    /// The uops of the blocks that were lifted last, where there is a code cache to emit them to.
+    pub recent: Recent,
+    keeps_uops: bool,
 }
 
 // SAFETY: a vCPU owns its cache and everything in it; the raw references in chains and front entries point into the same
@@ -210,6 +227,8 @@ impl Default for BlockCache {
             rewrites: Box::default(),
             dropped_code: Vec::new(),
             helpers: Vec::new(),
+            recent: Recent::default(),
+            keeps_uops: false,
         }
     }
 }
@@ -275,10 +294,11 @@ impl BlockCache {
         Some(block)
     }
 
-    /// Adds a block.
+    /// Adds a block that was lifted to `uops`.
     pub fn insert(
         &mut self,
         key: BlockKey,
+        uops: &[Uop],
         steps: Box<[Step]>,
         offsets: Box<[u16]>,
         second: Option<PhysPage>,
@@ -293,6 +313,8 @@ impl BlockCache {
             self.slab.push(None);
             self.slab.len() as u32 - 1
         });
+        let keeps = self.keeps_uops && key.alone == Alone::No;
+        let place = if keeps { self.recent.keep(uops) } else { Place::default() };
         let block = Box::new(Block {
             key,
             chains: [const { Cell::new(None) }; 2],
@@ -305,6 +327,7 @@ impl BlockCache {
             rewritten: self.rewrites.counts[rewritten_index(&key)],
             patched,
             code: Cell::new(0),
+            place,
             incoming: RefCell::default(),
             id,
             generation: self.generation,
@@ -465,7 +488,9 @@ impl BlockCache {
     }
 
     /// Holds at least so many steps: those of all the code that a code cache has room for, since code goes with its block.
+    /// Uops are kept, for the code that is still to be made.
     pub fn hold(&mut self, steps: usize) {
+        self.keeps_uops = true;
         self.most_steps = (steps as u32).max(MOST_STEPS);
     }
 

@@ -4,21 +4,23 @@
 use super::frame::{TANK, jump_index};
 use super::gate::{self, Status};
 use super::{Jit, Live, SavedFlags, Variant, x87};
-use crate::cache::{Alone, Block, BlockRef};
+use crate::cache::{Alone, Block, BlockKey, BlockRef};
 use crate::check::Check;
 use crate::exec;
 use crate::fault::Fault;
-use crate::lift::block::{MOST_BYTES, lift_bytes, optimise};
+use crate::lift::block::{Lifted, MOST_BYTES, lift_bytes, optimise};
 use crate::mode::ModeBits;
 use crate::state::Seg;
+use crate::uop::Uop;
 use crate::vcpu::Vcpu;
 use std::sync::Arc;
 use std::time::Instant;
-use umbra_mmu::addr::{PAGE_OFFSET, PAGE_SIZE};
+use umbra_mmu::addr::{PAGE_OFFSET, PAGE_SIZE, PhysPage};
 use umbra_mmu::tlb::fetch_id;
 
-/// Emitted code has at least so many bytes for each step of the interpreter.
-const BYTES_A_STEP: usize = 24;
+/// Emitted code has half as many bytes again for each step of the interpreter, and more: there is room for blocks without code,
+/// too.
+const BYTES_A_STEP: usize = 16;
 
 /// [`Block::heat`] of a block that cannot be emitted.
 const NEVER: i32 = i32::MAX;
@@ -106,29 +108,54 @@ impl Vcpu {
         if jit.is_full() {
             self.link.cache.cool(&jit.make_room(), self.link.hot);
         }
+        let key = b.key;
+        let next_page = (key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
+        let next_page = if key.mode.has(ModeBits::L) { next_page } else { next_page & 0xffff_ffff };
+        let second = b.second.map(|page| (next_page, page));
+        let recent = std::mem::take(&mut self.link.cache.recent);
+        let unit = match b.uops(&recent) {
+            Some(uops) => self.emit(jit, &key, variant, (uops, b.offsets()), second),
+            None => {
+                let mut lifted = std::mem::take(&mut self.link.lifted);
+                let known = self.lift_again(b, &mut lifted);
+                let unit = known.then(|| {
+                    self.emit(jit, &key, variant, (lifted.uops.as_slice(), lifted.offsets.as_slice()), second)
+                });
+                self.link.lifted = lifted;
+                unit.flatten()
+            }
+        };
+        self.link.cache.recent = recent;
+        unit
+    }
+
+    fn emit(
+        &mut self,
+        jit: &mut Jit,
+        key: &BlockKey,
+        variant: Variant,
+        parts: (&[Uop], &[u16]),
+        second: Option<(u64, PhysPage)>,
+    ) -> Option<u32> {
+        let cache = &mut self.link.cache;
+        jit.compile(*key, variant, parts, second, &mut |uop| exec::step(uop, key.rip, cache))
+    }
+
+    /// Lifts a block whose uops are not there any more. False: it is another one now.
+    fn lift_again(&mut self, b: &Block, lifted: &mut Lifted) -> bool {
         let offset = b.key.linear & PAGE_OFFSET;
         let mut bytes = [0; MOST_BYTES];
-        let bytes = bytes.get_mut(..usize::from(b.len()))?;
+        let Some(bytes) = bytes.get_mut(..usize::from(b.len())) else { return false };
         let (first, rest) = bytes.split_at_mut(usize::from(b.len()).min((PAGE_SIZE - offset) as usize));
         self.link.mmu.read_phys(b.key.page, offset as u16, first);
-        let second = b.second.map(|page| {
+        if let Some(page) = b.second {
             self.link.mmu.read_phys(page, 0, rest);
-            let next = (b.key.linear & !PAGE_OFFSET).wrapping_add(PAGE_SIZE);
-            (if b.key.mode.has(ModeBits::L) { next } else { next & 0xffff_ffff }, page)
-        });
-        let mut lifted = std::mem::take(&mut self.link.lifted);
+        }
         lifted.changing.clear();
         lifted.changing.extend_from_slice(&b.patched);
-        lift_bytes(self, bytes, &b.key, &mut lifted);
+        lift_bytes(self, bytes, &b.key, lifted);
         optimise(&mut lifted.uops);
-        let (key, cache) = (b.key, &mut self.link.cache);
-        let parts = (lifted.uops.as_slice(), lifted.offsets.as_slice());
-        let as_known = lifted.offsets.len() as u64 == b.insns() + 1;
-        let unit = as_known
-            .then(|| jit.compile(key, variant, parts, second, &mut |uop| exec::step(uop, key.rip, cache)))
-            .flatten();
-        self.link.lifted = lifted;
-        unit
+        lifted.offsets.len() as u64 == b.insns() + 1
     }
 
     /// Runs the code of a block, and of those it is chained to, until it is left.

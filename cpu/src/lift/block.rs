@@ -67,7 +67,7 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     c.lifted_uops += lifted.uops.len() as u64;
     let steps = steps_of(&lifted.uops, key.rip, &mut cpu.link.cache);
     let patched = lifted.patched.as_slice().into();
-    let block = cpu.link.cache.insert(key, steps, lifted.offsets.as_slice().into(), second, patched);
+    let block = cpu.link.cache.insert(key, &lifted.uops, steps, lifted.offsets.as_slice().into(), second, patched);
     cpu.link.lifted = lifted;
     Ok(block)
 }
