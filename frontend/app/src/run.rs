@@ -122,7 +122,7 @@ pub fn in_pool(args: &RunArgs, pool: &Arc<CommonPool>, [out, said]: [&Kept; 2]) 
     let (screen, story) = story(args, &config, &ended);
     let line = Summary { screen, ..Summary::new(&mut ended) }.line();
     // What is kept takes everything.
-    let _ = write!(said.clone(), "{story}{line}\n");
+    let _ = writeln!(said.clone(), "{story}{line}");
     Ok(ended.end.status())
 }
 

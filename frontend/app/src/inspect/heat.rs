@@ -72,7 +72,7 @@ fn color(owner: Owner, age: usize) -> u32 {
         Owner::Out | Owner::Untouched => 100,
         _ => AGES[age].1,
     };
-    [16, 8, 0].into_iter().fold(0, |color, shift| color << 8 | (full >> shift & 0xFF) * percent / 100)
+    [16, 8, 0].into_iter().fold(0, |color, shift| (color << 8) | ((full >> shift & 0xFF) * percent / 100))
 }
 
 impl HeatMap {
