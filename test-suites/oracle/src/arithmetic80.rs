@@ -139,6 +139,15 @@ fn one(operation: Operation, operands: Operands, control: u16, tally: &mut Tally
         if matches!(operation, Operation::Remainder | Operation::RemainderNearest) {
             native.up = false;
         }
+        // NOTE(whose remainder): by an infinite divisor a denormal stays as it is. AMD's processors call that an underflow, where
+        // it is unmasked; Intel's and the reference do not.
+        let [(exponent, _), (divisor, fraction)] = operands;
+        let stays = exponent & 0x7fff == 0 && divisor & 0x7fff == 0x7fff && fraction == 1 << 63;
+        let unmasked = control & 1 << 4 == 0;
+        let remainder = matches!(operation, Operation::Remainder | Operation::RemainderNearest);
+        if remainder && stays && unmasked && !crate::host_is_intels() {
+            return;
+        }
         differ("host", &native);
         tally.native += 1;
     }

@@ -49,6 +49,9 @@ pub fn vendor_difference(mode: Mode, code: &[u8], host: &Outcome, ours: &Outcome
         let bytes = code.get(offset..).unwrap_or_default();
         Decoder::new(mode.bits(), bytes, DecoderOptions::NONE).decode()
     };
+    if mode == Mode::Bits64 && !crate::host_is_intels() && has_pause_with_rex_b(code) {
+        return Some("F3 REX.B 90: PAUSE on Intel's processors, XCHG with R8 on AMD's");
+    }
     let (h, o) = (at(host), at(ours));
     let sha = h.cpuid_features().contains(&CpuidFeature::SHA) && h.code().op_code().encoding() == EncodingKind::Legacy;
     if sha && host.end.vector == 13 {
@@ -71,6 +74,12 @@ pub fn vendor_difference(mode: Mode, code: &[u8], host: &Outcome, ours: &Outcome
     if h.mnemonic() == Mnemonic::Cmpxchg16b && host.end.vector == 13 && ours.end.vector == 12 {
         return Some("CMPXCHG16B on the stack, neither aligned nor canonical: which exception comes first");
     }
+    let gather = h.is_vsib() && h.encoding() == EncodingKind::VEX;
+    if gather && !crate::host_is_intels() && matches!(host.end.vector, 12..=14) && host.end.vector == ours.end.vector {
+        return Some(
+            "gathers that fault: what is left of the mask, and whether its upper half is cleared (Intel's is compared)",
+        );
+    }
     let mmx_store = h.op0_kind() == OpKind::Memory && (0..h.op_count()).any(|n| h.op_register(n).is_mm());
     if mmx_store && matches!(host.end.vector, 12..=14) && host.end.vector == ours.end.vector {
         return Some("stores of MMX registers that fault: whether the transition to MMX is made before it");
@@ -92,6 +101,10 @@ pub fn vendor_difference(mode: Mode, code: &[u8], host: &Outcome, ours: &Outcome
         return Some("the program does not end: where each side gave up is not comparable");
     }
     None
+}
+
+fn has_pause_with_rex_b(code: &[u8]) -> bool {
+    code.windows(2).any(|pair| pair[0] & 0xf1 == 0x41 && pair[1] == 0x90) && code.contains(&0xf3)
 }
 
 /// A line for each difference; empty if there is none. `undefined` holds the decoder's flag names.

@@ -28,3 +28,10 @@ pub mod program;
 pub mod random;
 pub mod shrink;
 pub mod vector_case;
+
+/// Whether Linux says that the host's processor is Intel's.
+pub fn host_is_intels() -> bool {
+    static IS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let told = || std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("GenuineIntel"));
+    *IS.get_or_init(told)
+}
