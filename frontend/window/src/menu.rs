@@ -251,7 +251,7 @@ mod tests {
         assert!(!menu.is_open());
         menu.toggle();
         assert_eq!((menu.key(KeyCode::ArrowUp, None), menu.key(KeyCode::ArrowUp, None)), (None, None));
-        assert_eq!(menu.key(KeyCode::Enter, None), Some(Action::Mouse));
+        assert_eq!(menu.key(KeyCode::Enter, None), Some(Action::Inspector));
         menu.toggle();
         assert_eq!((menu.key(KeyCode::Minus, None), menu.is_open()), (Some(Action::Slower), true), "and once more");
         assert_eq!((menu.key(KeyCode::Escape, None), menu.is_open()), (None, false));
