@@ -21,6 +21,20 @@ fn engines() -> &'static [Engine] {
     if compiles { &[Engine::Interp, Engine::Jit] } else { &[Engine::Interp] }
 }
 
+/// Runs machines on threads of their own, each to its good end, while their memory is searched for equal pages.
+fn run_beside_a_sharer(machines: &mut [Machine], memory: &[GuestMemory]) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(sharer(memory, &over));
+        let runs: Vec<_> = machines.iter_mut().map(|machine| scope.spawn(|| machine.run(limits()))).collect();
+        let ends: Vec<_> = runs.into_iter().map(|run| run.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        for end in ends {
+            assert_eq!(end.expect("no panic"), RunEnd::GuestExit(1));
+        }
+    });
+}
+
 /// The hammer ROM in memory that is paged: code that changes, page tables, interrupts, locked counters.
 fn hammer(engine: Engine, clock: Clock, cpus: u32) -> MachineBuilder {
     let rom = Rom::named("hammer").expect("the ROM");
@@ -67,15 +81,7 @@ fn a_pool_in_common_is_not_seen_by_the_guests() {
         let mut machines: Vec<Machine> =
             builders.into_iter().zip(works).map(|(builder, work)| built(builder.in_pool(&pool), work)).collect();
         let memory: Vec<GuestMemory> = machines.iter().map(|machine| machine.memory().clone()).collect();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(sharer(&memory, &over));
-            let runs: Vec<_> = machines.iter_mut().map(|machine| scope.spawn(|| machine.run(limits()))).collect();
-            for run in runs {
-                assert_eq!(run.join().expect("no panic"), RunEnd::GuestExit(1), "{engine:?}");
-            }
-            over.store(true, Ordering::Relaxed);
-        });
+        run_beside_a_sharer(&mut machines, &memory);
         assert!(machines.iter_mut().map(state).eq(alone), "{engine:?}");
         let counts = pool.counts();
         println!("{engine:?}: {counts:?}");
@@ -97,19 +103,13 @@ fn on_threads_beside_a_sharer() {
         let pool = CommonPool::new(builders.iter().map(MachineBuilder::config)).expect("a pool");
         let mut machines = builders.map(|builder| built(builder.in_pool(&pool), work));
         let memory: Vec<GuestMemory> = machines.iter().map(|machine| machine.memory().clone()).collect();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(sharer(&memory, &over));
-            let runs: Vec<_> = machines.iter_mut().map(|machine| scope.spawn(|| machine.run(limits()))).collect();
-            for run in runs {
-                assert_eq!(run.join().expect("no panic"), RunEnd::GuestExit(1), "{engine:?}");
-            }
-            over.store(true, Ordering::Relaxed);
-        });
+        run_beside_a_sharer(&mut machines, &memory);
+        let counts: Vec<_> = memory.iter().map(|memory| memory.counters().reclaim).collect();
+        println!("{engine:?}: {counts:?}");
+        // Of both: who ends first leaves the other nobody to share with.
+        let (joins, breaks) = counts.iter().fold((0, 0), |(joins, breaks), c| (joins + c.joins, breaks + c.breaks));
+        assert!(joins > 1000 && breaks > 10, "{counts:?}");
         for memory in &memory {
-            let counts = memory.counters().reclaim;
-            println!("{engine:?}: {counts:?}");
-            assert!(counts.joins > 1000 && counts.breaks > 10, "{counts:?}");
             assert!(memory.audit().is_clean(), "{:?}", memory.audit());
         }
     }
