@@ -386,8 +386,8 @@ impl BlockCache {
                     let end = start + u64::from(block.len());
                     if block.key.page == write.page {
                         let inside =
-                            |&&(from, to): &&Span| start + u64::from(from) <= first && last <= start + u64::from(to);
-                        if write.kept && block.patched.iter().find(inside).is_some() {
+                            |&(from, to): &Span| start + u64::from(from) <= first && last <= start + u64::from(to);
+                        if write.kept && block.patched.iter().any(inside) {
                             left += 1;
                             return false;
                         }
