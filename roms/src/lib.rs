@@ -76,6 +76,7 @@ pub static TESTS: &[Rom] = &[
     rom!("strings", "tests/strings.bin", "string instructions with faults in the middle"),
     rom!("straddle", "tests/straddle.bin", "accesses, instructions and descriptors across two pages"),
     rom!("tables", "tests/tables.bin", "writes to live page tables by every means, storms of CR3 and INVLPG"),
+    rom!("redpills", "tests/redpills.bin", "what could tell a guest that it is watched, and must not"),
     rom!("v86", "tests/v86.bin", "virtual-8086 mode: entry and exit, IOPL, ports, faults"),
     rom!("tasks", "tests/tasks.bin", "hardware task switches"),
     rom!("hammer", "tests/hammer.bin", "several processors: locked updates, moving pages, interrupts, code written by others"),

@@ -41,7 +41,7 @@ promises! {
     "S7"  "writes to guest tables take effect on every vCPU": ["cargo/writers/*", "cargo/hammer/*", "cargo/system/tables::chains_across_pages_follow_the_tables", "roms*/tables*", "tests*/tables*"] "";
     "S8"  "monitor descriptor tables; the cached segment stays": ["cargo/umbra_mmu/*decodes_*", "cargo/system/segments::*", "cargo/system/descriptors::*", "roms*/protected*", "tests*/protected*"] "";
     "S9"  "call gates go only where the guest may go": ["cargo/system/gates::*", "cargo/system/descriptors::*", "roms*/protected*", "tests*/protected*"] "";
-    "S10" "all this is hidden from the guest": ["cargo/hidden/*", "cargo/reference/random_accesses_equal_the_reference", "cargo/oracle/hash_is_the_same_whatever_the_frames", "roms*/control*", "tests*/control*"] "a battery of red pills as a guest";
+    "S10" "all this is hidden from the guest": ["cargo/hidden/*", "cargo/reference/random_accesses_equal_the_reference", "cargo/oracle/hash_is_the_same_whatever_the_frames", "roms*/redpills*", "tests*/redpills*", "roms*/control*", "tests*/control*"] "";
     "S11" "one total classifier of faults; hidden ones are invisible": ["cargo/classes/each_class_forced", "cargo/sharing/copy_on_write_is_a_class_and_hidden", "cargo/reference/random_accesses_equal_the_reference", "cargo/system/repeats::*", "cargo/system/tables::a_gather_starts_again_where_it_was", "roms*/strings*", "tests*/strings*", "roms*/straddle*", "tests*/straddle*"] "";
     "S12" "a frame that is out comes back": ["cargo/reclaim/*"] "";
     "S13" "two independent swap worlds": ["*two_swap_worlds*"] "";
