@@ -32,8 +32,8 @@ struct Bench {
 /// Who runs it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Runner<'a> {
-    /// With an engine and a processor model.
-    Umbra(Engine, Option<&'a str>),
+    /// With an engine, a processor model, and an optimisation that is switched off.
+    Umbra(Engine, Option<&'a str>, Option<&'a str>),
     Qemu(&'static str),
     Native,
 }
@@ -41,8 +41,12 @@ enum Runner<'a> {
 impl Runner<'_> {
     fn name(self) -> String {
         match self {
-            Runner::Umbra(engine, None) => umbra_conformance::engine::name(engine).to_owned(),
-            Runner::Umbra(engine, Some(model)) => format!("{} {model}", umbra_conformance::engine::name(engine)),
+            Runner::Umbra(engine, model, without) => {
+                let mut name = umbra_conformance::engine::name(engine).to_owned();
+                name.extend(model.iter().flat_map(|model| [" ", model]));
+                name.extend(without.iter().flat_map(|without| [" -", without]));
+                name
+            }
             Runner::Qemu(_) => "qemu".to_owned(),
             Runner::Native => "native".to_owned(),
         }
@@ -51,6 +55,7 @@ impl Runner<'_> {
 
 /// `umbra bench`.
 pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
+    umbra_machine::check_optimisations(&[args.disable.as_slice(), &args.without].concat())?;
     let wide = matches!(args.kernel.as_str(), "amd64" | "cloud");
     let folder = args.guests.clone().unwrap_or_else(|| crate::try_linux::default_cache().join("bench"));
     let bits = if wide { 64 } else { 32 };
@@ -71,8 +76,14 @@ pub fn run(args: &BenchArgs) -> Result<ExitStatus, Failure> {
         [] => vec![None],
         models => models.iter().map(|model| Some(model.as_str())).collect(),
     };
-    let mut runners: Vec<Runner<'_>> =
-        engines.iter().flat_map(|&engine| models.iter().map(move |&model| Runner::Umbra(engine, model))).collect();
+    let without: Vec<Option<&str>> =
+        std::iter::once(None).chain(args.without.iter().map(|name| Some(name.as_str()))).collect();
+    let mut runners = Vec::new();
+    for &engine in engines {
+        for &model in &models {
+            runners.extend(without.iter().map(|&without| Runner::Umbra(engine, model, without)));
+        }
+    }
     if args.against.is_some() {
         runners.push(Runner::Qemu(find_qemu(wide)?));
     }
@@ -118,7 +129,7 @@ fn find_qemu(wide: bool) -> Result<&'static str, Failure> {
 impl Bench {
     fn command(&self, runner: Runner<'_>) -> Result<Command, Failure> {
         match runner {
-            Runner::Umbra(engine, model) => self.umbra(engine, model),
+            Runner::Umbra(engine, model, without) => self.umbra(engine, model, without),
             Runner::Qemu(program) => Ok(self.qemu(program)),
             Runner::Native => {
                 let mut command = Command::new(&self.guestbench);
@@ -131,7 +142,7 @@ impl Bench {
         let words = self.words.as_ref().map_or("none".to_owned(), |words| words.join(","));
         format!("console=ttyS0 quiet panic=-1 gb={words}")
     }
-    fn umbra(&self, engine: Engine, model: Option<&str>) -> Result<Command, Failure> {
+    fn umbra(&self, engine: Engine, model: Option<&str>, without: Option<&str>) -> Result<Command, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::host(format!("this program's own path is unknown ({error}); try a full path")))?;
         let mut command = Command::new(program);
@@ -144,8 +155,9 @@ impl Bench {
         if engine == Engine::Both {
             command.args(["--clock", "virtual"]);
         }
-        if !self.disable.is_empty() {
-            command.args(["--disable", &self.disable.join(",")]);
+        let disable: Vec<&str> = self.disable.iter().map(String::as_str).chain(without).collect();
+        if !disable.is_empty() {
+            command.args(["--disable", &disable.join(",")]);
         }
         Ok(command)
     }

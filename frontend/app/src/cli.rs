@@ -515,6 +515,9 @@ pub struct BenchArgs {
     /// Optimisations to switch off
     #[arg(long, value_name = "OPT", value_delimiter = ',')]
     pub disable: Vec<String>,
+    /// What one optimisation is worth: each engine again with this one switched off, such as roots,descriptors: a column each
+    #[arg(long, value_name = "OPT", value_delimiter = ',')]
+    pub without: Vec<String>,
     /// Write a chart of the ratios
     #[arg(long, value_name = "FILE.svg")]
     pub svg: Option<PathBuf>,

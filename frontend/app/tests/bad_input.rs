@@ -178,6 +178,7 @@ fn bad_input_gets_one_sentence() {
         (&["inspect", "everything", "good"],                           "invalid value 'everything'", 2),
         (&["try", "windows"],                                          "unrecognized subcommand 'windows'", 2),
         (&["bench", "--against", "bochs"],                             "invalid value 'bochs'", 2),
+        (&["bench", "--without", "roots,speed"],                       "speed names no optimisation", 2),
     ];
     let mut wrong = Vec::new();
     for &(words, says, status) in cases {

@@ -97,7 +97,7 @@ pub enum BuildError {
     #[error("{0}; try --engine interp")]
     NoJit(ArenaError),
     /// There is no such optimisation.
-    #[error("--disable {0} names no optimisation; try one of: {names}", names = names())]
+    #[error("{0} names no optimisation; try one of: {names}", names = names())]
     UnknownOptimisation(String),
     /// UEFI firmware and its variables do not fit together.
     #[error(transparent)]
@@ -121,6 +121,11 @@ const OTHERS: [&str; 4] = [ROOTS, REFILLS, DESCRIPTORS, PATCHES];
 fn names() -> String {
     let names: Vec<&str> = Disable::NAMES.into_iter().map(|(name, _)| name).chain(OTHERS).collect();
     names.join(", ")
+}
+
+/// Whether all of these are names of optimisations, as `--disable` takes them.
+pub fn check_optimisations(names: &[String]) -> Result<(), BuildError> {
+    disabled(names).map(|_| ())
 }
 
 /// The JIT's optimisations that are switched off.

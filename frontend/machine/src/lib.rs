@@ -36,7 +36,7 @@ pub mod vcpu_bus;
 pub mod wiring;
 
 pub use board::Sink;
-pub use builder::{BuildError, FlatStart, MachineBuilder};
+pub use builder::{BuildError, FlatStart, MachineBuilder, check_optimisations};
 pub use config::{ConfigError, MachineConfig};
 pub use display::DisplayHandle;
 pub use host_memory::CommonPool;
