@@ -7,6 +7,7 @@ The images go beside this file. Needs nothing but Python; frame*.bin come from r
 import argparse
 import importlib
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import chips
@@ -23,28 +24,40 @@ def main():
     parser.add_argument("--out", type=Path, default=layout.HERE)
     parser.add_argument("--log", type=Path, help="explain each case that a run's output names")
     args = parser.parse_args()
-    for name in args.names or SUITES + CHIPS:
-        suite = importlib.import_module(name)
-        cases = list(suite.cases())
-        if name in CHIPS:
-            if args.log:
-                chips.explain(cases, args.log)
-                continue
-            (args.out / f"{name}.bin").write_bytes(chips.image(suite.prologue(), suite.SETUP, cases))
-            count(name, cases)
-            continue
+    names = args.names or SUITES + CHIPS
+    if args.log:
+        for name in names:
+            explain_suite(name, args.log)
+        return
+    # Each suite by itself: as many at once as there are processors.
+    with ProcessPoolExecutor() as pool:
+        for line in pool.map(build, names, [args.out] * len(names)):
+            print(line)
+
+
+def build(name, out):
+    """Makes a suite's image; gives how many cases each family has."""
+    suite = importlib.import_module(name)
+    cases = list(suite.cases())
+    if name in CHIPS:
+        image = chips.image(suite.prologue(), suite.SETUP, cases)
+    else:
         records = [getattr(suite, "Machine", Machine)(case).run() for case in cases]
-        if args.log:
-            explain(cases, records, args.log, getattr(suite, "NAMES", NAMES))
-            continue
-        (args.out / f"{name}.bin").write_bytes(layout.image(suite.FRAME_IMAGE, cases, records))
-        count(name, cases)
-
-
-def count(name, cases):
-    """Says how many cases each family has."""
+        image = layout.image(suite.FRAME_IMAGE, cases, records)
+    (out / f"{name}.bin").write_bytes(image)
     families = Counter(case.name for case in cases)
-    print(f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items()))
+    return " ".join([f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items())])
+
+
+def explain_suite(name, log):
+    """Explains each case of a suite that a run's output names."""
+    suite = importlib.import_module(name)
+    cases = list(suite.cases())
+    if name in CHIPS:
+        chips.explain(cases, log)
+        return
+    records = [getattr(suite, "Machine", Machine)(case).run() for case in cases]
+    explain(cases, records, log, getattr(suite, "NAMES", NAMES))
 
 
 NAMES = "id eax ecx edx ebx esp ebp esi edi flags ds:ss fs:es ldt:gs dr7:tr cr0 cr2 dr6".split()
