@@ -30,13 +30,13 @@ try() { # NAME OPTIONS...
     local name=$1 from=$SECONDS before
     shift
     "$umbra" run --kernel "$folder/drivers/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$folder/tablet/tablet.cpio.gz" \
-        --append 'console=ttyS0 quiet panic=-1 run=/opt/pointer.sh' -m 256M --timeout 300s --fail-on 'Kernel panic' \
+        --append 'console=ttyS0 quiet panic=-1 run=/opt/pointer.sh' -m 256M --timeout 900s --fail-on 'Kernel panic' \
         --display window --window-backend software "$@" > log 2>&1 < /dev/null &
     guest=$!
     started+=("$guest")
     until_true 60 find_window || fail "$name: no window"
     xdotool windowfocus --sync "$window"
-    until_true 200 said 'POINTER-READY 0-32767 0-32767' || fail "$name: the guest finds no tablet"
+    until_true 600 said 'POINTER-READY 0-32767 0-32767' || fail "$name: the guest finds no tablet"
     until_true 10 titled '*the guest follows the pointer*' || fail "$name: the title says '$(xdotool getwindowname "$window")'"
     # The picture has 720 by 400 dots: its corners are the tablet's.
     to 719 399
