@@ -30,7 +30,7 @@ try() { # NAME OPTIONS...
     shift
     rm -f type log && mkfifo type
     "$umbra" run --headless --kernel "$folder/drivers/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$folder/balloon/balloon.cpio.gz" \
-        --append 'console=ttyS0 quiet panic=-1 run=/opt/spend.sh' -m 512M --timeout 300s --fail-on 'Kernel panic' \
+        --append 'console=ttyS0 quiet panic=-1 run=/opt/spend.sh' -m 512M --timeout 600s --fail-on 'Kernel panic' \
         --control control --balloon on "$@" < type > log 2>&1 &
     guest=$!
     started+=("$guest")

@@ -14,7 +14,7 @@ esac
 log=$dir/$name.log
 status=0
 "$umbra" run --headless --kernel "$dir/vmlinuz-$name" --initrd "$dir/initrd-$bits.cpio.gz" \
-    --append "console=ttyS0 quiet panic=-1" -m 256M --timeout 300s "$@" > "$log" < /dev/null || status=$?
+    --append "console=ttyS0 quiet panic=-1" -m 256M --timeout 600s "$@" > "$log" < /dev/null || status=$?
 if [ $status -ne 0 ] || ! grep -q BOOT-OK "$log" || ! grep -q ALL-DONE "$log"; then
     echo "boot.sh: $name did not boot to user space and power off (status $status); the end of $log:" >&2
     tail -n 25 "$log" >&2

@@ -23,7 +23,7 @@ boot() {
     shift
     status=0
     "$umbra" run --headless --clock virtual --kernel "$dir/vmlinuz-$name" --initrd "$dir/initrd-$bits.cpio.gz" \
-        --append "console=ttyS0 panic=-1" -m 256M --timeout 300s --json --serial "file:$dir/$name-$variant.log" "$@" \
+        --append "console=ttyS0 panic=-1" -m 256M --timeout 600s --json --serial "file:$dir/$name-$variant.log" "$@" \
         > "$dir/$name-$variant.json" < /dev/null || status=$?
     if [ $status -ne 0 ] || ! grep -q ALL-DONE "$dir/$name-$variant.log"; then
         echo "frames.sh: $name ($variant) did not boot to user space and power off (status $status); its end:" >&2

@@ -14,7 +14,7 @@ esac
 log=$dir/$name-$cpus.log
 status=0
 "$umbra" run --headless --kernel "$dir/vmlinuz-$name" --initrd "$dir/initrd-$bits.cpio.gz" --cpus "$cpus" \
-    --append "console=ttyS0 panic=-1 run=cat,/proc/cpuinfo" -m 256M --timeout 300s "$@" > "$log" < /dev/null || status=$?
+    --append "console=ttyS0 panic=-1 run=cat,/proc/cpuinfo" -m 256M --timeout 600s "$@" > "$log" < /dev/null || status=$?
 fail() {
     echo "smp.sh: $name with $cpus processors: $1 (status $status); the end of $log:" >&2
     tail -n 25 "$log" >&2

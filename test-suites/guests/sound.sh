@@ -33,7 +33,7 @@ play() {
     status=0
     rm -f "$wav"
     "$umbra" run --headless --kernel "$folder/drivers/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$work/sound.cpio.gz" \
-        --append 'console=ttyS0 quiet panic=-1 run=/opt/play.sh' -m 256M --timeout 300s --fail-on "Kernel panic" --sound "ac97,wav=$wav" "$@" \
+        --append 'console=ttyS0 quiet panic=-1 run=/opt/play.sh' -m 256M --timeout 600s --fail-on "Kernel panic" --sound "ac97,wav=$wav" "$@" \
         > "$log" 2>&1 < /dev/null || status=$?
 }
 
