@@ -46,7 +46,7 @@ def build(name, out):
         image = layout.image(suite.FRAME_IMAGE, cases, records)
     (out / f"{name}.bin").write_bytes(image)
     families = Counter(case.name for case in cases)
-    return " ".join([f"{name}: {len(cases)} cases;", ", ".join(f"{k} {v}" for k, v in families.items())])
+    return f"{name}: {len(cases)} cases; " + ", ".join(f"{k} {v}" for k, v in families.items())
 
 
 def explain_suite(name, log):

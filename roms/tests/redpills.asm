@@ -14,7 +14,7 @@ BEFORE          equ 0x70000             ; what was in TABLE or in the GDT
 ROUNDS          equ 3000                ; enough for any engine to call it hot
 %define FRAME(n) (FRAMES + (n) * 0x1000)
 
-; How table registers, selectors and flags look: into VAR0, VAR1 (ten bytes each at most), AX, BX, CX, DX, SI, DI.
+; How table registers, selectors and flags look: into VAR0, VAR2 (ten bytes each at most), AX, BX, CX, DX, SI, DI.
 SEEN_GDT        equ VAR0
 SEEN_IDT        equ VAR2
 %macro look 0
