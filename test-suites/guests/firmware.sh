@@ -107,7 +107,7 @@ cd_emulated cd-floppy floppy.img ""
 cd_emulated cd-disk disk.img -hard-disk-boot
 cd_isolinux
 for engine in interp jit; do
-    common="--engine $engine --timeout 120s"
+    common="--engine $engine --timeout 300s"
     # shellcheck disable=SC2086
     {
         run "GRUB from a CD, $engine" "$work/grub.iso" --disk "$work/disk.img,snapshot" $common "$@" \
@@ -125,8 +125,9 @@ for engine in interp jit; do
         cp "$work/disk.img" "$work/ahci.img"
         run "GRUB from an AHCI disk, which it writes, $engine" --disk "$work/ahci.img,if=ahci" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk' \
-            --type 'set kept=on-ahci\rsave_env -f (hd0,1)/env kept\rreboot\r' --wait-text 'BIOS' --wait-text 'grub>' \
-            --type 'load_env -f (hd0,1)/env\recho $kept\r' --wait-text '\non-ahci\n'
+            --type 'set kept=on-ahci\r' --wait-text 'kept=on-ahci\ngrub>' --type 'save_env -f (hd0,1)/env kept\r' \
+            --wait-text '/env kept\ngrub>' --type 'reboot\r' --wait-text 'BIOS' --wait-text 'grub>' \
+            --type 'load_env -f (hd0,1)/env\r' --wait-text '(hd0,1)/env\ngrub>' --type 'echo $kept\r' --wait-text '\non-ahci\n'
         mcopy -i "$work/ahci.img@@1M" ::/env - | grep -q '^kept=on-ahci$' || { echo "firmware.sh: nothing was written"; exit 1; }
         run "GRUB from a CD that plays a floppy, $engine" "$work/cd-floppy.iso" $common "$@" \
             --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-floppy'
