@@ -1,6 +1,6 @@
 #!/bin/sh
 # pictures.sh UMBRA FOLDER [NAME...]: makes the pictures in docs/ beside this script, which the README shows: what a person sees of
-# each guest, at a moment that a text names (the installer's first dialog: after two minutes). FOLDER is what firmware.sh (CDs, floppies,
+# each guest, at a moment that a text names (the installer's first dialog: after two minutes), and a trace of a boot. FOLDER is what firmware.sh (CDs, floppies,
 # disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and ipxe;
 # for the panel Xvfb, xdotool and ImageMagick.
 set -eu
@@ -65,6 +65,17 @@ case $wanted in
         "$umbra" inspect heat --connect "$socket" --follow 200ms --output "$docs/recency.svg" > /dev/null
         wait "$guest" || { cat "$log"; echo "pictures.sh: recency: FAILED"; exit 1; }
         echo "recency: $(wc -c < "$docs/recency.svg") bytes"
+        ;;
+esac
+# The same boot as a trace, which Perfetto opens as it is.
+case $wanted in
+    *" trace "* | "  ")
+        sh "$(dirname "$0")/fetch.sh" "$folder" cloud
+        "$umbra" run --kernel "$folder/vmlinuz-cloud" --initrd "$folder/initrd-64.cpio.gz" --append 'console=ttyS0 quiet panic=-1' \
+            --headless -m 128M --memory-limit 64M --until BOOT-OK --timeout 120s --trace-events "$docs/boot.json" > "$log" 2>&1 < /dev/null \
+            || { cat "$log"; echo "pictures.sh: trace: FAILED"; exit 1; }
+        gzip -9nf "$docs/boot.json"
+        echo "trace: $(wc -c < "$docs/boot.json.gz") bytes"
         ;;
 esac
 case $wanted in
