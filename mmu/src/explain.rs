@@ -3,6 +3,7 @@
 use crate::addr::{GuestPhys, Linear, PhysPage};
 use crate::counters::FaultClass;
 use crate::fault::{Access, View};
+use crate::fillers::Filler;
 use crate::monitor::audit::AuditReport;
 use crate::monitor::table::{ADDRESS, SHARED, SLOW, is_special, right};
 use crate::overview::PageUse;
@@ -39,6 +40,9 @@ pub struct Explanation {
     pub monitor: Option<u64>,
     /// Monitor: the guest-physical page that the entry leads to.
     pub monitor_page: Option<PhysPage>,
+    /// Monitor: who made the entry present, where that was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filler: Option<Filler>,
     /// Monitor: what the entry allows: a supervisor's read, write and fetch, a user's.
     pub monitor_rights: [bool; 6],
     /// Guest: the same, by its tables.
@@ -81,6 +85,13 @@ impl std::fmt::Display for Explanation {
         match (self.monitor, self.monitor_page) {
             (Some(word), Some(page)) => write!(f, "\n  monitor flags {word:#x} → page {:#x}", page.0)?,
             _ => write!(f, "\n  monitor absent")?,
+        }
+        if let Some(Filler { vcpu, rip, access, beside }) = self.filler {
+            let beside = if beside { ", beside its own page" } else { "" };
+            match rip {
+                Some(rip) => write!(f, ", filled by a {access:?} of vCPU {vcpu} at RIP {rip:#x}{beside}")?,
+                None => write!(f, ", filled by a {access:?} of vCPU {vcpu}{beside}")?,
+            }
         }
         match self.host_frame {
             Some(frame) if self.shared => write!(f, "\n  host    frame {frame}, whose contents are in a shared one"),
@@ -199,6 +210,7 @@ impl VcpuMmu {
             guest,
             monitor: (word != 0).then_some(word & !ADDRESS),
             monitor_page: (word != 0).then(|| monitor.page_of(word)),
+            filler: monitor.leaf_of(&self.set().root, linear).and_then(|(table, index)| monitor.filler_of(table, index)),
             monitor_rights: ASKED.map(|(view, access)| word & right(view, access) != 0),
             guest_rights: ASKED.map(|(view, access)| read(access, view).is_ok()),
             watched: word & SLOW != 0,

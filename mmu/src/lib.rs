@@ -12,7 +12,7 @@
 //! | guest | `phys_map` what lies behind a page · `pte`, `walk` the guest's tables · `regs` what steers them |
 //! | monitor | `monitor` tables, roots, fill, sync, reverse maps, audit · `tlb`, `sets` · `watch` code grains · `drain` who waits for whom |
 //! | reclaim | `reclaim` what frames leave memory, and where to |
-//! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain`, `overview`, `events`, `writers` for people |
+//! | doors | `vcpu` for a processor · `memory` for board, loader, debugger · `dma` for bus masters · `classify`, `counters`, `explain`, `overview`, `events`, `writers`, `fillers` for people |
 //!
 //! *Architecture invariant*: the engine translates only through monitor tables; guest tables are read by the monitor's
 //! fill and sync code and the debugger alone (`walk::FillScope`). *Architecture invariant*: this crate depends on nothing of
@@ -41,6 +41,7 @@ mod drain;
 pub mod events;
 pub mod explain;
 pub mod fault;
+pub mod fillers;
 pub mod frames;
 mod host;
 pub mod memory;
@@ -68,6 +69,7 @@ pub use drain::{CodeWrite, while_parked};
 pub use events::{Event, EventKind, Events};
 pub use explain::Explanation;
 pub use fault::{Access, PageFault, View};
+pub use fillers::Filler;
 pub use frames::{FrameOrder, PinError, Pool, PoolError};
 pub use memory::{GuestDma, GuestMemory, MapError};
 pub use monitor::audit::AuditReport;

@@ -216,11 +216,13 @@ impl VcpuMmu {
             }
             let root = Arc::clone(&self.set().root);
             let start = self.shared.events.start();
+            let filler = self.filler(linear.0, access);
             let (filled, caught) = {
                 let mut monitor = self.shared.lock();
                 if !root.is_alive() {
                     continue;
                 }
+                monitor.fills_come_from(filler);
                 let filled = monitor.fill(&root, linear, access, view);
                 // Under the lock nobody else posts: what is put into the TLB next is newer than every drop.
                 let caught = self.sets[self.current].catch_up(&self.shared.log);
@@ -241,6 +243,10 @@ impl VcpuMmu {
             }
             return Ok(self.enter(linear, access, view, filled.word));
         }
+    }
+    /// Whether the monitor has no entry yet that allows an access: `resolve` would fill one, or fault.
+    pub fn would_fill(&mut self, linear: Linear, access: Access, view: View) -> bool {
+        self.set().probe(linear.0) & right(view, access) == 0
     }
     /// An access that the monitor allows.
     fn serve(&mut self, linear: Linear, access: Access, view: View, word: u64) -> Place {

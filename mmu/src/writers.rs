@@ -119,6 +119,7 @@ impl Monitor {
             self.end_noted(page);
         }
         self.writers = Writers { on, ..Writers::default() };
+        self.forget_fillers();
     }
     fn end_noted(&mut self, page: PhysPage) {
         if let Target::Ram(frame) = self.phys.write_target(page) {

@@ -162,6 +162,7 @@ impl Monitor {
                 let word = self.leaf_word(rights, dirty, rules, page);
                 self.set_leaf(table, index, page, word);
                 if self.tables[table].key.role.kind == Kind::Direct {
+                    self.fills_beside();
                     self.fill_around(table, index);
                 }
                 return word;

@@ -25,6 +25,7 @@ use crate::events::{EventKind, EventLog};
 use crate::frames::{Frame, Pool, WATCH_TABLE};
 use crate::phys_map::{NONE, Overlay, Page, PhysMap, Target};
 use crate::reclaim::{Reclaim, State};
+use crate::fillers::Fillers;
 use crate::writers::Writers;
 use root::{Root, RootKey};
 use rustc_hash::FxHashMap;
@@ -68,6 +69,8 @@ pub(crate) struct Monitor {
     pub(crate) ages: FxHashMap<PhysPage, u8>,
     /// Who writes watched pages.
     pub(crate) writers: Writers,
+    /// Who makes entries present.
+    pub(crate) fillers: Fillers,
     /// Counters of vCPUs that are no more.
     pub(crate) past: [u64; 16],
 }
@@ -96,6 +99,7 @@ impl Monitor {
             video: Vec::new(),
             ages: FxHashMap::default(),
             writers: Writers::default(),
+            fillers: Fillers::default(),
             past: [0; 16],
         }
     }

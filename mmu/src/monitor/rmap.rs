@@ -3,8 +3,9 @@
 //! The lists are threaded through the tables themselves (`table::Link`), so that a fill or a drop allocates nothing.
 
 use super::Monitor;
+use super::root::Root;
 use super::table::{ADDRESS, MIXED, ROM, SLOW, SPECIAL, Table, TableId, WRITES, entry_of, is_special, node};
-use crate::addr::PhysPage;
+use crate::addr::{Linear, PhysPage};
 use crate::drain::{Span, Stale};
 use crate::events::EventKind;
 use crate::phys_map::NONE;
@@ -23,13 +24,30 @@ impl Monitor {
         self.pool.frame_of(HostPtr::from_bits(word & ADDRESS)).map_or(PhysPage(0), |frame| self.pool.owner(frame))
     }
     /// Makes a leaf entry present and puts it on its page's list. The entry was absent; the page has a slot.
-    pub(crate) fn put_leaf(&mut self, table: TableId, index: usize, page: PhysPage, word: u64) {
+    pub(crate) fn put_leaf(&mut self, id: TableId, index: usize, page: PhysPage, word: u64) {
         let Some(slot) = self.phys.get_mut(page) else { return };
-        slot.mappers = self.tables.push(slot.mappers, node(table, index));
-        let table = &mut self.tables[table];
+        slot.mappers = self.tables.push(slot.mappers, node(id, index));
+        let table = &mut self.tables[id];
         table.set_word(index, word);
         table.live += 1;
         self.counts.fills += 1;
+        self.note_filler(id, index);
+    }
+    /// The leaf entry for an address under a root, if it is present.
+    pub(crate) fn leaf_of(&self, root: &Root, linear: Linear) -> Option<(TableId, usize)> {
+        let rules = root.key.rules;
+        let mut table = root.top;
+        for level in (1..=rules.top_level()).rev() {
+            let index = rules.index(level, linear.0);
+            if self.tables[table].word(index) == 0 {
+                return None;
+            }
+            if level == 1 {
+                return Some((table, index));
+            }
+            table = self.tables[table].child(index);
+        }
+        None
     }
     /// How many entries are on a page's list.
     pub(crate) fn count_mappers(&self, mut next: u32) -> u32 {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use umbra_machine::Machine;
 use umbra_machine::display::Frame;
 use umbra_machine::mmu::explain::Explanation;
-use umbra_machine::mmu::{Counters, FaultClass, Linear, PageUse, Writer};
+use umbra_machine::mmu::{Access, Counters, FaultClass, Filler, Linear, PageUse, Writer};
 
 /// How often it is made anew.
 const EVERY: Duration = Duration::from_millis(500);
@@ -225,6 +225,7 @@ fn monitor(e: &Explanation) -> Vec<String> {
         root(e),
         tracked,
         format!("reverse map: {}", e.mappers),
+        e.filler.map_or("filled: unseen".to_owned(), filler),
         format!("read:  {}", classes[0]),
         format!("write: {}", classes[1]),
         format!("user read: {}", classes[2]),
@@ -252,6 +253,17 @@ fn host(e: &Explanation) -> Vec<String> {
     };
     let shared = if e.uses.is(PageUse::SHARED) { "shared" } else { "not shared" };
     vec![format!("frame {frame}"), place, pinned, shared.to_owned()]
+}
+
+/// Who made an entry present, as short as a column.
+fn filler(by: Filler) -> String {
+    let short = short(Writer::Vcpu(by.vcpu, by.rip));
+    let access = match by.access {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Fetch => "fetch",
+    };
+    format!("filled by {access} {short}{}", if by.beside { ", beside" } else { "" })
 }
 
 /// Who wrote an entry, as short as a column.
