@@ -211,7 +211,8 @@ impl Vcpu {
     ) -> Result<((Place, usize), Option<Place>), Fault> {
         let room = (PAGE_SIZE - linear.page_offset()) as usize;
         // Emitted code's gates know their site.
-        let named = self.link.mmu.notes_writers() && self.link.mmu.would_fill(linear, access, view) && self.name_store();
+        let named =
+            self.link.mmu.notes_writers() && self.link.mmu.would_fill(linear, access, view) && self.name_store();
         let pieces = self.resolved_pieces(linear, (len, room), access, view);
         if named {
             self.link.mmu.set_storing(None);

@@ -210,7 +210,9 @@ impl VcpuMmu {
             guest,
             monitor: (word != 0).then_some(word & !ADDRESS),
             monitor_page: (word != 0).then(|| monitor.page_of(word)),
-            filler: monitor.leaf_of(&self.set().root, linear).and_then(|(table, index)| monitor.filler_of(table, index)),
+            filler: monitor
+                .leaf_of(&self.set().root, linear)
+                .and_then(|(table, index)| monitor.filler_of(table, index)),
             monitor_rights: ASKED.map(|(view, access)| word & right(view, access) != 0),
             guest_rights: ASKED.map(|(view, access)| read(access, view).is_ok()),
             watched: word & SLOW != 0,

@@ -76,7 +76,7 @@ impl Monitor {
             return Some(0);
         }
         match &self.reclaim {
-            Some(reclaim) if reclaim.state(frame) == State::In => Some(reclaim.books.get(frame).idle.saturating_add(1)),
+            Some(reclaim) if reclaim.state(frame).is_in() => Some(reclaim.books.get(frame).idle.saturating_add(1)),
             Some(_) => None,
             None => self.ages.get(&number).copied(),
         }

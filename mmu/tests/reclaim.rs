@@ -90,7 +90,10 @@ fn most_of_ram_leaves_and_comes_back() {
             }
             assert_eq!(memory.hash(), hash);
             let counts = memory.counters().reclaim;
-            assert_eq!((counts.swapped, counts.swap_bytes), (0, 0), "every slot is free again");
+            assert_eq!((counts.swapped, counts.copied), (0, counts.swap_ins), "what came back has its slot still");
+            memory.discard(GuestPhys(0), pages << 12);
+            let counts = memory.counters().reclaim;
+            assert_eq!((counts.copied, counts.resident, counts.swap_bytes), (0, 0, 0), "every slot is free again");
             assert!(memory.audit().is_clean() && memory.failure().is_none());
         }
     }
@@ -513,6 +516,79 @@ fn a_frame_leaves_after_the_blocks_that_use_it() {
         }
     }
     assert!(memory.counters().reclaim.evictions > 20, "{:?}", memory.counters().reclaim);
+}
+
+/// Whoever comes back from the swap file and is not written leaves without being written there again.
+#[test]
+fn what_was_not_written_leaves_without_a_write() {
+    let pages = 512;
+    let (memory, store) = memory(FrameOrder::Identity, pages, pages << 12, Freed::Poisoned);
+    fill(&memory, pages);
+    let mut vcpu = memory.vcpu(Arc::default());
+    memory.evict(pages);
+    let first = memory.counters().reclaim;
+    assert_eq!((first.swapped, first.copied, first.clean_evictions), (pages * 7 / 8, 0, 0));
+    touch(&mut vcpu, 0..pages);
+    // Every third page becomes another one, some by a byte only; a fourth one is written with what it holds.
+    let contents = |page: u64| match page % 12 {
+        0 => pattern(page + 1),
+        3 | 6 | 9 => {
+            let mut bytes = pattern(page);
+            bytes[4095] ^= 1;
+            bytes
+        }
+        _ => pattern(page),
+    };
+    for page in (0..pages).filter(|page| page % 3 == 0 || page % 4 == 1) {
+        let from = if page % 12 == 0 { 0 } else { 4088 };
+        contents(page)[from..].chunks(8).enumerate().for_each(|(n, part)| {
+            write(&mut vcpu, (page << 12) + (from + 8 * n) as u64, part).unwrap();
+        });
+    }
+    let before = memory.counters().reclaim;
+    assert_eq!((before.swapped, before.copied, before.swap_bytes), (0, first.swapped, first.swap_bytes));
+    let hash = memory.hash();
+    vcpu.drain();
+    memory.evict(pages);
+    let after = memory.counters().reclaim;
+    let same = (0..pages).filter(|page| page % 3 != 0 && page % 8 != 0).count() as u64;
+    assert_eq!((after.clean_evictions, after.copied, after.resident), (same, 0, 0));
+    assert!(after.swap_written - before.swap_written < pages / 3 << 12, "{after:?}");
+    assert_eq!(memory.hash(), hash);
+    for page in 0..pages {
+        let mut bytes = [0; 4096];
+        memory.read(GuestPhys(page << 12), &mut bytes);
+        assert!(bytes == contents(page), "page {page}");
+    }
+    // What is damaged was no copy: nobody needs it.
+    store.bytes.lock().unwrap().iter_mut().for_each(|byte| *byte ^= 0x10);
+    memory.evict(pages);
+    assert_eq!(memory.hash(), hash);
+    assert!(memory.failure().is_none());
+}
+
+/// Where the swap file has no room, what is there only a second time makes some.
+#[test]
+fn copies_make_room() {
+    let (memory, store) = memory(FrameOrder::Identity, 512, 512 << 12, Freed::Returned);
+    let noise = |page: u64| pattern(page * 8 + 3);
+    let put = |page: u64, bytes: [u8; 4096]| memory.write(GuestPhys(page << 12), &bytes);
+    (0..128).for_each(|page| put(page, noise(page)));
+    memory.evict(128);
+    store.room.store(memory.counters().reclaim.swap_file_bytes, Ordering::Relaxed);
+    (128..192).for_each(|page| put(page, noise(page)));
+    for page in 0..64 {
+        let mut bytes = [0; 8];
+        memory.read(GuestPhys(page << 12), &mut bytes);
+        (0..512).for_each(|at| memory.write(GuestPhys((page << 12) + at * 8), &[0; 8]));
+    }
+    assert_eq!(memory.counters().reclaim.copied, 64);
+    assert_eq!(memory.evict(128), 128, "{:?}", memory.failure());
+    for page in 0..192 {
+        let mut bytes = [0; 4096];
+        memory.read(GuestPhys(page << 12), &mut bytes);
+        assert!(bytes == if page < 64 { [0; 4096] } else { noise(page) }, "page {page}");
+    }
 }
 
 /// The swap file itself: an anonymous file on the host, by the system's own calls.

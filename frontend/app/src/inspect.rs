@@ -495,10 +495,12 @@ pub fn host_memory(machine: &Machine) -> String {
     );
     line!(
         text,
-        "taken away {} ({} all zero), brought back {}, touched first {}",
+        "taken away {} ({} all zero, {} as the swap file had them), brought back {} ({} are in both places), touched first {}",
         counts.evictions,
         counts.zero_evictions,
+        counts.clean_evictions,
         counts.swap_ins,
+        counts.copied,
         counts.first_touches
     );
     line!(

@@ -42,7 +42,7 @@ impl Monitor {
     }
     /// Whether a frame itself holds its contents.
     pub(crate) fn is_in(&self, frame: Frame) -> bool {
-        matches!(self.state(frame), State::Kept | State::In)
+        matches!(self.state(frame), State::Kept | State::In | State::Copied(_))
     }
     /// Whether contents were lost.
     pub(crate) fn has_failed(&self) -> bool {
@@ -81,7 +81,7 @@ impl Monitor {
         let Some(reclaim) = self.reclaim.as_mut() else { return Ok(Held::There) };
         let mut held = Held::Touched;
         match reclaim.state(frame) {
-            State::Kept | State::In | State::Shared(_) => return Ok(Held::There),
+            State::Kept | State::In | State::Copied(_) | State::Shared(_) => return Ok(Held::There),
             State::Zero => {
                 reclaim.counts.first_touches += 1;
                 if reclaim.freed == Freed::Poisoned {
@@ -98,9 +98,13 @@ impl Monitor {
                     reclaim.counts.swap_read += u64::from(slot.length);
                 }
                 self.pool.copy_in(frame, 0, &bytes);
-                reclaim.swap.give_back(slot);
                 reclaim.counts.swap_ins += 1;
                 reclaim.counts.swapped -= 1;
+                if !overwritten {
+                    reclaim.came_from(slot, frame);
+                    return Ok(Held::Fetched);
+                }
+                reclaim.swap.give_back(slot);
                 held = Held::Fetched;
             }
         }
@@ -136,9 +140,10 @@ impl Monitor {
     pub(crate) fn forget(&mut self, frame: Frame) -> bool {
         let Some(reclaim) = self.reclaim.as_mut() else { return true };
         let state = reclaim.state(frame);
+        reclaim.drop_copy(frame);
         match state {
             State::Kept | State::Zero => {}
-            State::In => {
+            State::In | State::Copied(_) => {
                 reclaim.policy.gone(frame.0);
                 reclaim.counts.resident -= 1;
                 reclaim.set(frame, State::Zero);
@@ -154,7 +159,7 @@ impl Monitor {
                 self.let_go(frame, common);
             }
         }
-        matches!(state, State::Kept | State::In)
+        state == State::Kept || state.is_in()
     }
     /// Nothing can go on: every vCPU comes back to its run loop, where the sentence is found.
     fn fail(&self, error: SwapError) {
@@ -191,7 +196,7 @@ impl Monitor {
                     used
                 });
                 let Some(victim) = victim.map(Frame) else { break };
-                if reclaim.state(victim) == State::In {
+                if reclaim.state(victim).is_in() {
                     victims.push(Mapped(victim));
                 }
             }
@@ -230,7 +235,7 @@ impl Monitor {
         for _ in 0..frames.min(total) {
             let frame = self.reclaim.as_ref().map_or(Frame(0), |reclaim| reclaim.books.at(self.scan_hand));
             self.scan_hand = (self.scan_hand + 1) % total;
-            if self.state(frame) != State::In {
+            if !self.state(frame).is_in() {
                 continue;
             }
             let used = self.ask(frame);
@@ -289,19 +294,36 @@ impl Monitor {
     fn copy_out(&self, reclaim: &mut Reclaim, frame: Acknowledged) -> Result<Out, SwapError> {
         let mut bytes = [0; 4096];
         self.pool.copy_out(frame.frame(), 0, &mut bytes);
-        let state = if is_zero(&bytes) {
-            reclaim.counts.zero_evictions += 1;
-            State::Zero
-        } else {
-            let slot = reclaim.swap.put(&bytes)?;
-            reclaim.counts.swap_written += u64::from(slot.length);
-            reclaim.counts.swapped += 1;
-            State::Out(slot)
+        let state = match reclaim.state(frame.frame()) {
+            State::Copied(slot) if reclaim.swap.holds(slot, &bytes) => {
+                reclaim.counts.clean_evictions += 1;
+                reclaim.counts.copied -= 1;
+                State::Out(slot)
+            }
+            _ => {
+                reclaim.drop_copy(frame.frame());
+                Monitor::put(reclaim, &bytes)?
+            }
         };
+        reclaim.counts.swapped += u64::from(matches!(state, State::Out(_)));
         reclaim.counts.evictions += 1;
         reclaim.counts.resident -= 1;
         reclaim.set(frame.frame(), state);
         Ok(Out::of(frame))
+    }
+    /// Puts a page's contents into the swap file, if they are not zero.
+    fn put(reclaim: &mut Reclaim, bytes: &PageBytes) -> Result<State, SwapError> {
+        if is_zero(bytes) {
+            reclaim.counts.zero_evictions += 1;
+            return Ok(State::Zero);
+        }
+        let slot = match reclaim.swap.put(bytes) {
+            // What is only there a second time makes room first.
+            Err(SwapError::NoRoom { .. }) if reclaim.drop_copies() => reclaim.swap.put(bytes)?,
+            result => result?,
+        };
+        reclaim.counts.swap_written += u64::from(slot.length);
+        Ok(State::Out(slot))
     }
     /// Gives the memory of frames whose contents are elsewhere to the host.
     pub(super) fn give_up(&mut self, frames: Vec<Out>, freed: Freed) {
@@ -323,7 +345,7 @@ impl Monitor {
         let number = self.merge_hand;
         self.merge_hand = (number + 1) % groups.len().max(1);
         let Some(group) = groups.get_mut(number) else { return };
-        if !group.merged && group.entries.iter().all(|entry| entry.state == State::In) && self.pool.merge(group.first) {
+        if !group.merged && group.entries.iter().all(|entry| entry.state.is_in()) && self.pool.merge(group.first) {
             group.merged = true;
             reclaim.counts.merges += 1;
         }
@@ -336,7 +358,7 @@ impl Monitor {
         *reclaim.books.entry(from) = Entry::default();
         match state {
             State::Kept => {}
-            State::In => {
+            State::In | State::Copied(_) => {
                 reclaim.policy.gone(from.0);
                 reclaim.policy.came(to.0);
             }

@@ -29,7 +29,7 @@ impl Monitor {
     }
     /// Whether the contents of a frame can be read, in itself or in a shared one.
     pub(crate) fn is_readable(&self, frame: Frame) -> bool {
-        matches!(self.state(frame), State::Kept | State::In | State::Shared(_))
+        self.is_in(frame) || self.is_shared(frame)
     }
     /// Copies from a frame that is readable, wherever its contents are.
     pub(crate) fn copy_held(&self, frame: Frame, offset: usize, into: &mut [u8]) {
@@ -48,7 +48,7 @@ impl Monitor {
         for _ in 0..frames.min(total) {
             let frame = reclaim.books.at(self.share_hand);
             self.share_hand = (self.share_hand + 1) % total;
-            if reclaim.state(frame) != State::In || self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
+            if !reclaim.state(frame).is_in() || self.pool.watch(frame).load(Ordering::Relaxed) & WATCH_TABLE != 0 {
                 continue;
             }
             let mut bytes = [0; 4096];
@@ -96,6 +96,7 @@ impl Monitor {
             } else {
                 continue;
             };
+            reclaim.drop_copy(frame);
             reclaim.policy.gone(frame.0);
             reclaim.counts.resident -= 1;
             reclaim.set(frame, state);

@@ -7,6 +7,9 @@
 //!                        ├─────────────► Shared (a frame that other pages have too; it is read as it is)
 //!                        └── a write through the door (`monitor::join`) ──┘
 //! ```
+//! A page that came back from the swap file keeps its slot as long as it is in (`Copied`): if it still holds the same when it leaves
+//! again, nothing is written. These slots are the first to be given up where the swap file has no room.
+//!
 //! A page keeps its frame's *number* for good: the pool is address space, and memory is what the host has put behind it. So
 //! everything that is known by frame outlives a stay elsewhere: which bytes hold translated code, and which pages hold guest
 //! tables (their monitor tables stay in force, since nobody can write a page that is out or shared without bringing it in).
@@ -22,8 +25,8 @@
 //! | `sharing` | frames that pages have in common |
 //! | `books` | what is known of each frame |
 //!
-//! Not taken away: ROM images, video memory and shared frames (they do not count for the limit either). Left out for now: clean
-//! copies of swapped pages.
+//! Not taken away: ROM images, video memory and shared frames (they do not count for the limit either). Left out for now: pages
+//! whose contents are those of a disk's blocks, which could be read there again.
 
 pub(crate) mod books;
 pub mod order;
@@ -83,8 +86,12 @@ pub struct ReclaimCounts {
     pub evictions: u64,
     /// Those among them that were all zero, and took no slot.
     pub zero_evictions: u64,
+    /// Those whose contents were in the swap file already, as they had come from there.
+    pub clean_evictions: u64,
     /// Pages brought back from the swap file.
     pub swap_ins: u64,
+    /// Frames that are in and have a slot as well.
+    pub copied: u64,
     /// Bytes in slots now.
     pub swap_bytes: u64,
     /// Bytes that the swap file has grown to.
@@ -119,10 +126,19 @@ pub(crate) enum State {
     Zero,
     /// In the frame.
     In,
+    /// In the frame; what was there when it came in is in the swap file, too.
+    Copied(Slot),
     /// In the swap file.
     Out(Slot),
     /// In a frame that others may refer to, too.
     Shared(SharedFrame),
+}
+
+impl State {
+    /// Whether it is a frame that may be taken away.
+    pub(crate) fn is_in(self) -> bool {
+        matches!(self, State::In | State::Copied(_))
+    }
 }
 
 /// The books of one guest's paged memory. Under the mmu lock.
@@ -162,6 +178,27 @@ impl Reclaim {
     }
     pub(crate) fn set(&mut self, frame: Frame, state: State) {
         self.books.entry(frame).state = state;
+    }
+    /// A frame is in from now on, and being used; its contents are in a slot as well.
+    pub(crate) fn came_from(&mut self, slot: Slot, frame: Frame) {
+        self.came(frame);
+        self.set(frame, State::Copied(slot));
+        self.counts.copied += 1;
+    }
+    /// Gives up the slot of a frame that is in.
+    pub(crate) fn drop_copy(&mut self, frame: Frame) {
+        if let State::Copied(slot) = self.state(frame) {
+            self.swap.give_back(slot);
+            self.counts.copied -= 1;
+            self.set(frame, State::In);
+        }
+    }
+    /// Gives up all such slots; tells whether there were any.
+    pub(crate) fn drop_copies(&mut self) -> bool {
+        let copied = self.books.iter().filter(|(_, entry)| matches!(entry.state, State::Copied(_)));
+        let frames: Vec<Frame> = copied.map(|(frame, _)| frame).collect();
+        frames.iter().for_each(|frame| self.drop_copy(*frame));
+        !frames.is_empty()
     }
     /// A frame is in from now on, and being used.
     pub(crate) fn came(&mut self, frame: Frame) {

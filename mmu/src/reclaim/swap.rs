@@ -141,6 +141,11 @@ impl Swap {
             _ => Err(damaged()),
         }
     }
+    /// Whether a slot holds this page.
+    pub(crate) fn holds(&self, slot: Slot, page: &PageBytes) -> bool {
+        let mut kept = [0; 4096];
+        self.get(slot, &mut kept).is_ok() && kept == *page
+    }
     /// Nobody needs the slot any more.
     pub(crate) fn give_back(&mut self, slot: Slot) {
         self.slots.give_back(slot.unit, slot.length.into());
@@ -245,9 +250,11 @@ pub(crate) mod tests {
             }
             swap.get(slot, &mut got).unwrap();
         }
+        assert!(swap.holds(first, &page(1, 2)) && !swap.holds(first, &page(1, 1)));
         let moved = Slot { unit: first.unit, ..second };
         assert!(matches!(swap.get(moved, &mut got), Err(SwapError::Damaged { .. })));
         store.0.lock().truncate(100);
+        assert!(!swap.holds(second, &page(2, 0)), "what cannot be read holds nothing");
         assert!(matches!(swap.get(second, &mut got), Err(SwapError::Read(_))));
     }
 
