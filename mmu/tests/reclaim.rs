@@ -553,7 +553,7 @@ fn what_was_not_written_leaves_without_a_write() {
     let after = memory.counters().reclaim;
     let same = (0..pages).filter(|page| page % 3 != 0 && page % 8 != 0).count() as u64;
     assert_eq!((after.clean_evictions, after.copied, after.resident), (same, 0, 0));
-    assert!(after.swap_written - before.swap_written < pages / 3 << 12, "{after:?}");
+    assert!(after.swap_written - before.swap_written < (pages / 3) << 12, "{after:?}");
     assert_eq!(memory.hash(), hash);
     for page in 0..pages {
         let mut bytes = [0; 4096];
