@@ -59,7 +59,9 @@ try() { # NAME OPTIONS...
     until_true 20 reads 'at 9115 24637 wheel 0 buttons 0' || fail "$name: the wheel does not turn back"
     # Over the menu the pointer is the host's.
     hot_key h
-    until_true 10 titled '*menu' || fail "$name: no menu"
+    # That title, too, ends in "menu".
+    alone() { ! titled '*the guest follows the pointer*'; }
+    until_true 20 alone || fail "$name: no menu"
     sleep 0.3
     before=$(lines)
     to 300 20
