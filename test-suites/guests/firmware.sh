@@ -120,11 +120,11 @@ for engine in interp jit; do
             --type 'echo one\{backspace}\{left}X\r' --wait-text 'oXn' \
             --type '\{ctrl+alt+delete}' --wait-text 'BIOS' --wait-text 'grub>'
         run "GRUB from a disk, and again after a reset, $engine" "$work/disk.img" $common "$@" \
-            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk\ngrub>' --type 'reboot\r' \
+            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk\n\ngrub>' --type 'reboot\r' \
             --wait-text 'BIOS' --wait-text 'grub>'
         cp "$work/disk.img" "$work/ahci.img"
         run "GRUB from an AHCI disk, which it writes, $engine" --disk "$work/ahci.img,if=ahci" $common "$@" \
-            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk\ngrub>' \
+            --wait-text 'grub>' --type 'cat /hello.txt\r' --wait-text 'from-the-disk\n\ngrub>' \
             --type 'set kept=on-ahci\r' --wait-text 'kept=on-ahci\ngrub>' --type 'save_env -f (hd0,1)/env kept\r' \
             --wait-text '/env kept\ngrub>' --type 'reboot\r' --wait-text 'BIOS' --wait-text 'grub>' \
             --type 'load_env -f (hd0,1)/env\r' --wait-text '(hd0,1)/env\ngrub>' --type 'echo $kept\r' --wait-text '\non-ahci\n'
