@@ -1,8 +1,8 @@
 #!/bin/sh
 # pictures.sh UMBRA FOLDER [NAME...]: makes the pictures in docs/ beside this script, which the README shows: what a person sees of
-# each guest, at a moment that a text names (the installer's first dialog: after two minutes), and a trace of a boot. FOLDER is what firmware.sh (CDs, floppies,
-# disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and ipxe;
-# for the panel Xvfb, xdotool and ImageMagick.
+# each guest, at a moment that a text names (the installer's first dialog: after two minutes); and a trace of a boot. FOLDER is what
+# firmware.sh (CDs, floppies, disks) and installer.sh (Debian's installer) made; kernels are fetched. Needs ovmf, memtest86+ and
+# ipxe; for the panel Xvfb, xdotool and ImageMagick.
 set -eu
 [ $# -ge 2 ] || { echo "usage: pictures.sh UMBRA FOLDER [NAME...]" >&2; exit 2; }
 umbra=$1 folder=$2
