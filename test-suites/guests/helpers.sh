@@ -35,7 +35,7 @@ until_true() { # SECONDS COMMAND...
 
 # A display of its own, without a window manager; the server finds a free number for it.
 start_display() {
-    Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp -noreset 3> number > xvfb.log 2>&1 &
+    Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
     started+=($!)
     until_true 20 test -s number || fail "Xvfb does not start: $(cat xvfb.log)"
     DISPLAY=:$(cat number)

@@ -29,6 +29,8 @@ to() { xdotool mousemove --window "$window" "$1" "$2"; }
 try() { # NAME OPTIONS...
     local name=$1 from=$SECONDS before
     shift
+    # The display starts anew when its last client has gone, and nobody finds it meanwhile.
+    sleep 1
     "$umbra" run --kernel "$folder/drivers/vmlinuz" --initrd "$folder/initrd-64.cpio.gz" --initrd "$folder/tablet/tablet.cpio.gz" \
         --append 'console=ttyS0 quiet panic=-1 run=/opt/pointer.sh' -m 256M --timeout 900s --fail-on 'Kernel panic' \
         --display window --window-backend software "$@" > log 2>&1 < /dev/null &
