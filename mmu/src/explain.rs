@@ -55,13 +55,16 @@ pub struct Explanation {
     pub mappers: u32,
     /// Host: the frame's number in its pool.
     pub host_frame: Option<u32>,
-    /// Host: the frame's contents are in the swap file.
+    /// Host: the frame's contents are in the swap file, or on a disk of the guest.
     pub out: bool,
     /// Host: they are in a frame that other pages may have, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
     /// Host: where in the swap file, in bytes, and how many.
     pub swap_slot: Option<(u64, u32)>,
+    /// Host: the image of a disk that they are in, and where, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disk: Option<(String, u64)>,
     /// Host: the frame is in memory. It depends on the host, so it is no part of what is compared.
     #[serde(skip)]
     pub resident: bool,
@@ -175,7 +178,12 @@ impl VcpuMmu {
             Some(State::Out(slot)) => Some((u64::from(slot.unit) * UNIT as u64, u32::from(slot.length))),
             _ => None,
         };
-        let [out, shared] = [swap_slot.is_some(), matches!(state, Some(State::Shared(_)))];
+        let on_disk = match (state, &monitor.reclaim) {
+            (Some(State::OnDisk(block)), Some(reclaim)) => Some(reclaim.disks.place(block)),
+            _ => None,
+        };
+        let out = swap_slot.is_some() || on_disk.is_some();
+        let shared = matches!(state, Some(State::Shared(_)));
         let slot = page.and_then(|page| Some((page, frame?, monitor.phys.get(page)?)));
         let uses = slot.map_or(PageUse::default(), |(page, frame, slot)| monitor.page_use(page, frame, slot));
         let mappers = slot.map_or(0, |(_, _, slot)| monitor.count_mappers(slot.mappers));
@@ -222,6 +230,7 @@ impl VcpuMmu {
             out,
             shared,
             swap_slot,
+            on_disk,
             resident: frame.is_some_and(|frame| self.shared.pool.resident(std::iter::once(frame)) == 1),
             classes: [
                 class(Access::Read, View::Supervisor),

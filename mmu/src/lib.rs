@@ -29,7 +29,7 @@
 //!
 //! What all this promises (S1 to S23, I1 to I10), and which test shows it: `docs/promises.md`.
 //!
-//! Left out for now: frames that are shared, 5-level paging. Monitor descriptor tables are the processor's (`umbra_cpu::tables`).
+//! Left out for now: 5-level paging. Monitor descriptor tables are the processor's (`umbra_cpu::tables`).
 
 pub mod addr;
 pub mod attention;
@@ -77,6 +77,7 @@ pub use overview::{PageUse, PageView};
 pub use phys_map::{Backing, ReadFrom, WriteTo};
 pub use place::{Place, PlaceKind, WriteNote};
 pub use ram::{Direction, RamRun, RamSlot, Word};
+pub use reclaim::disks::{DiskCopies, DiskImage};
 pub use reclaim::sharing::{Sharing, SharingCounts};
 pub use reclaim::{Paging, ReclaimCounts};
 pub use regs::PagingRegs;

@@ -63,7 +63,7 @@ impl Monitor {
         let watch = self.pool.watch(frame).load(Ordering::Relaxed);
         PageUse::default()
             .or(PageUse::MAPPED, page.mappers != NONE)
-            .or(PageUse::OUT, matches!(self.state(frame), State::Out(_)))
+            .or(PageUse::OUT, matches!(self.state(frame), State::Out(_) | State::OnDisk(_)))
             .or(PageUse::SHARED, self.is_shared(frame))
             .or(PageUse::TABLE, watch & WATCH_TABLE != 0)
             .or(PageUse::CODE, self.pool.code(frame).load(Ordering::Relaxed) != 0)

@@ -493,6 +493,17 @@ pub fn host_memory(machine: &Machine) -> String {
         mib(counts.swap_bytes),
         mib(counts.swap_file_bytes)
     );
+    if counts.disk_evictions != 0 {
+        line!(
+            text,
+            "on disks of the guest: {} frames ({} MiB); {} left for them, {} were read there again, {} moved as blocks were written",
+            counts.on_disk,
+            frames(counts.on_disk),
+            counts.disk_evictions,
+            counts.disk_reads,
+            counts.disk_moves
+        );
+    }
     line!(
         text,
         "taken away {} ({} all zero, {} as the swap file had them), brought back {} ({} are in both places), touched first {}",

@@ -404,7 +404,7 @@ impl MachineBuilder {
             Clock::Virtual => GuestClock::of_instructions(cpus),
         });
         let bell = BoardBell::new(&clock);
-        let media = MediaHost::new(&clock, &bell, self.notices.clone());
+        let media = MediaHost::new(&clock, &bell, self.notices.clone(), memory.clone());
         let attentions: Vec<Arc<Attention>> = (0..cpus).map(|_| Arc::default()).collect();
         let parts = BoardParts {
             memory: memory.clone(),

@@ -12,10 +12,11 @@ use crate::wiring;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use umbra_devices::ata::{Cdrom, Disk, Drive};
-use umbra_devices::block::{Completion, Medium, Notices};
+use umbra_devices::block::{Completion, Medium, Notices, Storage};
 use umbra_devices::fdc82077::{DriveKind, FloppyDrive, Format};
 use umbra_devices::pci::ahci;
 use umbra_devices::pci::piix3_ide::Place;
+use umbra_mmu::GuestMemory;
 
 /// The first floppy drive, for firmware.
 const FLOPPY_PATH: &str = "/pci@i0cf8/isa@1/fdc@03f0/floppy@0";
@@ -34,6 +35,7 @@ const DISK_PLACES: [Place; 4] = [
 pub struct MediaHost {
     completion: Completion,
     notices: Notices,
+    memory: GuestMemory,
 }
 
 impl std::fmt::Debug for MediaHost {
@@ -44,19 +46,27 @@ impl std::fmt::Debug for MediaHost {
 
 impl MediaHost {
     /// For a machine with this clock; the bell is connected when there is a board.
-    pub(crate) fn new(clock: &Arc<GuestClock>, bell: &Arc<BoardBell>, notices: Notices) -> MediaHost {
+    pub(crate) fn new(
+        clock: &Arc<GuestClock>,
+        bell: &Arc<BoardBell>,
+        notices: Notices,
+        memory: GuestMemory,
+    ) -> MediaHost {
         let completion = if clock.is_virtual() {
             Completion::AtTick
         } else {
             let bell = bell.clone();
             Completion::WhenDone(Arc::new(move || bell.ring()))
         };
-        MediaHost { completion, notices }
+        MediaHost { completion, notices, memory }
     }
 
-    /// Opens an image as a medium.
+    /// Opens a disk's image as a medium.
     pub fn open(&self, path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Medium, ImageError> {
-        let storage = images::open(path, format, access)?;
+        self.medium(path, images::open_for(&self.memory, path, format, access)?)
+    }
+
+    fn medium(&self, path: &Path, storage: Box<dyn Storage>) -> Result<Medium, ImageError> {
         let failed = |problem| ImageError::Open { file: path.to_owned(), problem };
         let name = path.display().to_string();
         Medium::new(&name, storage, self.completion.clone(), self.notices.clone()).map_err(failed)
@@ -71,7 +81,8 @@ impl MediaHost {
     pub fn open_floppy(&self, path: &Path) -> Result<Medium, ImageError> {
         let writable = !path.is_dir() && std::fs::OpenOptions::new().write(true).open(path).is_ok();
         let access = if writable { DiskAccess::ReadWrite } else { DiskAccess::ReadOnly };
-        let disk = self.open(path, DiskFormat::Auto, access)?;
+        // Memory does not rely on it: it may be taken out, and be needed elsewhere at once.
+        let disk = self.medium(path, images::open(path, DiskFormat::Auto, access)?)?;
         match Format::best(disk.length()) {
             Some(_) => Ok(disk),
             None => Err(ImageError::NoFloppy { file: path.to_owned(), bytes: disk.length() }),

@@ -1,10 +1,13 @@
 //! A machine whose memory is paged (S12 to S16): a limit, a swap file that nobody else sees, and one that fails.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use umbra_machine::config::{Clock, MachineConfig, MemoryPolicy, PressureChoice};
+use umbra_machine::config::PressureChoice;
+use umbra_machine::config::{Clock, DiskAccess, DiskConfig, DiskFormat, DiskInterface, MachineConfig, MemoryPolicy};
+use umbra_machine::images::{self, empty_qcow2::empty_qcow2};
 use umbra_machine::load::flat::FlatMode;
 use umbra_machine::{BuildError, FlatStart, Machine, MachineBuilder, RunEnd, RunLimits};
 use umbra_mmu::GuestPhys;
@@ -27,6 +30,91 @@ const WALK: &[u8] = &[
     0xB0, 0x03, // mov al, 3
     0xE6, 0xF4, // out F4h, al
     0xF4, // hlt
+];
+
+/// By the data register of the first disk: 64 sectors to 1000h:0, eight at a time; what came last is written to sector 4 and the
+/// seven others behind it; then all 64 again, to 1800h:0.
+#[rustfmt::skip]
+const COPY: &[u8] = &[
+    0x31, 0xC0, // xor ax, ax
+    0x8E, 0xD0, // mov ss, ax
+    0xBC, 0x00, 0x7C, // mov sp, 7C00h
+    0xFC, // cld
+    0xBB, 0x00, 0x10, // mov bx, 1000h
+    0x31, 0xF6, // pass: xor si, si
+    0xB0, 0x20, // read: mov al, 20h
+    0xE8, 0x59, 0x00, // call command
+    0x8E, 0xC3, // mov es, bx
+    0x31, 0xFF, // xor di, di
+    0xB1, 0x08, // mov cl, 8
+    0xE8, 0x70, 0x00, // take: call ready
+    0x51, // push cx
+    0xB9, 0x00, 0x01, // mov cx, 256
+    0xF3, 0x6D, // rep insw
+    0x59, // pop cx
+    0xFE, 0xC9, // dec cl
+    0x75, 0xF2, // jnz take
+    0x80, 0xC7, 0x01, // add bh, 1
+    0x83, 0xC6, 0x08, // add si, 8
+    0x83, 0xFE, 0x40, // cmp si, 64
+    0x72, 0xDC, // jb read
+    0x80, 0xFF, 0x20, // cmp bh, 20h
+    0x74, 0x30, // je done
+    0xBB, 0x00, 0x17, // mov bx, 1700h
+    0xBE, 0x04, 0x00, // mov si, 4
+    0xB0, 0x30, // write: mov al, 30h
+    0xE8, 0x2A, 0x00, // call command
+    0x8E, 0xDB, // mov ds, bx
+    0x56, // push si
+    0x31, 0xF6, // xor si, si
+    0xB1, 0x08, // mov cl, 8
+    0xE8, 0x40, 0x00, // give: call ready
+    0x51, // push cx
+    0xB9, 0x00, 0x01, // mov cx, 256
+    0xF3, 0x6F, // rep outsw
+    0x59, // pop cx
+    0xFE, 0xC9, // dec cl
+    0x75, 0xF2, // jnz give
+    0x5E, // pop si
+    0xFE, 0xCF, // dec bh
+    0x83, 0xC6, 0x08, // add si, 8
+    0x83, 0xFE, 0x40, // cmp si, 64
+    0x72, 0xDB, // jb write
+    0xBB, 0x00, 0x18, // mov bx, 1800h
+    0xEB, 0xA5, // jmp pass
+    0xB0, 0x03, // done: mov al, 3
+    0xE6, 0xF4, // out 0F4h, al
+    0xF4, // hlt
+    0x50, // command: push ax
+    0xBA, 0xF7, 0x01, // mov dx, 1F7h
+    0xEC, // busy: in al, dx
+    0xA8, 0x80, // test al, 80h
+    0x75, 0xFB, // jnz busy
+    0xB2, 0xF2, // mov dl, 0F2h
+    0xB0, 0x08, // mov al, 8
+    0xEE, // out dx, al
+    0x42, // inc dx
+    0x89, 0xF0, // mov ax, si
+    0xEE, // out dx, al
+    0x42, // inc dx
+    0x88, 0xE0, // mov al, ah
+    0xEE, // out dx, al
+    0x42, // inc dx
+    0xEE, // out dx, al
+    0x42, // inc dx
+    0xB0, 0xE0, // mov al, 0E0h
+    0xEE, // out dx, al
+    0x42, // inc dx
+    0x58, // pop ax
+    0xEE, // out dx, al
+    0xC3, // ret
+    0xBA, 0xF7, 0x01, // ready: mov dx, 1F7h
+    0xEC, // wait_: in al, dx
+    0x24, 0x88, // and al, 88h
+    0x3C, 0x08, // cmp al, 8
+    0x75, 0xF9, // jne wait_
+    0xB2, 0xF0, // mov dl, 0F0h
+    0xC3, // ret
 ];
 
 fn paged(clock: Clock) -> MachineBuilder {
@@ -91,6 +179,64 @@ fn a_memory_limit_is_not_seen_by_the_guest() {
     assert_eq!(first.0, RunEnd::GuestExit(7));
     assert_eq!(run(Some(1 << 20)), first);
     assert_eq!(run(Some(2 << 20)), first);
+}
+
+/// Pages that a disk holds are read there again, and leave it before it is written: the guest cannot tell, and the disk neither.
+#[test]
+fn a_disk_that_holds_pages_is_not_seen_by_the_guest() {
+    let noise: Vec<u8> = (0..1_u32 << 16).map(|n| (n.wrapping_mul(0x9E37_79B9) >> 24) as u8 ^ (n >> 9) as u8).collect();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("copies-{}.img", std::process::id()));
+    let run = |format: DiskFormat, access: DiskAccess, limit: Option<u64>| {
+        let mut image = if format == DiskFormat::Qcow2 { empty_qcow2(1, "") } else { noise.clone() };
+        std::fs::write(&path, &image).expect("an image");
+        if format == DiskFormat::Qcow2 {
+            let mut disk = images::open(&path, format, DiskAccess::ReadWrite).expect("a disk");
+            disk.write(0, &noise).and_then(|()| disk.flush()).expect("a disk that can be written");
+        }
+        let mut config = MachineConfig::default();
+        config.host_memory.policy = MemoryPolicy::Paged;
+        config.disks.push(DiskConfig { file: path.clone(), interface: DiskInterface::Ide, format, access });
+        let start = FlatStart { at: GuestPhys(0x7C00), mode: FlatMode::Real16 };
+        let builder = MachineBuilder::from_config(&config).memory(4 << 20).clock(Clock::Virtual);
+        let mut builder = builder.flat("guest", COPY, start);
+        if let Some(limit) = limit {
+            builder = builder.memory_limit(limit);
+        }
+        let mut machine = builder.build().expect("a machine");
+        let mut end = RunEnd::InstructionLimit;
+        while end == RunEnd::InstructionLimit {
+            let instructions = Some(machine.retired() + 700);
+            end = machine.run(RunLimits { instructions, ..limits() });
+            if limit.is_some() {
+                machine.memory().evict(u64::MAX);
+            }
+        }
+        let counts = machine.memory().counters().reclaim;
+        if limit.is_some() {
+            let moves = access == DiskAccess::ReadWrite;
+            assert!(
+                counts.disk_evictions > 16 && counts.disk_reads > 4 && (counts.disk_moves > 0) == moves,
+                "{counts:?}"
+            );
+        }
+        let seen = (end, machine.now(), machine.retired(), machine.state_hash());
+        drop(machine);
+        let mut disk = images::open(&path, format, DiskAccess::ReadOnly).expect("a disk");
+        image.resize(1 << 16, 0);
+        disk.read(0, &mut image).expect("a disk that can be read");
+        (seen, image)
+    };
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
+        for access in [DiskAccess::ReadWrite, DiskAccess::Snapshot] {
+            let first = run(format, access, None);
+            assert_eq!(first.0.0, RunEnd::GuestExit(7));
+            assert_eq!(first.1 == noise, access == DiskAccess::Snapshot);
+            let again = run(format, access, Some(1 << 20));
+            assert_eq!(again.0, first.0, "{format:?} {access:?}");
+            assert!(again.1 == first.1, "{format:?} {access:?}");
+        }
+    }
+    let _ = std::fs::remove_file(&path);
 }
 
 /// A disk that is full or broken ends the run with a sentence; another machine beside it does not notice.

@@ -14,6 +14,7 @@ use crate::reclaim::books::Entry;
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
 use crate::reclaim::swap::{PageBytes, SwapError};
 use crate::reclaim::{Freed, Reclaim, ReclaimCounts, State};
+use std::ops::Range;
 
 /// Frames taken away for one wait.
 const BATCH: u64 = 32;
@@ -29,7 +30,7 @@ pub(crate) enum Held {
     There,
     /// It had never been touched, or was all zero when it was taken away.
     Touched,
-    /// Its contents were in the swap file.
+    /// Its contents were in the swap file, or on a disk.
     Fetched,
     /// Its contents were in a shared frame.
     Parted,
@@ -107,20 +108,37 @@ impl Monitor {
                 reclaim.swap.give_back(slot);
                 held = Held::Fetched;
             }
+            State::OnDisk(block) => {
+                let mut bytes = [0; 4096];
+                if !overwritten {
+                    if let Err(error) = reclaim.disks.get(reclaim.swap.sums, block, &mut bytes) {
+                        self.fail(error);
+                        return Err(Lost);
+                    }
+                    reclaim.counts.disk_reads += 1;
+                }
+                self.pool.copy_in(frame, 0, &bytes);
+                reclaim.disks.take(block, frame);
+                held = Held::Fetched;
+            }
         }
         reclaim.came(frame);
         Ok(held)
     }
     /// The contents of a frame that is not in, which stays where it is. `false`: they are lost.
     pub(crate) fn look(&self, frame: Frame, bytes: &mut PageBytes) -> bool {
-        let (State::Out(slot), Some(reclaim)) = (self.state(frame), self.reclaim.as_ref()) else {
-            match self.state(frame) {
-                State::Zero => bytes.fill(0),
-                _ => self.copy_held(frame, 0, bytes),
+        let got = match (self.state(frame), self.reclaim.as_ref()) {
+            (State::Out(slot), Some(reclaim)) => reclaim.swap.get(slot, bytes),
+            (State::OnDisk(block), Some(reclaim)) => reclaim.disks.get(reclaim.swap.sums, block, bytes),
+            (State::Zero, _) => {
+                bytes.fill(0);
+                Ok(())
             }
-            return true;
+            _ => {
+                self.copy_held(frame, 0, bytes);
+                Ok(())
+            }
         };
-        let got = reclaim.swap.get(slot, bytes);
         got.map_err(|error| self.fail(error)).is_ok()
     }
     /// Reads within a page without bringing it in; devices, open bus and what is lost give FFh.
@@ -151,6 +169,10 @@ impl Monitor {
             State::Out(slot) => {
                 reclaim.swap.give_back(slot);
                 reclaim.counts.swapped -= 1;
+                reclaim.set(frame, State::Zero);
+            }
+            State::OnDisk(block) => {
+                reclaim.disks.take(block, frame);
                 reclaim.set(frame, State::Zero);
             }
             State::Shared(common) => {
@@ -302,7 +324,15 @@ impl Monitor {
             }
             _ => {
                 reclaim.drop_copy(frame.frame());
-                Monitor::put(reclaim, &bytes)?
+                let block = if is_zero(&bytes) { None } else { reclaim.disks.find(reclaim.swap.sums, &bytes) };
+                match block {
+                    Some(block) => {
+                        reclaim.counts.disk_evictions += 1;
+                        reclaim.disks.put(block, frame.frame());
+                        State::OnDisk(block)
+                    }
+                    None => Monitor::put(reclaim, &bytes)?,
+                }
             }
         };
         reclaim.counts.swapped += u64::from(matches!(state, State::Out(_)));
@@ -310,6 +340,33 @@ impl Monitor {
         reclaim.counts.resident -= 1;
         reclaim.set(frame.frame(), state);
         Ok(Out::of(frame))
+    }
+    /// A range of a disk is about to be written: what pages have there goes to the swap file.
+    pub(crate) fn leave_blocks(&mut self, disk: u16, range: Range<u64>) {
+        let Some(mut reclaim) = self.reclaim.take() else { return };
+        let mut failure = None;
+        for frame in reclaim.disks.change(disk, range) {
+            let State::OnDisk(block) = reclaim.state(frame) else { continue };
+            let mut bytes = [0; 4096];
+            let got = reclaim.disks.get(reclaim.swap.sums, block, &mut bytes);
+            match got.and_then(|()| Monitor::put(&mut reclaim, &bytes)) {
+                Ok(state) => {
+                    reclaim.counts.swapped += u64::from(matches!(state, State::Out(_)));
+                    reclaim.counts.disk_moves += 1;
+                    reclaim.disks.take(block, frame);
+                    reclaim.set(frame, state);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        self.reclaim = Some(reclaim);
+        if let Some(error) = failure {
+            self.fail(error);
+        }
+    }
+    /// Pages with RAM.
+    pub(crate) fn pages_of_ram(&self) -> usize {
+        self.ram_pages.len()
     }
     /// Puts a page's contents into the swap file, if they are not zero.
     fn put(reclaim: &mut Reclaim, bytes: &PageBytes) -> Result<State, SwapError> {
@@ -363,6 +420,11 @@ impl Monitor {
                 reclaim.policy.came(to.0);
             }
             State::Zero | State::Out(_) => self.pool.discard(&mut [to]),
+            State::OnDisk(block) => {
+                reclaim.disks.take(block, from);
+                reclaim.disks.put(block, to);
+                self.pool.discard(&mut [to]);
+            }
             State::Shared(_) => {
                 self.pool.set_elsewhere(to, self.pool.elsewhere(from));
                 self.pool.set_elsewhere(from, None);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Zero ──first touch──► In ──all zero──► Zero (no slot: a zero page costs nothing)
-//!                        ▲└─────────────► Out (a slot of the swap file)
+//!                        ▲├─────────────► OnDisk (a block of a disk of the guest holds the same: nothing is written)
+//!                        │└─────────────► Out (a slot of the swap file)
 //!                        ├── any access through the door (`monitor::evict`) ──┘
 //!                        ├─────────────► Shared (a frame that other pages have too; it is read as it is)
 //!                        └── a write through the door (`monitor::join`) ──┘
@@ -22,13 +23,14 @@
 //! | `order` | mapped → unmapped → acknowledged → out, as types |
 //! | `policy` | which page goes next |
 //! | `swap`, `slots` | the swap file |
+//! | `disks` | blocks of the guest's disks that hold what pages hold |
 //! | `sharing` | frames that pages have in common |
 //! | `books` | what is known of each frame |
 //!
-//! Not taken away: ROM images, video memory and shared frames (they do not count for the limit either). Left out for now: pages
-//! whose contents are those of a disk's blocks, which could be read there again.
+//! Not taken away: ROM images, video memory and shared frames (they do not count for the limit either).
 
 pub(crate) mod books;
+pub mod disks;
 pub mod order;
 pub mod policy;
 pub mod sharing;
@@ -37,6 +39,7 @@ pub mod swap;
 
 use crate::frames::{Frame, Pool};
 use books::{Books, Entry};
+use disks::{Block, Disks};
 use policy::{Policy, Replacement};
 use serde::{Deserialize, Serialize};
 use sharing::{SharedFrame, Sharing};
@@ -88,8 +91,20 @@ pub struct ReclaimCounts {
     pub zero_evictions: u64,
     /// Those whose contents were in the swap file already, as they had come from there.
     pub clean_evictions: u64,
+    /// Those whose contents a disk of the guest holds.
+    #[serde(default)]
+    pub disk_evictions: u64,
     /// Pages brought back from the swap file.
     pub swap_ins: u64,
+    /// Pages brought back from disks of the guest.
+    #[serde(default)]
+    pub disk_reads: u64,
+    /// Pages that were on a disk and went to the swap file, as their blocks were written.
+    #[serde(default)]
+    pub disk_moves: u64,
+    /// Frames whose contents are on disks now.
+    #[serde(default)]
+    pub on_disk: u64,
     /// Frames that are in and have a slot as well.
     pub copied: u64,
     /// Bytes in slots now.
@@ -130,6 +145,8 @@ pub(crate) enum State {
     Copied(Slot),
     /// In the swap file.
     Out(Slot),
+    /// On a disk of the guest.
+    OnDisk(Block),
     /// In a frame that others may refer to, too.
     Shared(SharedFrame),
 }
@@ -153,6 +170,7 @@ pub(crate) struct Reclaim {
     pub(crate) limit: u64,
     pub(crate) policy: Box<dyn Replacement>,
     pub(crate) swap: Swap,
+    pub(crate) disks: Disks,
     pub(crate) freed: Freed,
     pub(crate) counts: ReclaimCounts,
     pub(crate) failure: Arc<OnceLock<SwapError>>,
@@ -168,6 +186,7 @@ impl Reclaim {
             limit: limit.max(LEAST_LIMIT) >> 12,
             policy: policy.make(),
             swap: Swap::new(store),
+            disks: Disks::default(),
             freed,
             counts: ReclaimCounts::default(),
             failure,
@@ -215,6 +234,7 @@ impl Reclaim {
     pub(crate) fn counts(&self) -> ReclaimCounts {
         let (swap_bytes, swap_file_bytes) = self.swap.bytes();
         let shared_frames = self.sharing.as_ref().map_or(0, |sharing| sharing.counts().frames);
-        ReclaimCounts { limit: self.limit, swap_bytes, swap_file_bytes, shared_frames, ..self.counts }
+        let on_disk = self.disks.used();
+        ReclaimCounts { limit: self.limit, swap_bytes, swap_file_bytes, shared_frames, on_disk, ..self.counts }
     }
 }

@@ -63,6 +63,28 @@ pub enum SwapError {
          folder on another disk"
     )]
     Read(io::Error),
+    /// A page that is on a disk of the guest cannot be read again.
+    #[error(
+        "{name}: a page of guest memory cannot be read from this image ({source}): its contents are lost; try a copy of the \
+         image on another disk"
+    )]
+    Disk {
+        /// The image.
+        name: String,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// What is there is not what the guest read or wrote.
+    #[error(
+        "{name}: the image was changed from outside while the machine ran: a page of guest memory that is in it, at offset \
+         {at:#x}, is lost; try a copy of the image that nobody else writes"
+    )]
+    DiskChanged {
+        /// The image.
+        name: String,
+        /// Where.
+        at: u64,
+    },
     /// A page is not what was written.
     #[error(
         "the swap file was changed or damaged: a page at offset {at:#x} is not what was written; try --swap-dir with a \
@@ -83,6 +105,24 @@ pub(crate) struct Slot {
     pub(crate) length: u16,
 }
 
+/// How checksums are made: with salt, so that a slot of another run is not taken for one of this.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Sums {
+    salt: u64,
+}
+
+impl Sums {
+    /// Of a whole page, wherever it is.
+    pub(crate) fn of_page(self, page: &PageBytes) -> u64 {
+        checksum(page, self.salt)
+    }
+    /// Of what is stored at a place.
+    fn of_slot(self, unit: u32, bytes: &[u8]) -> u32 {
+        let sum = checksum(bytes, self.salt ^ u64::from(unit));
+        sum as u32 ^ (sum >> 32) as u32
+    }
+}
+
 /// A page's bytes.
 pub(crate) type PageBytes = [u8; 4096];
 
@@ -92,15 +132,14 @@ pub(crate) struct Swap {
     store: Box<dyn SwapStore>,
     slots: Slots,
     packed: Vec<u8>,
-    /// Mixed into the checksums, so that a slot of another run is not taken for one of this.
-    salt: u64,
+    pub(crate) sums: Sums,
 }
 
 impl Swap {
     pub(crate) fn new(store: Box<dyn SwapStore>) -> Swap {
         use std::hash::{BuildHasher, Hasher, RandomState};
-        let salt = RandomState::new().build_hasher().finish();
-        Swap { store, slots: Slots::new(), packed: vec![0; get_maximum_output_size(4096)], salt }
+        let sums = Sums { salt: RandomState::new().build_hasher().finish() };
+        Swap { store, slots: Slots::new(), packed: vec![0; get_maximum_output_size(4096)], sums }
     }
     /// Writes a page; gives its slot.
     pub(crate) fn put(&mut self, page: &PageBytes) -> Result<Slot, SwapError> {
@@ -121,7 +160,7 @@ impl Swap {
                 _ => SwapError::Write(source),
             });
         }
-        Ok(Slot { unit, sum: checksum(bytes, self.salt ^ u64::from(unit)), length: bytes.len() as u16 })
+        Ok(Slot { unit, sum: self.sums.of_slot(unit, bytes), length: bytes.len() as u16 })
     }
     /// Reads a page; its slot stays.
     pub(crate) fn get(&self, slot: Slot, page: &mut PageBytes) -> Result<(), SwapError> {
@@ -129,7 +168,7 @@ impl Swap {
         let bytes = &mut stored[..usize::from(slot.length).min(4096)];
         self.store.read(offset(slot.unit), bytes).map_err(SwapError::Read)?;
         let damaged = || SwapError::Damaged { at: offset(slot.unit) };
-        if checksum(bytes, self.salt ^ u64::from(slot.unit)) != slot.sum {
+        if self.sums.of_slot(slot.unit, bytes) != slot.sum {
             return Err(damaged());
         }
         if let Ok(whole) = <&PageBytes>::try_from(&*bytes) {
@@ -161,7 +200,7 @@ fn offset(unit: u32) -> u64 {
 }
 
 /// Multiply and fold, eight bytes at a time: 0.3 µs a page.
-fn checksum(bytes: &[u8], salt: u64) -> u32 {
+fn checksum(bytes: &[u8], salt: u64) -> u64 {
     const KEY: u64 = 0x9e37_79b9_7f4a_7c15;
     let fold = |a: u64, b: u64| {
         let wide = u128::from(a ^ KEY) * u128::from(b | 1);
@@ -171,8 +210,7 @@ fn checksum(bytes: &[u8], salt: u64) -> u32 {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     let words = words.iter().chain(std::iter::once(&last));
-    let sum = words.fold(salt ^ bytes.len() as u64, |sum, word| fold(sum ^ u64::from_le_bytes(*word), KEY));
-    sum as u32 ^ (sum >> 32) as u32
+    words.fold(salt ^ bytes.len() as u64, |sum, word| fold(sum ^ u64::from_le_bytes(*word), KEY))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ promises! {
     "S12" "a frame that is out comes back": ["cargo/reclaim/*"] "";
     "S13" "two independent swap worlds": ["*two_swap_worlds*"] "";
     "S14" "pinned, then reclaimable, behind one frame API": ["*paged_policy*"] "";
-    "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*", "cargo/discard/*"] "";
+    "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*", "cargo/discard/*", "cargo/disks/*", "cargo/paging/a_disk_that_holds_pages*"] "";
     "S16" "a memory limit below the guest's memory works": ["*memory_limit*"] "the speed below a limit (test-suites/guests/paging.py)";
     "S17" "a frame in use is pinned; the order of taking it away is fixed": ["cargo/reclaim/locked_counters_under_eviction", "cargo/hammer/on_threads_beside_a_reclaimer", "cargo/doc umbra_mmu/*order*compile fail"] "the loom model, which has a step of its own in .ci/run";
     "S18" "a guest that uses little shrinks": ["*shrinks*"] "";

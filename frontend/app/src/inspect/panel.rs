@@ -242,10 +242,11 @@ fn root(e: &Explanation) -> String {
 
 fn host(e: &Explanation) -> Vec<String> {
     let Some(frame) = e.host_frame else { return vec!["no frame".to_owned()] };
-    let place = match (e.swap_slot, e.resident) {
-        (Some((at, bytes)), _) => format!("out: {bytes} B at {at:#x}"),
-        (None, true) => "in memory".to_owned(),
-        (None, false) => "not touched yet".to_owned(),
+    let place = match (e.swap_slot, &e.on_disk, e.resident) {
+        (Some((at, bytes)), ..) => format!("out: {bytes} B at {at:#x}"),
+        (_, Some((_, at)), _) => format!("on a disk at {at:#x}"),
+        (None, None, true) => "in memory".to_owned(),
+        (None, None, false) => "not touched yet".to_owned(),
     };
     let pinned = match e.mappers {
         0 => "not pinned".to_owned(),

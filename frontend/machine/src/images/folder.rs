@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use umbra_devices::block::{ReadOnly, SECTOR};
+use umbra_devices::block::SECTOR;
 
 /// Where the partition begins: one track in, as DOS puts it.
 const PARTITION: u64 = 63 * SECTOR as u64;
@@ -22,8 +22,8 @@ const MIN_BYTES: u64 = 16 << 20;
 /// The deepest folder.
 const MAX_DEPTH: usize = 32;
 
-/// Builds the disk.
-pub(super) fn build(path: &Path) -> Result<ReadOnly<RawFile>, ImageError> {
+/// Builds the disk, which is not to be written.
+pub(super) fn build(path: &Path) -> Result<RawFile, ImageError> {
     let failed = |problem| ImageError::Folder { folder: path.to_owned(), problem };
     let need = need(path, 0).map_err(failed)?;
     if need > MAX_BYTES {
@@ -31,7 +31,7 @@ pub(super) fn build(path: &Path) -> Result<ReadOnly<RawFile>, ImageError> {
     }
     let bytes = (need + need / 16).max(MIN_BYTES).next_multiple_of(1 << 20);
     let file = fill(path, bytes).map_err(failed)?;
-    Ok(ReadOnly(RawFile::new(file).map_err(failed)?))
+    RawFile::new(file).map_err(failed)
 }
 
 /// What the files take, each rounded up to large clusters.

@@ -17,16 +17,20 @@ mod overlay;
 mod qcow2;
 mod qcow2_check;
 mod raw;
+mod reported;
 mod small_file;
 
 pub use small_file::{FileProblem, FileStart, open_file};
 
 use crate::config::{DiskAccess, DiskFormat};
+use reported::Reported;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 use umbra_devices::block::{ReadOnly, SECTOR, Storage};
+use umbra_mmu::{DiskImage, GuestMemory};
 
 /// How a qcow2 image begins.
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
@@ -96,14 +100,38 @@ fn format_of(file: &mut File) -> io::Result<DiskFormat> {
 
 /// Opens an image.
 pub fn open(path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Box<dyn Storage>, ImageError> {
+    open_twice(path, format, access).map(|(storage, _)| storage)
+}
+
+/// Opens an image for a medium of a guest whose memory may be paged: pages that hold what the image holds need no place elsewhere.
+pub fn open_for(
+    memory: &GuestMemory,
+    path: &Path,
+    format: DiskFormat,
+    access: DiskAccess,
+) -> Result<Box<dyn Storage>, ImageError> {
+    let (storage, beside) = open_twice(path, format, access)?;
+    Ok(match memory.add_disk(beside) {
+        Some(copies) => Box::new(Reported { storage, copies, is_written: access == DiskAccess::ReadWrite }),
+        None => storage,
+    })
+}
+
+/// An image, and what reads it beside.
+type Opened = (Box<dyn Storage>, Arc<dyn DiskImage>);
+
+/// Opens an image, also for whoever reads beside. With a snapshot that is what lies behind it, which does not change.
+fn open_twice(path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Opened, ImageError> {
+    let name = path.display().to_string();
+    let failed = |problem| ImageError::Open { file: path.to_owned(), problem };
     if path.is_dir() {
         let storage = folder::build(path)?;
+        let beside = storage.beside(&name).map_err(failed)?;
         return Ok(match access {
-            DiskAccess::Snapshot => snapshot(path, Box::new(storage))?,
-            DiskAccess::ReadWrite | DiskAccess::ReadOnly => Box::new(storage),
+            DiskAccess::Snapshot => (snapshot(path, Box::new(storage))?, beside),
+            DiskAccess::ReadWrite | DiskAccess::ReadOnly => (Box::new(ReadOnly(storage)), beside),
         });
     }
-    let failed = |problem| ImageError::Open { file: path.to_owned(), problem };
     let writes = access == DiskAccess::ReadWrite;
     let mut file = File::options().read(true).write(writes).open(path).map_err(failed)?;
     raw::lock(&file, path, writes)?;
@@ -111,18 +139,27 @@ pub fn open(path: &Path, format: DiskFormat, access: DiskAccess) -> Result<Box<d
         DiskFormat::Auto => format_of(&mut file).map_err(failed)?,
         format => format,
     };
-    let storage: Box<dyn Storage> = match format {
-        DiskFormat::Qcow2 => Box::new(qcow2::Qcow2Image::open(file, path, writes)?),
-        DiskFormat::Raw | DiskFormat::Auto => Box::new(raw::RawFile::new(file).map_err(failed)?),
+    let (storage, beside): (Box<dyn Storage>, _) = match format {
+        DiskFormat::Qcow2 => {
+            let image = qcow2::Qcow2Image::open(file, path, writes)?;
+            let beside = image.beside(&name);
+            (Box::new(image), beside)
+        }
+        DiskFormat::Raw | DiskFormat::Auto => {
+            let image = raw::RawFile::new(file).map_err(failed)?;
+            let beside = image.beside(&name).map_err(failed)?;
+            (Box::new(image), beside)
+        }
     };
     if storage.length() < SECTOR as u64 {
         return Err(ImageError::TooSmall { file: path.to_owned(), bytes: storage.length() });
     }
-    Ok(match access {
+    let storage = match access {
         DiskAccess::ReadWrite => storage,
         DiskAccess::ReadOnly => Box::new(ReadOnly(storage)),
         DiskAccess::Snapshot => snapshot(path, storage)?,
-    })
+    };
+    Ok((storage, beside))
 }
 
 fn snapshot(path: &Path, base: Box<dyn Storage>) -> Result<Box<dyn Storage>, ImageError> {

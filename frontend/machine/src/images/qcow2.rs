@@ -10,14 +10,16 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use umbra_devices::block::Storage;
+use umbra_mmu::DiskImage;
 
 /// How many images may lie behind one another.
 const MAX_DEPTH: usize = 16;
 
 /// An open image.
 pub(super) struct Qcow2Image {
-    access: FormatAccess<ImagoFile>,
+    access: Arc<FormatAccess<ImagoFile>>,
     length: u64,
     /// The locks of the files behind it.
     _locks: Vec<File>,
@@ -36,9 +38,37 @@ impl Qcow2Image {
             let gate = SameFolder { folder: folder_of(path)?, depth: 0, locks: &mut locks };
             Ok(FormatAccess::new(Qcow2::<ImagoFile>::builder(storage).write(writes).open(gate)?))
         });
-        let access = access.map_err(failed)?;
+        let access = Arc::new(access.map_err(failed)?);
         let length = access.size();
         Ok(Qcow2Image { access, length, _locks: locks })
+    }
+}
+
+/// The same image, for whoever reads beside.
+struct Beside {
+    access: Arc<FormatAccess<ImagoFile>>,
+    name: String,
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Beside({})", self.name)
+    }
+}
+
+impl DiskImage for Beside {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        guarded(|| self.access.read(into, at))
+    }
+}
+
+impl Qcow2Image {
+    /// What reads this image beside its medium.
+    pub fn beside(&self, name: &str) -> Arc<dyn DiskImage> {
+        Arc::new(Beside { access: Arc::clone(&self.access), name: name.to_owned() })
     }
 }
 

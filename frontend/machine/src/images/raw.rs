@@ -5,7 +5,9 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use umbra_devices::block::Storage;
+use umbra_mmu::DiskImage;
 
 /// Locks an image for as long as it is open: alone if it is written, else among readers.
 pub(super) fn lock(file: &File, path: &Path, writes: bool) -> Result<(), ImageError> {
@@ -30,6 +32,29 @@ impl RawFile {
         // A block device has no length in its metadata.
         let length = file.seek(SeekFrom::End(0))?;
         Ok(RawFile { file, length })
+    }
+}
+
+/// The same file, for whoever reads beside.
+#[derive(Debug)]
+struct Beside {
+    file: File,
+    name: String,
+}
+
+impl DiskImage for Beside {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, at)
+    }
+}
+
+impl RawFile {
+    /// What reads this file beside its medium.
+    pub fn beside(&self, name: &str) -> io::Result<Arc<dyn DiskImage>> {
+        Ok(Arc::new(Beside { file: self.file.try_clone()?, name: name.to_owned() }))
     }
 }
 
