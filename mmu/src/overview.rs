@@ -104,17 +104,18 @@ impl GuestMemory {
         let monitor = self.shared.lock();
         let pool = &self.shared.pool;
         let frame_of = |page: &Page| page.overlay.and_then(Overlay::frame).or(page.ram);
-        let mut pages: Vec<_> =
+        let pages: Vec<_> =
             monitor.phys.pages().filter_map(|(number, page)| Some((number, frame_of(page)?, page))).collect();
-        pages.sort_unstable_by_key(|&(number, ..)| number);
-        // The host is asked in the order of frames, in which they lie side by side.
-        let mut frames: Vec<_> = pages.iter().map(|&(_, frame, _)| frame).collect();
-        frames.sort_unstable();
-        let mut resident = Vec::with_capacity(frames.len());
-        pool.residency(frames.iter().copied(), |is_resident| resident.push(is_resident));
-        let uses = pages.into_iter().map(|(page, frame, slot)| {
-            let at = frames.binary_search(&frame).ok();
-            let is_resident = at.is_some_and(|at| resident.get(at) == Some(&true));
+        // The host is asked in the order of frames, in which they lie side by side. Often that is nearly the order of pages.
+        let mut by_frame: Vec<(Frame, usize)> = pages.iter().zip(0..).map(|(&(_, frame, _), at)| (frame, at)).collect();
+        by_frame.sort();
+        let (mut resident, mut places) = (vec![false; pages.len()], by_frame.iter().map(|&(_, at)| at));
+        pool.residency(by_frame.iter().map(|&(frame, _)| frame), |is_resident| {
+            if let Some(resident) = places.next().and_then(|at| resident.get_mut(at)) {
+                *resident = is_resident;
+            }
+        });
+        let uses = pages.into_iter().zip(resident).map(|((page, frame, slot), is_resident)| {
             let uses = monitor.page_use(page, frame, slot).or(PageUse::RESIDENT, is_resident);
             PageView { page, uses, age: monitor.age(page, frame, uses) }
         });

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """inspector-cost.py UMBRA DIR [ROUNDS]
 
-What an open inspector costs: CPU seconds of Umbra for a boot of the kernel that `umbra bench --guests DIR` brought to DIR and some
-of guestbench, headless, in turns: closed; with --control and somebody who asks four times a second; and on a terminal, with the
-panel closed, and open on each of its pages. Medians of ROUNDS (5). Fails if one costs more than 5 %.
+What an open inspector costs: the processor's cycles (CPU seconds where `perf` cannot count them, which a crowded host disturbs
+more) that Umbra takes for a boot of the kernel that `umbra bench --guests DIR` brought to DIR and some of guestbench, headless, in
+turns: closed; with --control and somebody who asks four times a second; and on a terminal, with the panel closed, and open on each of
+its pages. Medians of ROUNDS (5). Fails if one costs more than 5 %.
 """
 import json
 import os
@@ -24,20 +25,37 @@ MOST = 5.0
 PAGES = {"address": b"", "faults": b"\t", "heat": b"\t\t"}
 
 
-def command(umbra, folder, options):
-    return [umbra, "run", "-m", "256M", "--timeout", "600s", "--kernel", f"{folder}/kernels/vmlinuz-cloud",
+def can_count():
+    """Whether `perf` can count cycles here."""
+    try:
+        counted = subprocess.run(["perf", "stat", "-x,", "-e", "cycles", "true"], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return counted.stderr.split(",")[0].isdigit()
+
+
+COUNTS = can_count()
+
+
+def command(umbra, folder, options, counts):
+    count = ["perf", "stat", "-x,", "-e", "cycles", "-o", counts, "--"] if COUNTS else []
+    return [*count, umbra, "run", "-m", "256M", "--timeout", "600s", "--kernel", f"{folder}/kernels/vmlinuz-cloud",
             "--initrd", f"{folder}/img/initrd64.cpio.gz", "--append", f"console=ttyS0 quiet panic=-1 gb={WORDS}", *options]
 
 
-def ended(process, name, log):
-    """The CPU seconds of a process that has come to its good end."""
+def ended(process, name, log, counts):
+    """The 10⁹ cycles, or CPU seconds, of a process that has come to its good end."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     with open(log, "rb") as file:
         text = file.read()
     if process.returncode != 0 or b"ALL-DONE" not in text:
         sys.exit(f"inspector-cost.py: {name}: status {process.returncode}: {text[-500:].decode(errors='replace')}")
-    return used.ru_utime + used.ru_stime
+    if not COUNTS:
+        return used.ru_utime + used.ru_stime
+    with open(counts, encoding="utf-8") as file:
+        lines = [line.split(",")[0] for line in file if ",cycles" in line]
+    return int(lines[-1]) / 1e9
 
 
 def ask(path, questions, stop, answers):
@@ -57,31 +75,32 @@ def ask(path, questions, stop, answers):
 
 
 def headless(umbra, folder, work, is_asked):
-    log, path = os.path.join(work, "log"), os.path.join(work, "socket")
+    log, path, counts = (os.path.join(work, name) for name in ("log", "socket", "counts"))
     options = ["--headless"] + (["--control", path] if is_asked else [])
     with open(log, "wb") as out:
-        process = subprocess.Popen(command(umbra, folder, options), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(command(umbra, folder, options, counts), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     stop, answers = threading.Event(), []
     kinds = [{"what": "roots"}, {"what": "fault"}, {"what": "address", "at": [0xFFFFFFFF81000000]}, {"what": "heat"}]
     asker = threading.Thread(target=ask, args=(path, kinds, stop, answers))
     if is_asked:
         asker.start()
-    cpu = ended(process, "headless", log)
+    cost = ended(process, "headless", log, counts)
     stop.set()
     if is_asked:
         asker.join()
         if sum(answers) < 8:
             sys.exit(f"inspector-cost.py: {sum(answers)} answers are too few")
-    return cpu
+    return cost
 
 
 def on_terminal(umbra, folder, work, keys):
     """As headless, but on a pseudo-terminal of 100 × 50; `keys` open the panel and turn its pages."""
-    log = os.path.join(work, "log")
+    log, counts = os.path.join(work, "log"), os.path.join(work, "counts")
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
     options = ["--display", "terminal", "--serial", f"file:{log}"]
-    process = subprocess.Popen(command(umbra, folder, options), stdin=slave, stdout=slave, stderr=subprocess.DEVNULL)
+    words = command(umbra, folder, options, counts)
+    process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL)
     os.close(slave)
     seen = bytearray()
 
@@ -97,12 +116,12 @@ def on_terminal(umbra, folder, work, keys):
     time.sleep(0.5)
     if keys is not None:
         os.write(master, b"\x01i" + keys)
-    cpu = ended(process, "terminal", log)
+    cost = ended(process, "terminal", log, counts)
     reader.join(5)
     os.close(master)
     if (keys is not None) != (b"inspector" in seen):
         sys.exit("inspector-cost.py: the panel is not as it should be")
-    return cpu
+    return cost
 
 
 def main():
@@ -126,7 +145,8 @@ def main():
     for name, times in spent.items():
         base = statistics.median(spent["terminal" if name.startswith("terminal") else "closed"])
         cost = 100 * (statistics.median(times) / base - 1)
-        print(f"{name:<26}{statistics.median(times):8.2f} s{cost:+8.1f} %   {' '.join(f'{t:.2f}' for t in times)}")
+        unit = "G cycles" if COUNTS else "s"
+        print(f"{name:<26}{statistics.median(times):8.2f} {unit}{cost:+8.1f} %   {' '.join(f'{t:.2f}' for t in times)}")
         if cost > MOST:
             wrong.append(f"{name} costs {cost:.1f} %")
     if wrong:

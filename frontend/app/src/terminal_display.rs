@@ -28,6 +28,8 @@ use umbra_machine::{DisplayHandle, KeyCode, Machine, MouseButtons};
 const HELP: &str = " Ctrl-A: x end  a Ctrl-A  d Ctrl-Alt-Del  r reset  q power  p hold  - + speed  i look ";
 /// How often the screen is looked at.
 const TICK: Duration = Duration::from_millis(33);
+/// The same while the panel is open and no key is pressed.
+const PANEL_TICK: Duration = Duration::from_millis(250);
 /// Keys that may wait in the guest's keyboard.
 const MOST_WAITING: usize = 64;
 /// Dots that the mouse moves for one cell of the terminal.
@@ -59,41 +61,47 @@ fn run(terminal: &mut ratatui::DefaultTerminal, display: &DisplayHandle, link: &
     let mut renderer = Renderer::default();
     let mut person = Person::default();
     let mut panel = Panel::default();
+    let (mut drawn, mut asked) = (Instant::now(), true);
     while !link.is_over() {
         let text = display.text();
         if text.is_none() {
             display.update(&mut renderer);
         }
         let view = panel.view(link);
-        terminal.draw(|frame| {
-            let area = frame.area();
-            person.shown = match &text {
-                Some(text) => (text.columns, text.cells.len() / text.columns.max(1)),
-                None => {
-                    let (width, height) = fitted(renderer.frame(), area);
-                    (width, height.div_ceil(2))
+        // What lies behind the panel is not worth being drawn thirty times a second.
+        if view.is_none() || asked || drawn.elapsed() >= PANEL_TICK {
+            (drawn, asked) = (Instant::now(), false);
+            terminal.draw(|frame| {
+                let area = frame.area();
+                person.shown = match &text {
+                    Some(text) => (text.columns, text.cells.len() / text.columns.max(1)),
+                    None => {
+                        let (width, height) = fitted(renderer.frame(), area);
+                        (width, height.div_ceil(2))
+                    }
+                };
+                let cursor = match &text {
+                    Some(text) => draw_text(text, frame.buffer_mut(), area),
+                    None => {
+                        draw_picture(renderer.frame(), frame.buffer_mut(), area);
+                        None
+                    }
+                };
+                if let Some(view) = &view {
+                    draw_panel(view, frame.buffer_mut(), area);
                 }
-            };
-            let cursor = match &text {
-                Some(text) => draw_text(text, frame.buffer_mut(), area),
-                None => {
-                    draw_picture(renderer.frame(), frame.buffer_mut(), area);
-                    None
+                if person.prefix {
+                    frame.buffer_mut().set_string(0, area.bottom().saturating_sub(1), HELP, Style::new().reversed());
+                } else if let Some(at) = cursor.filter(|_| view.is_none()) {
+                    frame.set_cursor_position(at);
                 }
-            };
-            if let Some(view) = &view {
-                draw_panel(view, frame.buffer_mut(), area);
-            }
-            if person.prefix {
-                frame.buffer_mut().set_string(0, area.bottom().saturating_sub(1), HELP, Style::new().reversed());
-            } else if let Some(at) = cursor.filter(|_| view.is_none()) {
-                frame.set_cursor_position(at);
-            }
-        })?;
+            })?;
+        }
         person.type_on(link);
         let mut wait = TICK;
         while event::poll(wait)? {
             wait = Duration::ZERO;
+            asked = true;
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
                     if panel.is_open() && !person.prefix && !is_prefix(key) {

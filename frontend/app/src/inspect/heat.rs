@@ -113,11 +113,15 @@ impl HeatMap {
         };
         HeatMap { pages: machine.memory().page_uses().into_iter().map(owner).collect() }
     }
-    fn count(&self, owner: Owner, age: usize) -> usize {
-        self.pages.iter().filter(|page| (page.1, page.2) == (owner, age)).count()
-    }
-    fn counts(&self, owner: Owner) -> [usize; AGES.len()] {
-        std::array::from_fn(|age| self.count(owner, age))
+    /// How many pages of each owner have each age.
+    fn counts(&self) -> [[usize; AGES.len()]; OWNERS.len()] {
+        let mut counts = [[0; AGES.len()]; OWNERS.len()];
+        for &(_, owner, age) in &self.pages {
+            if let Some(count) = counts[owner as usize].get_mut(age) {
+                *count += 1;
+            }
+        }
+        counts
     }
     /// What the colours mean, and how many pages have them.
     pub fn legend(&self) -> String {
@@ -127,9 +131,10 @@ impl HeatMap {
             let _ = write!(text, "{name:>16}");
         }
         text.push('\n');
+        let counts = self.counts();
         for (owner, name, ..) in OWNERS {
             let _ = write!(text, "{name:14}");
-            for count in self.counts(owner) {
+            for count in counts[owner as usize] {
                 let _ = write!(text, "{count:>16}");
             }
             text.push('\n');
@@ -138,9 +143,10 @@ impl HeatMap {
     }
     /// The same for programs.
     pub fn data(&self) -> Value {
+        let counts = self.counts();
         let owners: serde_json::Map<String, Value> = (OWNERS.iter())
             .map(|&(owner, name, ..)| {
-                let counts = self.counts(owner);
+                let counts = counts[owner as usize];
                 let idle: usize = counts[1..].iter().sum();
                 (name.to_owned(), json!({ "in_use": counts[0], "not_in_use": idle, "by_age": counts }))
             })
@@ -227,7 +233,7 @@ impl HeatMap {
                 let (x, color) = (8 + 16 * age, color(owner, age));
                 let _ = writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\" fill=\"#{color:06x}\"/>");
             }
-            let counts = self.counts(owner).map(|count| count.to_string()).join(", ");
+            let counts = self.counts()[owner as usize].map(|count| count.to_string()).join(", ");
             let _ = writeln!(svg, "<text x=\"78\" y=\"{}\" fill=\"#ddd\">{name}: {counts} pages</text>", y + 12);
         }
         let y = rows.len() * DOT + 24 * OWNERS.len() + 26;

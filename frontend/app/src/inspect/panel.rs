@@ -18,8 +18,9 @@ use umbra_machine::mmu::{Access, Counters, FaultClass, Filler, Linear, PageUse, 
 
 /// How often it is made anew.
 const EVERY: Duration = Duration::from_millis(500);
-/// Of so many times, one looks which pages were used.
-const LOOK: u64 = 2;
+/// Of so many times, one makes the map anew, and one looks which pages were used: each page has to be found again after that.
+const MAP: u64 = 2;
+const LOOK: u64 = 4;
 /// Samples of the counters that are kept, each of [`EVERY`].
 const SAMPLES: usize = 60;
 /// Characters that a column of the address page is wide.
@@ -65,6 +66,7 @@ struct Shared {
     view: View,
     busy: bool,
     samples: VecDeque<Counters>,
+    page: Page,
     times: u64,
 }
 
@@ -136,7 +138,9 @@ impl Panel {
 
 fn make(machine: &mut Machine, shared: &mut Shared, page: Page, at: Option<u64>) {
     shared.busy = false;
+    let is_new = shared.times == 0 || shared.page != page;
     shared.times += 1;
+    shared.page = page;
     let counters = machine.memory().counters();
     if shared.samples.len() > SAMPLES {
         shared.samples.pop_front();
@@ -144,6 +148,9 @@ fn make(machine: &mut Machine, shared: &mut Shared, page: Page, at: Option<u64>)
     shared.samples.push_back(counters);
     if page == Page::Heat && shared.times.is_multiple_of(LOOK) {
         machine.memory().age_pages();
+    }
+    if page == Page::Heat && !is_new && !shared.times.is_multiple_of(MAP) {
+        return;
     }
     shared.view = match page {
         Page::Address => View { lines: address(machine, at), picture: None },
