@@ -8,34 +8,25 @@ mod store;
 mod tables;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use store::Memory;
 use tables::*;
 use umbra_mmu::reclaim::Freed;
 use umbra_mmu::reclaim::policy::Policy;
-use umbra_mmu::reclaim::swap::SwapError;
+use umbra_mmu::reclaim::swap::{SwapError, SwapStore};
 use umbra_mmu::*;
 
 /// A disk in memory, as its medium and whoever reads beside see it.
-#[derive(Debug)]
-struct Image {
-    bytes: Mutex<Vec<u8>>,
-    broken: AtomicBool,
-}
+#[derive(Debug, Default)]
+struct Image(Memory);
 
 impl DiskImage for Image {
     fn name(&self) -> &str {
         "disk.img"
     }
     fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the disk is broken"));
-        }
-        let bytes = self.bytes.lock().unwrap();
-        let part = bytes.get(at as usize..at as usize + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        into.copy_from_slice(part);
-        Ok(())
+        SwapStore::read(&self.0, at, into)
     }
 }
 
@@ -48,8 +39,8 @@ struct Disk {
 impl Disk {
     /// Of so many noisy pages.
     fn new(memory: &GuestMemory, pages: u64) -> Disk {
-        let bytes = (0..pages).flat_map(noise).collect();
-        let image = Arc::new(Image { bytes: Mutex::new(bytes), broken: AtomicBool::new(false) });
+        let image = Arc::new(Image::default());
+        *image.0.bytes.lock().unwrap() = (0..pages).flat_map(noise).collect();
         let copies = memory.add_disk(Arc::clone(&image) as Arc<dyn DiskImage>).unwrap();
         Disk { image, copies }
     }
@@ -61,7 +52,7 @@ impl Disk {
     }
     fn write(&self, at: u64, from: &[u8]) {
         self.copies.will_be_written(at, from.len() as u64);
-        self.image.bytes.lock().unwrap()[at as usize..at as usize + from.len()].copy_from_slice(from);
+        self.image.0.clone().write(at, from).unwrap();
         self.copies.was_written(at, from);
     }
 }
@@ -152,7 +143,7 @@ fn pages_leave_a_block_before_it_is_written() {
     disk.copies.will_be_written(8 << 12, 4096);
     memory.write(GuestPhys(40 << 12), &late);
     memory.evict(1024);
-    disk.image.bytes.lock().unwrap()[8 << 12..9 << 12].fill(7);
+    disk.image.0.bytes.lock().unwrap()[8 << 12..9 << 12].fill(7);
     disk.copies.was_not_written();
     assert_eq!(page_of(&memory, 40), noise(8));
     assert_eq!(page_of(&memory, 8), noise(8));
@@ -167,9 +158,9 @@ fn a_disk_that_changes_from_outside_or_breaks_stops_the_machine() {
         load(&memory, &disk, 0, 0, 1 << 16);
         memory.evict(1024);
         if changes {
-            disk.image.bytes.lock().unwrap()[5000] ^= 1;
+            disk.image.0.bytes.lock().unwrap()[5000] ^= 1;
         } else {
-            disk.image.broken.store(true, Ordering::Relaxed);
+            disk.image.0.broken.store(true, Ordering::Relaxed);
         }
         let mut vcpu = memory.vcpu(Arc::default());
         let _ = read(&mut vcpu, 1 << 12);
@@ -201,8 +192,7 @@ fn a_disk_that_is_taken_out_stays_readable() {
 #[test]
 fn memory_that_stays_knows_no_disks() {
     let memory = GuestMemory::new(Pool::new(64 << 12).unwrap(), FrameOrder::Identity, 40);
-    let image = Image { bytes: Mutex::default(), broken: AtomicBool::new(false) };
-    assert!(memory.add_disk(Arc::new(image)).is_none());
+    assert!(memory.add_disk(Arc::new(Image::default())).is_none());
 }
 
 /// Random reads, writes, stores, copies, discards, moves and evictions on two disks, beside a plain copy of everything.

@@ -202,7 +202,7 @@ impl HeatMap {
     fn svg(&self) -> String {
         const DOT: usize = 3;
         const LEGEND: usize = 24 * OWNERS.len() + 44;
-        let rows = self.rows();
+        let (rows, counts) = (self.rows(), self.counts());
         let (width, height) = (COLUMNS * DOT + 110, rows.len() * DOT + LEGEND);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -233,7 +233,7 @@ impl HeatMap {
                 let (x, color) = (8 + 16 * age, color(owner, age));
                 let _ = writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\" fill=\"#{color:06x}\"/>");
             }
-            let counts = self.counts()[owner as usize].map(|count| count.to_string()).join(", ");
+            let counts = counts[owner as usize].map(|count| count.to_string()).join(", ");
             let _ = writeln!(svg, "<text x=\"78\" y=\"{}\" fill=\"#ddd\">{name}: {counts} pages</text>", y + 12);
         }
         let y = rows.len() * DOT + 24 * OWNERS.len() + 26;

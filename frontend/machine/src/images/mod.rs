@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  raw ────────────┐
-//!  qcow2 (imago) ──┼──► Overlay, if nothing is to be written back ──► Medium
+//!  qcow2 (imago) ──┼──► Overlay, if nothing is to be written back ──► Reported, if the guest's memory is paged ──► Medium
 //!  folder as FAT ──┘
 //! ```
 //!
