@@ -335,33 +335,40 @@ fn nobody_shares_unasked() {
 #[test]
 fn locked_counters_beside_a_sharer() {
     let rounds = std::env::var("UMBRA_HAMMER").ok().and_then(|n| n.parse().ok()).unwrap_or(1) * 6_000u64;
-    let (pool, group) = (Pool::new(1200 << 12).unwrap(), Sharing::with(1200 << 12, Freed::Poisoned).unwrap());
-    let guests = [0, 1].map(|_| memory(&pool, &group, 512, 440, Freed::Poisoned));
-    std::thread::scope(|scope| {
-        for guest in &guests {
-            scope.spawn(|| {
-                locked_counters(guest, rounds, 63, |round| {
-                    guest.share(1536);
-                    if round % 7 == 0 {
-                        guest.evict(round % 97);
-                    }
-                    if round % 11 == 0 {
-                        guest.compact(64);
-                    }
+    let (mut joins, mut breaks) = (0, 0);
+    // Who comes to its end first leaves the other nobody to share with, and on a busy host that may be at once: again, then.
+    for sitting in 0.. {
+        let (pool, group) = (Pool::new(1200 << 12).unwrap(), Sharing::with(1200 << 12, Freed::Poisoned).unwrap());
+        let guests = [0, 1].map(|_| memory(&pool, &group, 512, 440, Freed::Poisoned));
+        std::thread::scope(|scope| {
+            for guest in &guests {
+                scope.spawn(|| {
+                    locked_counters(guest, rounds, 63, |round| {
+                        guest.share(1536);
+                        if round % 7 == 0 {
+                            guest.evict(round % 97);
+                        }
+                        if round % 11 == 0 {
+                            guest.compact(64);
+                        }
+                    });
                 });
-            });
+            }
+        });
+        for counts in guests.each_ref().map(|guest| guest.counters().reclaim) {
+            println!("{counts:?}");
+            (joins, breaks) = (joins + counts.joins, breaks + counts.breaks);
         }
-    });
-    let counts = guests.each_ref().map(|guest| guest.counters().reclaim);
-    println!("{counts:?}");
-    // Of both: the guest that comes to its end first leaves the other nobody to share with.
-    let sum = |of: fn(&ReclaimCounts) -> u64| counts.iter().map(of).sum::<u64>();
-    assert!(sum(|counts| counts.joins) > 500 && sum(|counts| counts.breaks) > 200, "{counts:?}");
-    for guest in &guests {
-        assert!(guest.audit().is_clean(), "{:?}", guest.audit());
+        for guest in &guests {
+            assert!(guest.audit().is_clean(), "{:?}", guest.audit());
+        }
+        drop(guests);
+        assert_eq!(group.counts().frames, 0);
+        if joins > 500 && breaks > 200 {
+            break;
+        }
+        assert!(sitting < 20, "{joins} joined and {breaks} broken: nothing was shared beside the counters");
     }
-    drop(guests);
-    assert_eq!(group.counts().frames, 0);
 }
 
 struct Rng(u64);
