@@ -21,7 +21,7 @@ fn scale() -> u64 {
 #[test]
 fn locked_counters_under_compaction() {
     let memory = GuestMemory::new(Pool::new(600 << 12).unwrap(), FrameOrder::Identity, 40);
-    store::page_if_asked(&memory);
+    store::keep_as_asked(&memory);
     memory.map_ram(GuestPhys(0), 512 << 12).unwrap();
     locked_counters(&memory, 8_000 * scale(), 0, |_| {
         memory.compact(64);

@@ -18,7 +18,7 @@ fn put(memory: &GuestMemory, at: u64, entry: u64, width: usize) {
 /// 4 MiB of RAM in scattered frames, each page with its number in its last bytes; tables lie in the first pages.
 fn machine() -> (GuestMemory, VcpuMmu) {
     let memory = GuestMemory::new(Pool::new(5 << 20).unwrap(), FrameOrder::Permuted { seed: 11 }, 40);
-    store::page_if_asked(&memory);
+    store::keep_as_asked(&memory);
     memory.map_ram(GuestPhys(0), 4 << 20).unwrap();
     (0..1024u64).for_each(|page| memory.write(GuestPhys(page << 12 | 0xff0), &page.to_le_bytes()));
     let vcpu = memory.vcpu(Arc::default());

@@ -385,6 +385,9 @@ pub struct TestArgs {
     /// The processor's model [default: max]
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
+    /// Whether guest RAM may leave host memory; if paged, as much as can be is out at any time [default: resident]
+    #[arg(long, value_parser = choice(choices::POLICIES))]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Print the names of the tests, and run none
     #[arg(long)]
     pub list: bool,

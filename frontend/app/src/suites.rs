@@ -92,12 +92,16 @@ fn options(args: &TestArgs) -> Result<Options, Failure> {
     if let Some(engine) = args.engine {
         add("--engine", engine::name(engine).to_owned());
     }
+    if let Some(policy) = args.memory_policy {
+        add("--memory-policy", guest_file::policy_name(policy).to_owned());
+    }
     args.expected.iter().for_each(|file| add("--expected", file.to_string_lossy().into_owned()));
     Ok(Options {
         filter: args.filter.clone(),
         limit: args.limit,
         shard: args.shard.map(|s| Shard { index: u64::from(s.index) - 1, count: u64::from(s.of) }),
         expected,
+        memory: args.memory_policy.unwrap_or_default(),
         detail: if args.all { Detail::EveryCase } else { Detail::Failures },
         repeat: shell::line(repeat.iter().map(String::as_str)),
         label: None,
@@ -185,6 +189,7 @@ impl EngineRun<'_> {
             label: self.label.clone(),
             cpu: args.cpu.clone(),
             memory: args.memory.map(|size| size.to_string()),
+            policy: args.memory_policy.unwrap_or_default(),
             post_port: args.post_port,
             expect: args.expect,
             text: args.text.unwrap_or_default(),

@@ -266,6 +266,24 @@ fn both_engines_run_each_test() {
     }
 }
 
+/// Vectors and guests run on paged memory, and what repeats a failure says so.
+#[test]
+fn memory_is_kept_as_it_is_asked_for() {
+    let folder = Folder::new("policies");
+    let case = |name: &str, result: u32| {
+        format!(r#"{{"m":64,"b":"48ffc0","n":"{name}","i":{{"rax":"1"}},"o":{{"rax":"{result}","rip":3}}}}"#)
+    };
+    folder.write("t/a.jsonl", [case("right", 2), case("wrong", 3)].join("\n"));
+    folder.write("t/good.flat", kernel(&exit(0)));
+    folder.write("t/bad.flat", kernel(&exit(1)));
+    let output = umbra(&folder.0, &["test", "t", "--memory-policy", "paged", "--engine", "interp"]);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["2 of       4 passed", "--memory-policy paged", "--memory-limit 1M"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
 /// A case that hangs is stopped by its count; the child that runs one dies, and only that case fails.
 #[cfg(target_os = "linux")]
 #[test]

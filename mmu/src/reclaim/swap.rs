@@ -9,7 +9,7 @@ use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use std::fmt::Debug;
 use std::io;
 
-/// Where swapped pages are kept: a file, or what a test puts in its place.
+/// Where swapped pages are kept: a file, or bytes in memory where a guest is small.
 pub trait SwapStore: Debug + Send {
     /// Writes at an offset, which may lie past the end.
     fn write(&mut self, at: u64, from: &[u8]) -> io::Result<()>;
@@ -37,6 +37,23 @@ impl SwapStore for std::fs::File {
         let mut file = self;
         io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
         io::Read::read_exact(&mut file, &mut into)
+    }
+}
+
+impl SwapStore for Vec<u8> {
+    fn write(&mut self, at: u64, from: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(at).map_err(|_| io::ErrorKind::StorageFull)?;
+        let end = at.checked_add(from.len()).ok_or(io::ErrorKind::StorageFull)?;
+        if self.len() < end {
+            self.resize(end, 0);
+        }
+        self[at..end].copy_from_slice(from);
+        Ok(())
+    }
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(at).ok().and_then(|at| self.get(at..)?.get(..into.len()));
+        into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Swap stores for tests: in memory, with room for so much, or broken from some moment on.
 //!
-//! With `UMBRA_TEST_MEMORY=paged` the directed tests run with 16 pages in host memory at a time.
+//! With `UMBRA_TEST_MEMORY=paged` the directed tests run with 16 pages in host memory at a time, with `pinned` on locked memory.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io;
@@ -51,10 +51,15 @@ impl SwapStore for Memory {
     }
 }
 
-/// Pages fresh memory if the environment asks for it.
-pub fn page_if_asked(memory: &GuestMemory) {
-    if std::env::var("UMBRA_TEST_MEMORY").is_ok_and(|kind| kind == "paged") {
-        let (limit, policy, store) = (LEAST_LIMIT, Policy::default(), Box::<Memory>::default());
-        memory.set_paging(Paging { limit, policy, store, freed: Freed::Poisoned });
+/// Pages or pins fresh memory if the environment asks for it.
+pub fn keep_as_asked(memory: &GuestMemory) {
+    match std::env::var("UMBRA_TEST_MEMORY").as_deref() {
+        Ok("paged") => {
+            let (limit, policy, store) = (LEAST_LIMIT, Policy::default(), Box::<Memory>::default());
+            memory.set_paging(Paging { limit, policy, store, freed: Freed::Poisoned });
+        }
+        Ok("pinned") => memory.pin().expect("RLIMIT_MEMLOCK has room for the guests of all threads"),
+        Ok("resident") | Err(_) => {}
+        Ok(other) => panic!("no kind of memory is called {other}: resident, pinned or paged"),
     }
 }

@@ -30,7 +30,7 @@ pub struct Guest {
 impl Guest {
     pub fn new(kind: Kind) -> Guest {
         let memory = GuestMemory::new(Pool::new(512 * 4096).unwrap(), FrameOrder::Permuted { seed: 3 }, 40);
-        store::page_if_asked(&memory);
+        store::keep_as_asked(&memory);
         Guest::of(kind, memory)
     }
     /// In memory that has nothing mapped yet.

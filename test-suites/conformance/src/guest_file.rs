@@ -11,7 +11,7 @@ use crate::judge::{Expectations, VerdictBy};
 use crate::unit_tests::{self, UnitTest};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use umbra_machine::config::{Clock, Engine, MachineConfig, OnCrash, SerialTarget};
+use umbra_machine::config::{Clock, Engine, LEAST_MEMORY_LIMIT, MachineConfig, MemoryPolicy, OnCrash, SerialTarget};
 use umbra_machine::roms::Rom;
 
 /// Where a guest's text is read.
@@ -35,6 +35,8 @@ pub struct GuestOptions {
     pub cpu: Option<String>,
     /// Guest memory.
     pub memory: Option<String>,
+    /// How it is kept.
+    pub policy: MemoryPolicy,
     /// The port on which a ROM reports its progress.
     pub post_port: Option<u16>,
     /// The value that it must hold at the end.
@@ -64,6 +66,7 @@ impl Default for GuestOptions {
             label: None,
             cpu: None,
             memory: None,
+            policy: MemoryPolicy::default(),
             post_port: None,
             expect: None,
             text: TextFrom::Serial,
@@ -188,6 +191,12 @@ fn new_test(mut words: Vec<String>, expect: Expectations, family: &'static str, 
     if options.engine != Engine::default() {
         words.extend(["--engine".to_owned(), engine::name(options.engine).to_owned()]);
     }
+    match options.policy {
+        MemoryPolicy::Resident => {}
+        MemoryPolicy::Pinned => words.extend(["--memory-policy".to_owned(), policy_name(options.policy).to_owned()]),
+        // As little as there can be is in the host's memory.
+        MemoryPolicy::Paged => words.extend(["--memory-limit".to_owned(), format!("{}M", LEAST_MEMORY_LIMIT >> 20)]),
+    }
     GuestTest {
         suite: String::new(),
         name: String::new(),
@@ -200,6 +209,15 @@ fn new_test(mut words: Vec<String>, expect: Expectations, family: &'static str, 
         skip: None,
         fails: None,
         bless: None,
+    }
+}
+
+/// The policy's name on the command line.
+pub const fn policy_name(policy: MemoryPolicy) -> &'static str {
+    match policy {
+        MemoryPolicy::Resident => "resident",
+        MemoryPolicy::Pinned => "pinned",
+        MemoryPolicy::Paged => "paged",
     }
 }
 

@@ -45,7 +45,7 @@ promises! {
     "S11" "one total classifier of faults; hidden ones are invisible": ["cargo/classes/each_class_forced", "cargo/sharing/copy_on_write_is_a_class_and_hidden", "cargo/reference/random_accesses_equal_the_reference", "cargo/system/repeats::*", "cargo/system/tables::a_gather_starts_again_where_it_was", "roms*/strings*", "tests*/strings*", "roms*/straddle*", "tests*/straddle*"] "";
     "S12" "a frame that is out comes back": ["cargo/reclaim/*"] "";
     "S13" "two independent swap worlds": ["*two_swap_worlds*"] "";
-    "S14" "pinned, then reclaimable, behind one frame API": ["*paged_policy*"] "";
+    "S14" "pinned, then reclaimable, behind one frame API": ["*paged_policy*"] "all tests and suites again on pinned and on paged memory, which are steps of .ci/run";
     "S15" "frames that the guest freed become eligible, and keep their contents": ["*eligible*", "cargo/discard/*", "cargo/disks/*", "cargo/paging/a_disk_that_holds_pages*"] "";
     "S16" "a memory limit below the guest's memory works": ["*memory_limit*"] "the speed below a limit (test-suites/guests/paging.py)";
     "S17" "a frame in use is pinned; the order of taking it away is fixed": ["cargo/reclaim/locked_counters_under_eviction", "cargo/hammer/on_threads_beside_a_reclaimer", "cargo/doc umbra_mmu/*order*compile fail"] "the loom model, which has a step of its own in .ci/run";

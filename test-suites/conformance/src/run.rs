@@ -22,11 +22,13 @@ use umbra_cpu::state::control::{cr0, cr4, efer};
 use umbra_cpu::state::{Segment, State, TableRegister};
 use umbra_cpu::vcpu::LONGEST_BLOCK;
 use umbra_cpu::{Exit, Fault, Vcpu};
-use umbra_machine::config::Engine;
+use umbra_machine::config::{Engine, MemoryPolicy};
 use umbra_mmu::addr::{GuestPhys, Linear, PAGE_SIZE, PhysPage};
 use umbra_mmu::attention::{Attention, bits};
 use umbra_mmu::frames::{FrameOrder, Pool};
 use umbra_mmu::memory::GuestMemory;
+use umbra_mmu::reclaim::policy::Policy;
+use umbra_mmu::reclaim::{Freed, LEAST_LIMIT, Paging};
 
 /// Real mode sees this much.
 const REAL_MEMORY: u64 = 16 << 20;
@@ -67,6 +69,7 @@ pub struct Runner {
     asked: Arc<CpuModel>,
     model: Arc<CpuModel>,
     engine: Engine,
+    policy: MemoryPolicy,
     memory: GuestMemory,
     cpu: Vcpu,
     reset: State,
@@ -91,22 +94,31 @@ enum Ended {
 impl Runner {
     /// A runner for a processor model, on the interpreter.
     pub fn new(model: &str) -> Result<Runner, SetUpError> {
-        Runner::with_engine(model, Engine::Interp)
+        Runner::with_engine(model, Engine::Interp, MemoryPolicy::default())
     }
 
-    /// A runner on an engine, which must be one and there ([`engine::engines`]).
-    pub fn with_engine(model: &str, engine: Engine) -> Result<Runner, SetUpError> {
+    /// A runner on an engine, which must be one and there ([`engine::engines`]). Paged memory has 16 pages in the host's at a time;
+    /// pinned memory is an error where the host refuses to lock it.
+    pub fn with_engine(model: &str, engine: Engine, memory: MemoryPolicy) -> Result<Runner, SetUpError> {
         let [engine] = engine::engines(engine).map_err(SetUpError)?[..] else {
             return Err(SetUpError("a runner has one engine; try interp or jit".to_owned()));
         };
         let model =
             CpuModel::by_name(model).ok_or_else(|| SetUpError(format!("no processor model is called {model}")))?;
-        Runner::with_model(Arc::new(model), engine)
+        Runner::with_model(Arc::new(model), engine, memory)
     }
 
-    fn with_model(model: Arc<CpuModel>, engine: Engine) -> Result<Runner, SetUpError> {
+    fn with_model(model: Arc<CpuModel>, engine: Engine, policy: MemoryPolicy) -> Result<Runner, SetUpError> {
         let pool = Pool::new(REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let memory = GuestMemory::new(pool, FrameOrder::Identity, 40);
+        match policy {
+            MemoryPolicy::Resident => {}
+            MemoryPolicy::Pinned => memory.pin().map_err(|e| SetUpError(e.to_string()))?,
+            MemoryPolicy::Paged => {
+                let (policy, store) = (Policy::default(), Box::<Vec<u8>>::default());
+                memory.set_paging(Paging { limit: LEAST_LIMIT, policy, store, freed: Freed::Poisoned });
+            }
+        }
         memory.map_ram(GuestPhys(0), REAL_MEMORY + FLAT_MEMORY).map_err(|e| SetUpError(e.to_string()))?;
         let attention = Arc::new(Attention::default());
         let mut cpu = Vcpu::new(Arc::clone(&model), &memory, Box::new(OpenBus), Arc::clone(&attention));
@@ -119,7 +131,7 @@ impl Runner {
         let reset = State::power_on(model.signature());
         let (map, pages) = (Vec::new(), BTreeMap::new());
         let (asked, free, root, retired) = (Arc::clone(&model), REAL_MEMORY, 0, 0);
-        Ok(Runner { asked, model, engine, memory, cpu, reset, map, pages, free, root, watchdog, retired })
+        Ok(Runner { asked, model, engine, policy, memory, cpu, reset, map, pages, free, root, watchdog, retired })
     }
 
     /// Takes as instructions what a generation of processors did: a 286's model, or the one that was asked for.
@@ -132,7 +144,7 @@ impl Runner {
             *self = Runner {
                 asked: Arc::clone(&self.asked),
                 retired: self.retired,
-                ..Runner::with_model(model, self.engine)?
+                ..Runner::with_model(model, self.engine, self.policy)?
             };
         }
         Ok(())
@@ -156,7 +168,7 @@ impl Runner {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
                 let difference = Difference(format!("the processor panicked: {text}\n"));
-                match Runner::with_model(Arc::clone(&self.model), self.engine) {
+                match Runner::with_model(Arc::clone(&self.model), self.engine, self.policy) {
                     Ok(fresh) => {
                         *self = Runner { asked: Arc::clone(&self.asked), retired: self.retired, ..fresh };
                     }

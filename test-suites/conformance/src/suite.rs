@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use umbra_cpu::decode::Encoding;
+use umbra_machine::config::MemoryPolicy;
 
 /// One part of a run that is spread over several machines: cases whose number in the suite is `index` modulo `count`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub struct Options {
     pub shard: Option<Shard>,
     /// What is known to fail.
     pub expected: ExpectedFailures,
+    /// How guest memory is kept while they run.
+    pub memory: MemoryPolicy,
     /// Which cases the report names.
     pub detail: Detail,
     /// How a command line that repeats one case starts.
@@ -57,6 +60,7 @@ impl Default for Options {
             limit: None,
             shard: None,
             expected: ExpectedFailures::default(),
+            memory: MemoryPolicy::default(),
             detail: Detail::Failures,
             repeat: "umbra test".into(),
             label: None,

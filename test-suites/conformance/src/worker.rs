@@ -16,7 +16,7 @@ use crate::suite::{self, Crashed, Options};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use umbra_machine::config::Engine;
+use umbra_machine::config::{Engine, MemoryPolicy};
 
 /// A file to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl Answer {
 pub fn serve(jobs: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
     // A panic of the processor is caught and reported with its case.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut runner: Option<(String, Engine, Runner)> = None;
+    let mut runner: Option<Kept> = None;
     for line in jobs.lines() {
         let job: Job = serde_json::from_str(&line?).map_err(std::io::Error::other)?;
         match run(&job, &mut runner, &mut answers) {
@@ -73,16 +73,19 @@ pub fn serve(jobs: impl BufRead, mut answers: impl Write) -> std::io::Result<()>
     Ok(())
 }
 
-fn run(job: &Job, kept: &mut Option<(String, Engine, Runner)>, answers: &mut impl Write) -> Result<Suite, String> {
-    let fits = kept.as_ref().is_some_and(|(model, engine, _)| *model == job.model && *engine == job.engine);
-    if !fits {
+/// A runner for the next job, and what it was made for.
+type Kept = ((String, Engine, MemoryPolicy), Runner);
+
+fn run(job: &Job, kept: &mut Option<Kept>, answers: &mut impl Write) -> Result<Suite, String> {
+    let wanted = (job.model.clone(), job.engine, job.options.memory);
+    if kept.as_ref().is_some_and(|(made_for, _)| *made_for != wanted) {
         *kept = None;
     }
-    let (_, _, runner) = match kept {
+    let (_, runner) = match kept {
         Some(kept) => kept,
         None => {
-            let fresh = Runner::with_engine(&job.model, job.engine).map_err(|error| error.to_string())?;
-            kept.insert((job.model.clone(), job.engine, fresh))
+            let fresh = Runner::with_engine(&wanted.0, wanted.1, wanted.2).map_err(|error| error.to_string())?;
+            kept.insert((wanted, fresh))
         }
     };
     let mut begin = |number: u64| {
