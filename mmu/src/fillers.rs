@@ -2,13 +2,13 @@
 //! a test of a flag in a fill. Under the mmu lock.
 //!
 //! An entry's note is written anew whenever the entry is made present, so that one that is there is never of an earlier entry. No
-//! guest makes it grow: when there are too many notes, all are forgotten.
+//! guest makes it grow: notes have places, those of a table side by side, and a newer one takes that of an older one.
 
 use crate::fault::Access;
 use crate::monitor::Monitor;
 use crate::monitor::table::{TableId, node};
 use crate::vcpu::VcpuMmu;
-use rustc_hash::FxHashMap;
+use crate::writers::NO_RIP;
 use serde::{Deserialize, Serialize};
 
 /// Who made an entry present, and what for.
@@ -25,26 +25,55 @@ pub struct Filler {
 }
 
 /// Notes at most: 2 MiB.
-const MOST: usize = 1 << 16;
+const MOST: usize = 1 << 17;
 
 /// What is noted.
 #[derive(Debug, Default)]
 pub(crate) struct Fillers {
     /// Whose fill this is; `None`: nobody wants to know.
-    by: Option<Filler>,
-    of: FxHashMap<u32, Filler>,
+    by: Option<Note>,
+    /// `MOST` places, or none before the first note.
+    of: Vec<Note>,
+}
+
+/// A [`Filler`] in 16 bytes, and whose it is.
+#[derive(Copy, Clone, Debug)]
+struct Note {
+    rip: u64,
+    entry: u32,
+    vcpu: u16,
+    access: Access,
+    kind: Kind,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    None,
+    Asked,
+    Beside,
+}
+
+/// Where the note of an entry is: most tables have 512.
+fn place(table: TableId, index: usize) -> usize {
+    ((table.0 as usize) << 9).wrapping_add(index) % MOST
 }
 
 impl Monitor {
     /// Whose fill comes next.
     #[inline]
     pub(crate) fn fills_come_from(&mut self, filler: Option<Filler>) {
-        self.fillers.by = filler;
+        self.fillers.by = filler.map(|filler| Note {
+            rip: filler.rip.unwrap_or(NO_RIP),
+            entry: 0,
+            vcpu: filler.vcpu,
+            access: filler.access,
+            kind: if filler.beside { Kind::Beside } else { Kind::Asked },
+        });
     }
     /// What is filled from now on is beside what was asked for.
     pub(crate) fn fills_beside(&mut self) {
         if let Some(by) = &mut self.fillers.by {
-            by.beside = true;
+            by.kind = Kind::Beside;
         }
     }
     /// An entry is made present.
@@ -52,14 +81,22 @@ impl Monitor {
     pub(crate) fn note_filler(&mut self, table: TableId, index: usize) {
         let Some(by) = self.fillers.by else { return };
         let of = &mut self.fillers.of;
-        if of.len() >= MOST {
-            of.clear();
+        if of.is_empty() {
+            of.resize(MOST, Note { kind: Kind::None, ..by });
         }
-        of.insert(node(table, index), by);
+        if let Some(note) = of.get_mut(place(table, index)) {
+            *note = Note { entry: node(table, index), ..by };
+        }
     }
     /// Who made a present entry present.
     pub(crate) fn filler_of(&self, table: TableId, index: usize) -> Option<Filler> {
-        self.fillers.of.get(&node(table, index)).copied()
+        let note = self.fillers.of.get(place(table, index))?;
+        (note.kind != Kind::None && note.entry == node(table, index)).then(|| Filler {
+            vcpu: note.vcpu,
+            rip: Some(note.rip).filter(|rip| *rip != NO_RIP),
+            access: note.access,
+            beside: note.kind == Kind::Beside,
+        })
     }
     /// Forgets everything: entries come and go unseen from now on, or did until now.
     pub(crate) fn forget_fillers(&mut self) {
@@ -131,9 +168,11 @@ mod tests {
         let mut monitor = memory.shared.lock();
         memory.shared.notes_writers.store(true, std::sync::atomic::Ordering::Relaxed);
         monitor.fills_come_from(vcpu.filler(0, Access::Read));
-        for table in 0..3 * MOST as u32 / 1024 {
+        let tables = 3 * MOST as u32 / 512;
+        for table in 0..tables {
             (0..1024).for_each(|index| monitor.note_filler(TableId(table), index));
         }
-        assert!(monitor.fillers.of.len() <= MOST && monitor.filler_of(TableId(0), 0).is_none());
+        assert!(monitor.fillers.of.len() == MOST && monitor.filler_of(TableId(0), 0).is_none());
+        assert!((0..1024).all(|index| monitor.filler_of(TableId(tables - 1), index).is_some()));
     }
 }

@@ -252,6 +252,10 @@ impl Pool {
         let frame = at.bits().wrapping_sub(self.start.bits()) >> 12;
         (frame < u64::from(self.frames)).then_some(Frame(frame as u32))
     }
+    /// The end of the frames that were ever given to anybody.
+    pub(crate) fn end_of_used(&self) -> Frame {
+        Frame(self.free.lock().fresh)
+    }
     /// How many of these frames the host holds in memory.
     pub(crate) fn resident(&self, frames: impl Iterator<Item = Frame>) -> u64 {
         let mut total = 0;

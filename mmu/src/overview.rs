@@ -5,7 +5,7 @@
 //! call a look. Where the guest maps large pages, or none, a fill fills up to sixteen neighbours, and they count as used.
 
 use crate::addr::PhysPage;
-use crate::frames::{Frame, WATCH_TABLE};
+use crate::frames::{Frame, WATCH_NOTED, WATCH_TABLE};
 use crate::memory::GuestMemory;
 use crate::monitor::Monitor;
 use crate::phys_map::{NONE, Overlay, Page};
@@ -60,14 +60,14 @@ pub struct PageView {
 impl Monitor {
     /// What a page is, but for what the host has to be asked.
     pub(crate) fn page_use(&self, number: PhysPage, frame: Frame, page: &Page) -> PageUse {
-        let watch = self.pool.watch(frame).load(Ordering::Relaxed);
+        let (watch, state) = (self.pool.watch(frame).load(Ordering::Relaxed), self.state(frame));
         PageUse::default()
             .or(PageUse::MAPPED, page.mappers != NONE)
-            .or(PageUse::OUT, matches!(self.state(frame), State::Out(_) | State::OnDisk(_)))
-            .or(PageUse::SHARED, self.is_shared(frame))
+            .or(PageUse::OUT, matches!(state, State::Out(_) | State::OnDisk(_)))
+            .or(PageUse::SHARED, matches!(state, State::Shared(_)))
             .or(PageUse::TABLE, watch & WATCH_TABLE != 0)
             .or(PageUse::CODE, self.pool.code(frame).load(Ordering::Relaxed) != 0)
-            .or(PageUse::DESCRIPTORS, self.is_noted(number))
+            .or(PageUse::DESCRIPTORS, watch & WATCH_NOTED != 0 && self.is_noted(number))
             .or(PageUse::DMA, self.had_dma(number))
             .or(PageUse::VIDEO, matches!(page.overlay, Some(Overlay::Video(_))))
     }
@@ -104,20 +104,15 @@ impl GuestMemory {
         let monitor = self.shared.lock();
         let pool = &self.shared.pool;
         let frame_of = |page: &Page| page.overlay.and_then(Overlay::frame).or(page.ram);
-        let pages: Vec<_> =
-            monitor.phys.pages().filter_map(|(number, page)| Some((number, frame_of(page)?, page))).collect();
-        // The host is asked in the order of frames, in which they lie side by side. Often that is nearly the order of pages.
-        let mut by_frame: Vec<(Frame, usize)> = pages.iter().zip(0..).map(|(&(_, frame, _), at)| (frame, at)).collect();
-        by_frame.sort();
-        let (mut resident, mut places) = (vec![false; pages.len()], by_frame.iter().map(|&(_, at)| at));
-        pool.residency(by_frame.iter().map(|&(frame, _)| frame), |is_resident| {
-            if let Some(resident) = places.next().and_then(|at| resident.get_mut(at)) {
-                *resident = is_resident;
-            }
-        });
-        let uses = pages.into_iter().zip(resident).map(|((page, frame, slot), is_resident)| {
+        // The host is asked about all frames in one go.
+        let Frame(end) = pool.end_of_used();
+        let mut resident = Vec::with_capacity(end as usize);
+        pool.residency((0..end).map(Frame), |is_resident| resident.push(is_resident));
+        let uses = monitor.phys.pages().filter_map(|(page, slot)| {
+            let frame = frame_of(slot)?;
+            let is_resident = resident.get(frame.0 as usize) == Some(&true);
             let uses = monitor.page_use(page, frame, slot).or(PageUse::RESIDENT, is_resident);
-            PageView { page, uses, age: monitor.age(page, frame, uses) }
+            Some(PageView { page, uses, age: monitor.age(page, frame, uses) })
         });
         uses.collect()
     }

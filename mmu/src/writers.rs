@@ -56,13 +56,16 @@ pub(crate) struct Writers {
 impl Writers {
     fn note(&mut self, page: PhysPage, offset: usize, len: usize) {
         let by = self.by;
-        if !self.pages.contains_key(&page) {
-            self.make_room();
-            self.order.push_back(page);
+        let written = offset / UNIT..(offset + len).div_ceil(UNIT).min(4096 / UNIT);
+        if let Some(units) = self.pages.get_mut(&page) {
+            units.get_mut(written).unwrap_or_default().fill(by);
+            return;
         }
-        let units = self.pages.entry(page).or_insert_with(|| vec![Writer::Unknown; 4096 / UNIT].into());
-        let (first, end) = (offset / UNIT, (offset + len).div_ceil(UNIT));
-        units.iter_mut().take(end).skip(first).for_each(|unit| *unit = by);
+        self.make_room();
+        self.order.push_back(page);
+        let mut units: Box<[Writer]> = vec![Writer::Unknown; 4096 / UNIT].into();
+        units.get_mut(written).unwrap_or_default().fill(by);
+        self.pages.insert(page, units);
     }
     fn make_room(&mut self) {
         while self.pages.len() >= MOST_PAGES {

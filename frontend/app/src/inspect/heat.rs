@@ -57,13 +57,14 @@ const NOTHING: u32 = 0;
 
 /// The map.
 pub struct HeatMap {
-    pages: Vec<(PhysPage, Owner, usize)>,
+    /// Each page with its owner and its place in [`AGES`].
+    pages: Vec<(PhysPage, Owner, u8)>,
 }
 
 /// Which of [`AGES`] an age is.
-fn age_class(age: Option<u8>) -> usize {
+fn age_class(age: Option<u8>) -> u8 {
     let most = |(most, ..): &(Option<u8>, u32, &str)| most.is_some_and(|most| age.is_some_and(|age| age <= most));
-    AGES.iter().position(most).unwrap_or(AGES.len() - 1)
+    AGES.iter().position(most).unwrap_or(AGES.len() - 1) as u8
 }
 
 fn color(owner: Owner, age: usize) -> u32 {
@@ -117,7 +118,7 @@ impl HeatMap {
     fn counts(&self) -> [[usize; AGES.len()]; OWNERS.len()] {
         let mut counts = [[0; AGES.len()]; OWNERS.len()];
         for &(_, owner, age) in &self.pages {
-            if let Some(count) = counts[owner as usize].get_mut(age) {
+            if let Some(count) = counts[owner as usize].get_mut(usize::from(age)) {
                 *count += 1;
             }
         }
@@ -186,7 +187,7 @@ impl HeatMap {
                 rows.push((first, [NOTHING; COLUMNS]));
             }
             if let Some((_, colors)) = rows.last_mut() {
-                colors[column] = color(owner, age);
+                colors[column] = color(owner, age.into());
             }
         }
         rows
