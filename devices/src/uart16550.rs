@@ -527,7 +527,9 @@ impl Device for Uart16550 {
 
     fn next_event(&self) -> Option<Tick> {
         let state = &self.state;
-        let can_arrive = state.mcr & MCR_LOOP == 0 && state.received.len() < state.receiver_depth();
+        let has_room = state.mcr & MCR_LOOP == 0 && state.received.len() < state.receiver_depth();
+        // A state that was restored may name an arrival of nothing.
+        let can_arrive = has_room && !state.incoming.is_empty();
         let arrival = state.arrival.filter(|_| can_arrive);
         let done = state.shifting.map(|(_, done)| done);
         [state.time_out_at, arrival, done].into_iter().flatten().min().map(|cycle| CLOCK.tick_of(cycle))

@@ -148,6 +148,15 @@ fn formats() {
 }
 
 #[test]
+fn a_restored_arrival_of_nothing_never_comes() {
+    let mut uart = Uart16550::new(UartConfig { pace: Pace::Baud }, IrqLine::detached());
+    uart.state.arrival = Some(0);
+    let saved = uart.save();
+    uart.restore(&saved).unwrap();
+    assert_eq!((uart.state.arrival, uart.next_event()), (Some(0), None));
+}
+
+#[test]
 fn any_traffic() {
     for pace in [Pace::Baud, Pace::Instant] {
         let make = || {
