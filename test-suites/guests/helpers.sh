@@ -33,15 +33,19 @@ until_true() { # SECONDS COMMAND...
     done
 }
 
-# A display of its own, without a window manager; the server finds a free number for it.
+# A display of its own, without a window manager; the server finds a free number for it. It goes on when its last client goes: where
+# it started anew, whoever came at that moment would find no display, and each question by xdotool is a client.
 start_display() {
-    Xvfb -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
+    Xvfb -noreset -displayfd 3 -screen 0 1500x1000x24 -nolisten tcp 3> number > xvfb.log 2>&1 &
     started+=($!)
     until_true 20 test -s number || fail "Xvfb does not start: $(cat xvfb.log)"
     DISPLAY=:$(cat number)
     export DISPLAY
     unset WAYLAND_DISPLAY WAYLAND_SOCKET
 }
+
+# Before a guest starts: the pointer is where it is on a fresh display, not where the guest before left it.
+fresh_pointer() { xdotool mousemove 750 500; }
 
 # The window of the process $guest, as $window.
 find_window() {

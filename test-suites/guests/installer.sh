@@ -93,6 +93,7 @@ click_continue() { # SECONDS
 gtk() { # ENGINE ARCH
     local name="$2, graphical, $1"
     machine "$1" "$2" gtk
+    fresh_pointer
     "${command[@]}" --append "quiet vga=788" --display window --window-backend software > log 2>&1 < /dev/null &
     guest=$!
     started+=("$guest")

@@ -35,6 +35,7 @@ start() { # NAME [VARIABLE=VALUE...] -- OPTIONS...
     shift
     while [ "$1" != -- ]; do variables+=("$1"); shift; done
     shift
+    fresh_pointer
     env "${variables[@]}" "$umbra" "$@" > log 2>&1 &
     guest=$!
     started+=("$guest")
