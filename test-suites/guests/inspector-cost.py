@@ -139,8 +139,11 @@ def beside(closed, opened):
         taken = [None, None]
 
         def one(number, run, cpu, taken=taken):
-            with tempfile.TemporaryDirectory() as work:
-                taken[number] = run(work, cpu)
+            try:
+                with tempfile.TemporaryDirectory() as work:
+                    taken[number] = run(work, cpu)
+            except SystemExit as failed:  # which ends a thread without a word
+                print(failed, file=sys.stderr)
 
         runs = [threading.Thread(target=one, args=(n, run, cpu)) for n, (run, cpu) in enumerate(zip((closed, opened), cpus))]
         for run in runs:
