@@ -11,8 +11,9 @@ use crate::events::EventKind;
 use crate::frames::Frame;
 use crate::phys_map::{NONE, Target};
 use crate::reclaim::books::Entry;
+use crate::reclaim::disks::Block;
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
-use crate::reclaim::swap::{PageBytes, SwapError};
+use crate::reclaim::swap::{PageBytes, Slot, SwapError};
 use crate::reclaim::{Freed, Reclaim, ReclaimCounts, State};
 use std::ops::Range;
 
@@ -291,10 +292,24 @@ impl Monitor {
         let acknowledged = Unmapped::acknowledge(unmapped, || self.wait());
         let Some(mut reclaim) = self.reclaim.take() else { return 0 };
         let mut out = Vec::with_capacity(acknowledged.len());
+        let mut gathered = Vec::new();
         for frame in acknowledged {
+            match self.place(&mut reclaim, frame.frame()) {
+                Some(state) => out.push(Monitor::settle(&mut reclaim, frame, state)),
+                None => gathered.push(frame),
+            }
+        }
+        let slots = reclaim.swap.write_gathered();
+        for (index, frame) in gathered.into_iter().enumerate() {
             let number = frame.frame();
-            match self.copy_out(&mut reclaim, frame) {
-                Ok(frame) => out.push(frame),
+            let state = match &slots {
+                Ok(slots) => slots.get(index).map(|slot| Monitor::written(&mut reclaim, *slot)),
+                Err(_) => None,
+            };
+            // Where there is no room for all of them together, or an error, each is tried alone.
+            let state = state.map_or_else(|| self.put_frame(&mut reclaim, number), Ok);
+            match state {
+                Ok(state) => out.push(Monitor::settle(&mut reclaim, frame, state)),
                 // It stays, and so does everything else: nothing is lost.
                 Err(error) => {
                     reclaim.fail(error);
@@ -312,34 +327,52 @@ impl Monitor {
         self.events.note(start, None, EventKind::Evicted, count);
         count
     }
-    /// Puts the contents of a frame where they are kept.
-    fn copy_out(&self, reclaim: &mut Reclaim, frame: Acknowledged) -> Result<Out, SwapError> {
+    /// Where the contents of a frame are kept without a write; nothing if they must go to the swap file, for which they are gathered.
+    fn place(&self, reclaim: &mut Reclaim, frame: Frame) -> Option<State> {
         let mut bytes = [0; 4096];
-        self.pool.copy_out(frame.frame(), 0, &mut bytes);
-        let state = match reclaim.state(frame.frame()) {
-            State::Copied(slot) if reclaim.swap.holds(slot, &bytes) => {
+        self.pool.copy_out(frame, 0, &mut bytes);
+        if is_zero(&bytes) {
+            reclaim.drop_copy(frame);
+            reclaim.counts.zero_evictions += 1;
+            return Some(State::Zero);
+        }
+        if let State::Copied(slot) = reclaim.state(frame) {
+            reclaim.swap.pack(&bytes);
+            if reclaim.swap.holds(slot) {
                 reclaim.counts.clean_evictions += 1;
                 reclaim.counts.copied -= 1;
-                State::Out(slot)
+                return Some(State::Out(slot));
             }
-            _ => {
-                reclaim.drop_copy(frame.frame());
-                let block = if is_zero(&bytes) { None } else { reclaim.disks.find(reclaim.swap.sums, &bytes) };
-                match block {
-                    Some(block) => {
-                        reclaim.counts.disk_evictions += 1;
-                        reclaim.disks.put(block, frame.frame());
-                        State::OnDisk(block)
-                    }
-                    None => Monitor::put(reclaim, &bytes)?,
-                }
+            reclaim.drop_copy(frame);
+            if let Some(block) = reclaim.disks.find(reclaim.swap.sums, &bytes) {
+                return Some(Monitor::on_disk(reclaim, block, frame));
             }
-        };
+        } else {
+            if let Some(block) = reclaim.disks.find(reclaim.swap.sums, &bytes) {
+                return Some(Monitor::on_disk(reclaim, block, frame));
+            }
+            reclaim.swap.pack(&bytes);
+        }
+        reclaim.swap.gather();
+        None
+    }
+    fn on_disk(reclaim: &mut Reclaim, block: Block, frame: Frame) -> State {
+        reclaim.counts.disk_evictions += 1;
+        reclaim.disks.put(block, frame);
+        State::OnDisk(block)
+    }
+    /// A frame's contents are somewhere else from now on.
+    fn settle(reclaim: &mut Reclaim, frame: Acknowledged, state: State) -> Out {
         reclaim.counts.swapped += u64::from(matches!(state, State::Out(_)));
         reclaim.counts.evictions += 1;
         reclaim.counts.resident -= 1;
         reclaim.set(frame.frame(), state);
-        Ok(Out::of(frame))
+        Out::of(frame)
+    }
+    fn put_frame(&self, reclaim: &mut Reclaim, frame: Frame) -> Result<State, SwapError> {
+        let mut bytes = [0; 4096];
+        self.pool.copy_out(frame, 0, &mut bytes);
+        Monitor::put(reclaim, &bytes)
     }
     /// A range of a disk is about to be written: what pages have there goes to the swap file.
     pub(crate) fn leave_blocks(&mut self, disk: u16, range: Range<u64>) {
@@ -374,13 +407,17 @@ impl Monitor {
             reclaim.counts.zero_evictions += 1;
             return Ok(State::Zero);
         }
-        let slot = match reclaim.swap.put(bytes) {
+        reclaim.swap.pack(bytes);
+        let slot = match reclaim.swap.put() {
             // What is only there a second time makes room first.
-            Err(SwapError::NoRoom { .. }) if reclaim.drop_copies() => reclaim.swap.put(bytes)?,
+            Err(SwapError::NoRoom { .. }) if reclaim.drop_copies() => reclaim.swap.put()?,
             result => result?,
         };
+        Ok(Monitor::written(reclaim, slot))
+    }
+    fn written(reclaim: &mut Reclaim, slot: Slot) -> State {
         reclaim.counts.swap_written += u64::from(slot.length);
-        Ok(State::Out(slot))
+        State::Out(slot)
     }
     /// Gives the memory of frames whose contents are elsewhere to the host.
     pub(super) fn give_up(&mut self, frames: Vec<Out>, freed: Freed) {

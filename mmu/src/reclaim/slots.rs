@@ -1,12 +1,15 @@
 //! Which parts of a swap file are taken, in units of 512 bytes, so that eight small pages share the room of one.
 //!
-//! A slot is one to eight units side by side within a block of 4 KiB, as bits of one byte. Blocks are listed by how many units
-//! side by side they have free; a slot takes the fullest block that it fits, and the file grows only when there is none.
+//! A slot is one to eight units side by side within a block of 4 KiB, as bits of one byte. Pages that leave together get empty
+//! blocks side by side, so that they are one write, which reads nothing first, and lie together when they are wanted again.
+//! Where there are not enough of them the file grows, up to twice of what is in it. A single slot takes the
+//! fullest block that it fits (blocks are listed by how many units side by side they have free), and the file grows for it only
+//! when there is none.
 
 /// Bytes in a unit.
 pub(crate) const UNIT: usize = 512;
 /// Units in a block.
-const UNITS: u32 = 8;
+pub(crate) const UNITS: u32 = 8;
 
 /// The map of a swap file.
 #[derive(Debug)]
@@ -19,7 +22,15 @@ pub(crate) struct Slots {
     listed: Vec<u16>,
     /// Units taken now.
     used: u64,
+    /// Empty blocks, and where to look for the next.
+    empty: usize,
+    hand: usize,
 }
+
+/// Empty blocks side by side that are worth growing for.
+const RUN: usize = 16;
+/// Blocks that the file may always grow to.
+const SMALL: u64 = 1024;
 
 /// The longest run of free units in a block, and where it begins.
 fn longest(taken: u8) -> (u32, u32) {
@@ -37,29 +48,87 @@ fn longest(taken: u8) -> (u32, u32) {
 impl Slots {
     /// An empty file.
     pub(crate) fn new() -> Slots {
-        Slots { taken: Vec::new(), by_room: Default::default(), listed: Vec::new(), used: 0 }
+        Slots { taken: Vec::new(), by_room: Default::default(), listed: Vec::new(), used: 0, empty: 0, hand: 0 }
     }
     /// Takes room for so many bytes (1 to 4096); gives its first unit.
     pub(crate) fn take(&mut self, bytes: usize) -> u32 {
         let units = (bytes.div_ceil(UNIT) as u32).clamp(1, UNITS);
         for room in units..=UNITS {
             while let Some(block) = self.by_room[room as usize].pop() {
-                self.listed[block as usize] &= !(1 << room);
+                let Some(listed) = self.listed.get_mut(block as usize) else { continue };
+                *listed &= !(1 << room);
                 let (found, at) = longest(self.taken[block as usize]);
                 if found == room {
                     return self.cut(block, at, units);
                 }
             }
         }
-        self.taken.push(0);
-        self.listed.push(0);
+        self.grow(1);
         self.cut(self.taken.len() as u32 - 1, 0, units)
     }
+    fn grow(&mut self, blocks: usize) {
+        let length = self.taken.len() + blocks;
+        self.taken.resize(length, 0);
+        self.listed.resize(length, 0);
+        self.empty += blocks;
+    }
+    /// Takes back that the file has grown from so many bytes: there is no room for it.
+    pub(crate) fn cut_back(&mut self, length: u64) {
+        let blocks = (length / (u64::from(UNITS) * UNIT as u64)) as usize;
+        let Some(grown) = self.taken.get(blocks..) else { return };
+        if grown.iter().all(|taken| *taken == 0) {
+            self.empty -= grown.len();
+            self.taken.truncate(blocks);
+            self.listed.truncate(blocks);
+        }
+    }
     fn cut(&mut self, block: u32, at: u32, units: u32) -> u32 {
-        self.taken[block as usize] |= (((1u32 << units) - 1) << at) as u8;
-        self.used += u64::from(units);
+        self.occupy(block, (((1u32 << units) - 1) << at) as u8);
         self.list(block);
         block * UNITS + at
+    }
+    fn occupy(&mut self, block: u32, mask: u8) {
+        let taken = &mut self.taken[block as usize];
+        debug_assert_eq!(*taken & mask, 0, "what is taken is free");
+        self.empty -= usize::from(*taken == 0);
+        *taken |= mask;
+        self.used += u64::from(mask.count_ones());
+    }
+    /// Takes empty blocks side by side, as many of `masks` (units of each block, none of them empty) as fit; gives the first one
+    /// and how many there are. None: single slots only.
+    pub(crate) fn take_run(&mut self, masks: &[u8]) -> Option<(u32, usize)> {
+        let wanted = masks.len().min(RUN);
+        let first = match self.find_run(wanted) {
+            Some(first) => first,
+            None if (self.taken.len() + masks.len()) as u64 <= (self.used / u64::from(UNITS) * 2).max(SMALL) => {
+                self.grow(masks.len());
+                self.taken.len() - masks.len()
+            }
+            None => self.find_run(1)?,
+        };
+        let count = self.taken[first..].iter().zip(masks).take_while(|(taken, _)| **taken == 0).count();
+        for (block, mask) in (first..).zip(&masks[..count]) {
+            self.occupy(block as u32, *mask);
+            self.list(block as u32);
+        }
+        self.hand = first + count;
+        Some((first as u32, count))
+    }
+    /// The next so many empty blocks side by side.
+    fn find_run(&self, wanted: usize) -> Option<usize> {
+        if self.empty < wanted {
+            return None;
+        }
+        let (before, after) = self.taken.split_at(self.hand.min(self.taken.len()));
+        let find = |blocks: &[u8]| {
+            let mut run = 0;
+            let end = blocks.iter().position(|taken| {
+                run = if *taken == 0 { run + 1 } else { 0 };
+                run == wanted
+            });
+            end.map(|end| end + 1 - wanted)
+        };
+        find(after).map(|at| before.len() + at).or_else(|| find(before))
     }
     /// Gives the room of a slot back.
     pub(crate) fn give_back(&mut self, unit: u32, bytes: usize) {
@@ -68,6 +137,7 @@ impl Slots {
         let mask = (((1u32 << units) - 1) << at) as u8;
         debug_assert_eq!(self.taken[block as usize] & mask, mask, "what is given back was taken");
         self.taken[block as usize] &= !mask;
+        self.empty += usize::from(self.taken[block as usize] == 0);
         self.used -= u64::from(units);
         self.list(block);
     }
@@ -100,6 +170,40 @@ mod tests {
         for (taken, expected) in cases {
             assert_eq!(longest(taken), expected, "{taken:#b}");
         }
+    }
+
+    /// Groups lie side by side: where only single blocks are empty the file grows for them, up to twice of what is in it, and
+    /// then they take what is empty, however little.
+    #[test]
+    fn groups_lie_side_by_side() {
+        let mut slots = Slots::new();
+        let masks = [0xff; 32];
+        (0..128).for_each(|group| assert_eq!(slots.take_run(&masks), Some((group * 32, 32))));
+        (0..4096).step_by(4).for_each(|block| slots.give_back(block * UNITS, 4096));
+        assert_eq!(slots.take_run(&masks), Some((4096, 32)), "a quarter is empty, one by one");
+        (1..4096).step_by(4).for_each(|block| slots.give_back(block * UNITS, 4096));
+        assert_eq!(slots.take_run(&masks), Some((4128, 32)), "two blocks side by side are not worth it");
+        (2..4096).step_by(4).for_each(|block| slots.give_back(block * UNITS, 4096));
+        let length = slots.length();
+        assert_eq!(slots.take_run(&masks), Some((0, 3)), "most of it is empty");
+        assert_eq!((slots.length(), slots.take_run(&masks)), (length, Some((4, 3))));
+    }
+
+    /// What the file cannot grow to is not taken for room.
+    #[test]
+    fn a_file_that_cannot_grow() {
+        let mut slots = Slots::new();
+        assert_eq!(slots.take_run(&[0xff; 4]), Some((0, 4)));
+        let length = slots.length();
+        assert_eq!(slots.take_run(&[0xff, 1]), Some((4, 2)));
+        slots.cut_back(length);
+        assert_eq!(slots.length(), 6 * 4096, "what is taken stays");
+        slots.give_back(4 * UNITS, 4096);
+        slots.give_back(5 * UNITS, 1);
+        slots.cut_back(length);
+        assert_eq!((slots.length(), slots.empty), (length, 0));
+        slots.give_back(2 * UNITS + 3, 1);
+        assert_eq!((slots.take(512), slots.take(512)), (2 * UNITS + 3, 4 * UNITS));
     }
 
     /// Slots never overlap, and what was given back is used before the file grows.
