@@ -67,7 +67,7 @@ try() { # NAME OPTIONS...
     before=$(lines)
     to 300 20
     xdotool click 3
-    # A motion is passed on with those that follow at once: where the menu is gone by then, the guest has it.
+    # Beside its list this closes the menu; that the button comes up again is the menu's, too.
     sleep 1
     xdotool key Escape
     sleep 0.5

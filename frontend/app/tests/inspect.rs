@@ -72,12 +72,12 @@ fn a_running_machine_is_looked_at_and_goes_on() {
     let mut machine = Running::start(path);
     let ask = |words: &[&str]| umbra(path, &[&["inspect"], words, &["--connect", "socket"]].concat());
     // It may be asked before it has run at all.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let heat = loop {
         let heat = ask(&["heat", "--json", "--output", "map.png"]);
         assert_eq!(heat.status.code(), Some(0), "{}", text(&heat.stderr));
         let heat = json(&heat.stdout);
-        if heat["owners"]["data"]["in_use"].as_u64() > Some(0) || std::time::Instant::now() > deadline {
+        if heat["owners"]["data"]["in_use"].as_u64() > Some(0) || Instant::now() > deadline {
             break heat;
         }
     };

@@ -135,7 +135,8 @@ impl Mouse {
         };
         if self.hold == Hold::Free { None } else { self.count([0.0, 0.0, -away]) }
     }
-    /// A button; whether it is one of the guest's.
+    /// A button; whether it is news for the guest. One that comes up without having gone down for it was the host's: a click that
+    /// closed the menu, or that captured the pointer.
     pub fn button(&mut self, button: MouseButton, state: ElementState) -> bool {
         let bit = match button {
             MouseButton::Left => 0,
@@ -145,11 +146,12 @@ impl Mouse {
             MouseButton::Forward => 4,
             MouseButton::Other(_) => return false,
         };
+        let was_down = self.buttons >> bit & 1 != 0;
         match state {
             ElementState::Pressed => self.buttons |= 1 << bit,
             ElementState::Released => self.buttons &= !(1 << bit),
         }
-        true
+        was_down || state == ElementState::Pressed
     }
     fn count(&mut self, by: [f64; 3]) -> Option<[i32; 3]> {
         for (rest, by) in self.rest.iter_mut().zip(by) {
@@ -185,6 +187,17 @@ mod tests {
         assert_eq!(mouse.wheel(MouseScrollDelta::LineDelta(0.0, 1.0)), Some([0, 0, -1]));
         assert!(mouse.button(MouseButton::Right, ElementState::Pressed));
         assert_eq!(mouse.buttons(), MouseButtons::RIGHT);
+    }
+
+    #[test]
+    fn only_what_went_down_comes_up() {
+        let mut mouse = Mouse::new();
+        mouse.hold = Hold::Followed;
+        assert!(!mouse.button(MouseButton::Right, ElementState::Released), "went down in the menu");
+        assert!(mouse.button(MouseButton::Right, ElementState::Pressed));
+        assert!(mouse.button(MouseButton::Right, ElementState::Released));
+        assert_eq!(mouse.buttons(), MouseButtons(0));
+        assert!(!mouse.button(MouseButton::Other(9), ElementState::Pressed), "no mouse of ours has it");
     }
 
     #[test]
