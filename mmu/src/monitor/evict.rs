@@ -11,7 +11,6 @@ use crate::events::EventKind;
 use crate::frames::Frame;
 use crate::phys_map::{NONE, Target};
 use crate::reclaim::books::Entry;
-use crate::reclaim::disks::Block;
 use crate::reclaim::order::{Acknowledged, Mapped, Out, Unmapped};
 use crate::reclaim::swap::{PageBytes, Slot, SwapError};
 use crate::reclaim::{Freed, Reclaim, ReclaimCounts, State};
@@ -336,7 +335,11 @@ impl Monitor {
             reclaim.counts.zero_evictions += 1;
             return Some(State::Zero);
         }
-        if let State::Copied(slot) = reclaim.state(frame) {
+        let copy = match reclaim.state(frame) {
+            State::Copied(slot) => Some(slot),
+            _ => None,
+        };
+        if let Some(slot) = copy {
             reclaim.swap.pack(&bytes);
             if reclaim.swap.holds(slot) {
                 reclaim.counts.clean_evictions += 1;
@@ -344,22 +347,17 @@ impl Monitor {
                 return Some(State::Out(slot));
             }
             reclaim.drop_copy(frame);
-            if let Some(block) = reclaim.disks.find(reclaim.swap.sums, &bytes) {
-                return Some(Monitor::on_disk(reclaim, block, frame));
-            }
-        } else {
-            if let Some(block) = reclaim.disks.find(reclaim.swap.sums, &bytes) {
-                return Some(Monitor::on_disk(reclaim, block, frame));
-            }
+        }
+        if let Some(block) = reclaim.disks.find(reclaim.swap.sums, &bytes) {
+            reclaim.counts.disk_evictions += 1;
+            reclaim.disks.put(block, frame);
+            return Some(State::OnDisk(block));
+        }
+        if copy.is_none() {
             reclaim.swap.pack(&bytes);
         }
         reclaim.swap.gather();
         None
-    }
-    fn on_disk(reclaim: &mut Reclaim, block: Block, frame: Frame) -> State {
-        reclaim.counts.disk_evictions += 1;
-        reclaim.disks.put(block, frame);
-        State::OnDisk(block)
     }
     /// A frame's contents are somewhere else from now on.
     fn settle(reclaim: &mut Reclaim, frame: Acknowledged, state: State) -> Out {

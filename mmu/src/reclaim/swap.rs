@@ -378,7 +378,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Alone and together, in turns: each is where its slot says, and a group is as few writes as there are runs of blocks.
+    /// Alone and together, in turns: each is where its slot says.
     #[test]
     fn pages_come_back_from_groups() {
         let store = Memory::default();
