@@ -15,6 +15,7 @@
 //! | `stack_run`, `vector_run` | one check for several accesses |
 //! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `exchange`, `segment`, `string` | families of uops |
 //! | `gate`, `units`, `frame` | the way to Rust and back |
+//! | `latest` | the units of a block; `ring` what is found by a growing number |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
 //! whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else over a stub that stores them.
@@ -33,6 +34,7 @@ mod flags;
 pub(crate) mod frame;
 mod gate;
 mod integer;
+mod latest;
 mod memo;
 mod refill;
 mod registers;
@@ -64,9 +66,11 @@ use asm::Asm;
 use block::{Context, Emitter, Sites, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
+use latest::Latest;
 use registers::{S0, S1};
 use ring::Ring;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::fetch_id;
 
@@ -189,8 +193,10 @@ struct Unit {
     other: Option<u32>,
     needs_flags: bool,
     alive: bool,
+    /// The tables of indirect jumps that were told about it, a bit for each.
+    known: u8,
     /// Sites whose edges lead here.
-    incoming: Vec<u32>,
+    incoming: SmallVec<[u32; 4]>,
 }
 
 impl Unit {
@@ -217,7 +223,7 @@ pub struct Jit {
     /// What lies in each chunk of the arena.
     chunks: Vec<Contents>,
     /// The last unit made for a block; the others by [`Unit::other`].
-    by_key: FxHashMap<BlockKey, u32>,
+    latest: Latest,
     jumps: [Box<[JumpEntry]>; Live::ALL],
     /// How many memos were given out.
     memos: memo::Given,
@@ -225,6 +231,8 @@ pub struct Jit {
     far: FxHashMap<BlockKey, Vec<u16>>,
     /// Blocks that were learnt to have such, and are to be made again.
     stale: Vec<BlockKey>,
+    /// The jump that led out last to a block without code, and that block.
+    awaiting: Option<(u32, BlockKey)>,
     /// Grows with each flush: what was known of units is void.
     epoch: u32,
     disable: Disable,
@@ -273,11 +281,12 @@ impl Jit {
             workspace: Workspace::default(),
             units: Ring::default(),
             chunks,
-            by_key: FxHashMap::default(),
+            latest: Latest::default(),
             jumps: std::array::from_fn(|live| vec![JumpEntry::NONE; jumps(live)].into_boxed_slice()),
             memos: memo::Given::default(),
             far: FxHashMap::default(),
             stale: Vec::new(),
+            awaiting: None,
             epoch: 1,
             disable: Disable::default(),
             counters: JitCounters::default(),
@@ -354,10 +363,15 @@ impl Jit {
         self.units_of(key).find_map(|(number, unit)| (unit.variant == variant).then_some(number))
     }
 
+    /// Whether a unit is one of this block.
+    fn is_of(&self, unit: u32, key: &BlockKey) -> bool {
+        self.units.get(unit).is_some_and(|unit| unit.alive && unit.key == *key)
+    }
+
     /// The units of a block with their numbers, the last one made first.
     fn units_of(&self, key: &BlockKey) -> impl Iterator<Item = (u32, &Unit)> {
         let numbered = |number: u32| Some((number, self.units.get(number)?));
-        let last = self.by_key.get(key).copied().and_then(numbered);
+        let last = self.latest.get(key, |unit| self.is_of(unit, key)).and_then(numbered);
         std::iter::successors(last, move |(_, unit)| unit.other.and_then(numbered))
     }
 
@@ -421,7 +435,8 @@ impl Jit {
         self.sites.clear();
         self.units.clear();
         self.chunks.iter_mut().for_each(|chunk| *chunk = Contents::default());
-        self.by_key.clear();
+        self.latest.clear();
+        self.awaiting = None;
         self.jumps.iter_mut().for_each(|table| table.fill(JumpEntry::NONE));
         self.epoch = self.epoch.wrapping_add(1);
     }
@@ -461,10 +476,20 @@ impl Jit {
         let (hot, ways_out) = self.asm.finish();
         let (len, cold_len) = (hot.len() as u32, ways_out.len() as u32);
         let entry = self.arena.append(hot, ways_out)?;
-        let other = self.by_key.insert(key, unit);
-        let incoming = Vec::new();
+        let is_of = |unit| self.units.get(unit).is_some_and(|unit: &Unit| unit.alive && unit.key == key);
+        let other = self.latest.insert(&key, unit, is_of);
+        let incoming = SmallVec::new();
         let parts = [Piece { at: entry, len }, Piece { at: cold, len: cold_len }];
-        self.units.push(Unit { parts, key, variant, other, needs_flags, alive: true, incoming });
+        self.units.push(Unit {
+            parts,
+            key,
+            variant,
+            other,
+            needs_flags,
+            alive: true,
+            known: 0,
+            incoming,
+        });
         for at in [entry, cold] {
             self.chunks[self.arena.chunk_of(at)].units.push(unit);
         }
@@ -592,26 +617,27 @@ impl Jit {
 
     /// Tells the table of indirect jumps about a unit.
     pub fn know_jump(&mut self, unit: u32, live: Live) {
-        let Some(found) = self.units.get(unit) else { return };
-        let key = &found.key;
-        if self.disable.has(Disable::JUMPS) || self.knows_jump(key, live) {
+        let Some((key, code)) = self.units.get(unit).map(|unit| (unit.key, unit.entry().0)) else { return };
+        if self.disable.has(Disable::JUMPS) || self.knows_jump(&key, live) {
             return;
         }
         let id = fetch_id(key.linear, key.page);
-        let entry = JumpEntry { rip: key.rip, code: found.entry().0, id, mode: u64::from(key.mode.0) };
+        let entry = JumpEntry { rip: key.rip, code, id, mode: u64::from(key.mode.0) };
         self.jumps[live.index()][jump_index(key.rip, live.index())] = entry;
+        self.units.get_mut(unit).into_iter().for_each(|unit| unit.known |= 1 << live.index());
     }
 
     /// Drops all code of a block: nothing leads to it any more. Its bytes stay until their chunk is emptied.
     pub fn drop_block(&mut self, key: &BlockKey) {
-        let mut next = self.by_key.remove(key);
+        let is_of = |unit| self.units.get(unit).is_some_and(|unit: &Unit| unit.alive && unit.key == *key);
+        let mut next = self.latest.remove(key, is_of);
         while let Some(found) = next.and_then(|unit| self.units.get_mut(unit)) {
             next = found.other;
             found.alive = false;
-            let entry = found.entry().0;
+            let (entry, known) = (found.entry().0, found.known);
             let incoming = std::mem::take(&mut found.incoming);
             incoming.into_iter().for_each(|site| self.unlink(site));
-            for (live, table) in self.jumps.iter_mut().enumerate() {
+            for (live, table) in self.jumps.iter_mut().enumerate().filter(|(live, _)| known >> live & 1 != 0) {
                 let slot = &mut table[jump_index(key.rip, live)];
                 if slot.code == entry {
                     *slot = JumpEntry::NONE;

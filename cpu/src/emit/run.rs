@@ -69,6 +69,13 @@ impl Vcpu {
         if !emitted {
             block.get().heat.set(NEVER);
         }
+        if emitted
+            && let Some(jit) = &mut self.link.jit
+            && let Some((site, key)) = jit.awaiting.take()
+            && key == block.get().key
+        {
+            self.link_to(site, block);
+        }
         emitted && block.get().code.get() != before
     }
 
@@ -79,7 +86,8 @@ impl Vcpu {
         for key in self.link.cache.take_dropped_code() {
             jit.drop_block(&key);
         }
-        let unit = match jit.find(&b.key, variant) {
+        let known = if b.code.get() == 0 { None } else { jit.find(&b.key, variant) };
+        let unit = match known {
             Some(unit) => Some(unit),
             None => {
                 // Not the thread's CPU time: asking for that takes a system call, as long as lifting an instruction.
@@ -281,6 +289,7 @@ impl Vcpu {
     fn link_to(&mut self, site: u32, block: BlockRef) {
         let b = block.get();
         if b.code.get() == 0 {
+            self.link.jit.iter_mut().for_each(|jit| jit.awaiting = Some((site, b.key)));
             return;
         }
         let epoch = |cpu: &Vcpu| cpu.link.jit.as_ref().map(|jit| jit.epoch);
