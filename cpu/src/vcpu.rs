@@ -70,8 +70,8 @@ pub struct Link {
     pub jit: Option<Box<Jit>>,
     /// Runs of a block by the interpreter before it is emitted.
     pub hot: u32,
-    /// Emitted code is left when less than this is left of the budget: [`SLACK`](crate::emit::SLACK) to be exact. Less lets it
-    /// run over the budget, to the end of a block: for those who look for the block in which the engines part.
+    /// Emitted code is left when less than this is left of the budget: [`SLACK`](crate::emit::SLACK) usually. With 0 the first
+    /// block runs whatever the budget: for those who look for the block in which the engines part.
     pub slack: u64,
     /// The most instructions that a block is made of.
     pub longest_block: u8,

@@ -7,6 +7,7 @@ mod memory;
 
 use std::sync::Arc;
 use umbra_cpu::bus::OpenBus;
+use umbra_cpu::emit::SLACK;
 use umbra_cpu::model::CpuModel;
 use umbra_cpu::state::{Seg, Segment, slots};
 use umbra_cpu::{Exit, Vcpu};
@@ -263,5 +264,51 @@ fn double_shifts_by_cl_whose_flags_nobody_reads() {
         cpu.set_state(state);
         cpu.run_until_fault(1_000_000).expect_err("ud2 raises #UD");
         assert_eq!((cpu.state.gpr(slots::RAX), cpu.state.gpr(slots::RDX)), (u64::from(a), u64::from(d)), "{engine}");
+    }
+}
+
+/// Emitted code is left before a block for which there is not enough fuel: the first uop of such a block may be that of a later
+/// instruction (CMP and its jump are one), and its flags may be known to nobody but the jump that led to it.
+#[test]
+fn a_budget_ends_before_any_block_with_its_flags() {
+    #[rustfmt::skip]
+    let code = [
+        0xbb, 0xe8, 3, 0, 0,                // mov ebx, 1000
+        0x40,                               // top: inc eax
+        0x39, 0xc8,                         // cmp eax, ecx
+        0x72, 0x01,                         // jb over
+        0x46,                               // inc esi
+        0x83, 0xc2, 0x03,                   // over: add edx, 3
+        0xf6, 0xc2, 0x04,                   // test dl, 4
+        0x74, 0x01,                         // jz even
+        0x47,                               // inc edi
+        0x3d, 0xc8, 0, 0, 0,                // even: cmp eax, 200
+        0x76, 0x01,                         // jbe few
+        0x45,                               // inc ebp
+        0x4b,                               // few: dec ebx
+        0x75, (-26i8) as u8,                // jnz top
+        0x0f, 0x0b,                         // ud2
+    ];
+    let run = |engine: &str, budget: u64, slack: u64| {
+        let mut cpu = flat32(&code);
+        engine::named(&mut cpu, engine);
+        cpu.link.slack = slack;
+        let mut state = cpu.state.clone();
+        state.set_gpr(slots::RCX, 300);
+        cpu.set_state(state);
+        assert_eq!(cpu.run_until_fault(budget), Ok(Exit::BudgetSpent), "{engine}, {budget}");
+        cpu.materialise_flags();
+        let state = &cpu.state;
+        let registers: Vec<u64> = (0..16).map(|n| state.gpr(n)).collect();
+        (state.retired, state.rip, state.rflags, registers)
+    };
+    for budget in (1..300).chain(4000..4150) {
+        for engine in engines() {
+            let exact = run(engine, budget, SLACK);
+            assert_eq!((exact.0, &exact), (budget, &run("interp", budget, SLACK)), "{engine}");
+            // To the end of a block, with nothing left for the interpreter to do.
+            let over = run(engine, budget, 0);
+            assert_eq!(over, run("interp", over.0, SLACK), "{engine}, {budget}");
+        }
     }
 }

@@ -15,7 +15,6 @@ use rustix::mm::{MapFlags, ProtFlags};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The host address of emitted code.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -235,16 +234,13 @@ impl Arena {
         self.prepare();
     }
 
-    /// Makes the 4-byte aligned displacement at `at` lead to `target`: one store, so that a processor that executes the jump
-    /// meanwhile takes the old way or the new one.
+    /// Makes the displacement at `at` lead to `target`. No code of this arena may be running: it belongs to the vCPU of the
+    /// thread that does this.
     pub fn patch(&mut self, at: CodePtr, target: CodePtr) {
         let offset = at.0.wrapping_sub(self.executable.start as u64) as usize;
-        debug_assert!(at.0.is_multiple_of(4));
-        if offset + 4 <= self.writable.len() {
+        if let Some(bytes) = self.writable.get_mut(offset..offset + 4) {
             let displacement = target.0.wrapping_sub(at.0 + 4) as u32;
-            // SAFETY: within the writable view, aligned; all accesses to these bytes through it are made by this thread.
-            unsafe { AtomicU32::from_ptr(self.writable.as_mut_ptr().add(offset).cast()) }
-                .store(displacement, Ordering::Release);
+            bytes.copy_from_slice(&displacement.to_le_bytes());
         }
     }
 

@@ -151,15 +151,6 @@ impl Asm {
         let displacement = target.wrapping_sub(self.here() + 5);
         self.put(u64::from(opcode) | displacement << 8, 5);
     }
-    /// A JMP whose displacement is 4-byte aligned, so that it can be patched; gives the displacement's address. It leads to
-    /// the label until then.
-    pub fn patchable_jmp(&mut self, label: Label) -> u64 {
-        while !(self.here() + 1).is_multiple_of(4) {
-            self.code.put(0x90, 1);
-        }
-        self.jmp(label);
-        self.here() - 4
-    }
 
     /// What was made before.
     pub fn fixed(&mut self, fixed: &Fixed) {

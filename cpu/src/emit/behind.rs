@@ -19,8 +19,8 @@ pub enum Way {
     Access(u32),
     /// Where the jump at a site leads that is not linked.
     Unlinked { from: Label, site: u32 },
-    /// `short` of fuel: more of it, then `on`, or out, where RIP is the site's or in the first scratch register.
-    Refuel { short: Label, on: Label, status: Status, site: u32 },
+    /// `short` of fuel: more of it, then `on`, or out.
+    Refuel { short: Label, on: Label, site: u32 },
     /// The site's handler does its uop instead of the code that `done` follows.
     Handler { slow: Label, site: u32, done: Label },
     /// Out.
@@ -98,13 +98,7 @@ impl Emitter<'_> {
                     self.asm.mov_imm(S1, u64::from(site));
                     self.asm.jmp_to(self.context.gates.chain[self.live_at(site).index()].0);
                 }
-                Way::Refuel { short, on, status: Status::Dynamic, site } => {
-                    self.asm.bind(short);
-                    self.asm.call(self.context.gates.refuel.0);
-                    self.asm.jcc(9, on);
-                    self.leave_with_target(site);
-                }
-                Way::Refuel { short, on, site, .. } => {
+                Way::Refuel { short, on, site } => {
                     self.asm.bind(short);
                     self.asm.mov_imm(S1, u64::from(site));
                     self.asm.call(self.context.gates.refuel_or_stop[self.live_at(site).index()].0);

@@ -1,10 +1,10 @@
 //! One block to host code: walks its uops, and keeps track of where flags and vector registers are.
 
 use super::asm::{Alu, Asm, Rm};
-use super::behind::Behind;
+use super::behind::{Behind, Way};
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
-use super::registers::{S0, S1};
+use super::registers::{FUEL, S0, S1};
 use super::ring::Ring;
 use super::{CodePtr, Disable, frame, memo, vector_run};
 use crate::cache::{BlockKey, Leave, Step};
@@ -21,6 +21,8 @@ use umbra_mmu::tlb::{FetchEntry, fetch_id};
 pub struct Site {
     /// Index of the instruction in its block.
     pub insn: u8,
+    /// Instructions of the block that fuel was taken for though they are not done: all of them, but for the ways out at its end.
+    pub charged: u8,
     /// Bytes of the access.
     pub bytes: u8,
     /// The access is to the stack segment: #SS rather than #GP.
@@ -257,6 +259,7 @@ impl<'a> Emitter<'a> {
             without_memos: false,
             at: 0,
         };
+        emitter.take_fuel();
         emitter.check_second_page();
         emitter.load_x87_first();
         emitter.load_vectors_first();
@@ -292,14 +295,26 @@ impl<'a> Emitter<'a> {
         (emitter.needed.first() != Some(&0), emitter.context.memos)
     }
 
+    /// Fuel for the whole block, before anything of it is done. Where it runs out, the vCPU's attention is looked at, and the
+    /// block goes on with more of it, or emitted code is left.
+    fn take_fuel(&mut self) {
+        let Some(site) = self.start_site() else { return };
+        let [short, on] = [(); 2].map(|()| self.asm.label());
+        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), i64::from(self.insns()));
+        // Less, not negative: the host makes one operation of a subtraction and this jump.
+        self.asm.jcc(12, short);
+        self.asm.bind(on);
+        let site = self.add_site(site);
+        self.way_out(Way::Refuel { short, on, site });
+    }
+
     /// The second page must still be mapped where the block's last bytes came from.
     fn check_second_page(&mut self) {
-        let (Some(second), Some(first)) = (self.context.second, self.context.uops.first().copied()) else { return };
+        let (Some(second), Some(site)) = (self.context.second, self.start_site()) else { return };
         let (cold, found) = (self.asm.label(), self.asm.label());
         look_at_page(self.asm, second);
         self.asm.jcc(5, cold);
         self.asm.bind(found);
-        let site = self.site(&first);
         let site = self.add_site(site);
         let live = self.live.index();
         self.later(move |e| {
@@ -364,6 +379,7 @@ impl<'a> Emitter<'a> {
     pub(super) fn site(&self, uop: &Uop) -> Site {
         Site {
             insn: uop.insn,
+            charged: self.insns(),
             bytes: 0,
             sp: 0,
             stack: uop.seg == crate::state::Seg::Ss,
@@ -378,6 +394,17 @@ impl<'a> Emitter<'a> {
             flags: self.places.at_site(),
             extra: Extra::None,
         }
+    }
+
+    /// A site at the start of the block: its first uop may be that of a later instruction.
+    pub(super) fn start_site(&self) -> Option<Site> {
+        let first = self.context.uops.first()?;
+        Some(Site { insn: 0, offset: 0, next: self.offset_of(1), ..self.site(first) })
+    }
+
+    /// The number of instructions.
+    fn insns(&self) -> u8 {
+        self.context.offsets.len() as u8 - 1
     }
 
     /// Offset of an instruction in the block.

@@ -6,7 +6,7 @@ use super::block::{Edge, Emitter, Site};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
 use super::gate::{self, Status};
-use super::registers::{BP, FUEL, S0, S1, SP, pinned, slot};
+use super::registers::{BP, S0, S1, SP, pinned, slot};
 use super::{CodePtr, Disable, behind};
 use crate::mode::ModeBits;
 use crate::state::Seg;
@@ -165,21 +165,11 @@ impl Emitter<'_> {
     }
 
     fn two_edges(&mut self, uop: &Uop, cond: u8) {
-        // Both ends need the flags where an exit finds them; stores and moves leave the host's alone.
+        // Both ends need the flags where an exit finds them.
         self.note_x87();
         self.keep_for_edges();
-        let backward = uop.target <= self.context.key.rip;
-        let other = self.asm.label();
-        let places = self.places;
-        let (first, second, cond) = match backward {
-            true => (uop.target, uop.next_rip, cond ^ 1),
-            false => (uop.next_rip, uop.target, cond),
-        };
-        self.asm.jcc(cond, other);
-        self.edge(uop, first);
-        self.places = places;
-        self.asm.bind(other);
-        self.edge(uop, second);
+        self.jump(uop, uop.target, Some(cond));
+        self.jump(uop, uop.next_rip, None);
     }
 
     /// Flags that only the host's flags hold are stored: what follows destroys them.
@@ -190,21 +180,17 @@ impl Emitter<'_> {
         }
     }
 
-    fn insns(&self) -> i64 {
-        self.context.offsets.len() as i64 - 1
-    }
-
-    /// The end of the block towards `target`: fuel, attention after a call (its push may have written code), then a jump that
-    /// is linked when the target is known.
+    /// The end of the block towards `target`: attention after a call (its push may have written code), and the jump.
     pub(super) fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
-        (self.places.host, self.places.most) = (false, false);
-        let site = self.site(uop);
+        self.jump(uop, target, None);
+    }
+
+    /// A jump, under a condition of the host's flags or none, that is linked when the target is known.
+    fn jump(&mut self, uop: &Uop, target: u64, cond: Option<u8>) {
+        let site = Site { charged: 0, ..self.site(uop) };
         let site = self.add_site(site);
-        let insns = self.insns();
-        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
-        self.refuel_or_exit(Status::Stop, site);
         if uop.op == Op::CallNear {
             let stop = self.exit_label(Status::Stop, site);
             self.asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
@@ -214,21 +200,16 @@ impl Emitter<'_> {
         let same_page = (self.context.key.rip ^ target) & !PAGE_OFFSET == 0
             && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
         let cold = self.asm.label();
-        let at = CodePtr(self.asm.patchable_jmp(cold));
+        match cond {
+            Some(cond) => self.asm.jcc(cond, cold),
+            None => self.asm.jmp(cold),
+        }
+        // The displacement is the last thing in the instruction.
+        let at = CodePtr(self.asm.here() - 4);
         let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
         self.way_out(behind::Way::Unlinked { from: cold, site });
         let edge = Edge { target, at, cold: at, same_page };
         self.sites.set_edge(site, edge);
-    }
-
-    /// After fuel was taken: where it has run out, the vCPU's attention is looked at, and emitted code goes on with more of
-    /// it, or is left. Keeps the first scratch register.
-    fn refuel_or_exit(&mut self, status: Status, site: u32) {
-        let [short, on] = [(); 2].map(|()| self.asm.label());
-        // Less, not negative: the host makes one operation of a subtraction and this jump.
-        self.asm.jcc(12, short);
-        self.asm.bind(on);
-        self.way_out(behind::Way::Refuel { short, on, status, site });
     }
 
     /// Leaves with RIP in the first scratch register.
@@ -341,14 +322,9 @@ impl Emitter<'_> {
         if self.context.disable.has(Disable::INLINE_JUMPS) {
             self.asm.jmp(unknown);
         } else {
-            let (insns, mode) = (self.insns(), self.context.key.mode);
+            let mode = self.context.key.mode;
             gate::find_jump(self.asm, live, unknown);
-            let asm = &mut *self.asm;
-            // What runs out is found once more where the target is not known.
-            asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(FUEL), insns);
-            asm.jcc(12, unknown);
-            gate::take_jump(asm, mode, unknown, |asm| {
-                asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
+            gate::take_jump(self.asm, mode, unknown, |asm| {
                 if change != 0 {
                     asm.lea(sp, SP, Rm::Base(SP, change));
                 }
@@ -369,13 +345,9 @@ impl Emitter<'_> {
 
     /// To the block at the address in the first scratch register.
     fn dynamic(&mut self, uop: &Uop) {
-        let site = Site { flags: SiteFlags::Saved, ..self.site(uop) };
+        let site = Site { charged: 0, flags: SiteFlags::Saved, ..self.site(uop) };
         let site = self.add_site(site);
-        let insns = self.insns();
         let live = self.live.index();
-        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), insns);
-        // A stop leaves as an unknown target does, with RIP in the state.
-        self.refuel_or_exit(Status::Dynamic, site);
         if uop.op == Op::CallInd {
             let out = self.asm.label();
             self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));

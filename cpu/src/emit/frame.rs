@@ -1,6 +1,6 @@
 //! What emitted code reads and writes of a vCPU beside its state: never saved, at fixed offsets.
 
-use super::block::Live;
+use super::block::{Live, Site};
 use super::flags::SavedFlags;
 use super::segment::{KNOWN, KnownLoad};
 use crate::state::Segment;
@@ -62,7 +62,7 @@ pub struct Frame {
     pub fuel: i64,
     /// What is left of the budget beside `fuel`: emitted code takes `TANK` of it at a time, and looks at attention then.
     pub reserve: u64,
-    /// Fuel + instructions retired at the start of the current block: constant but for more fuel.
+    /// Fuel + instructions retired, as the start of a block finds them: constant but for more fuel.
     pub base: u64,
     /// The site at which emitted code was left.
     pub site: u32,
@@ -164,6 +164,10 @@ impl Default for Frame {
 }
 
 impl Frame {
+    /// The instructions retired: at the start of a site's block, or at its end for the ways out there.
+    pub fn retired(&self, site: &Site) -> u64 {
+        self.base.wrapping_sub(self.fuel as u64).wrapping_sub(u64::from(site.charged))
+    }
     /// Notes a data segment load at level 0 from the GDT, with the descriptor as it is in memory now.
     pub fn note_load(&mut self, descriptor: u64, segment: Segment) {
         let (selector, flat) = (u32::from(segment.selector), u32::from(segment.flat() && segment.writable()));

@@ -104,8 +104,6 @@ pub struct Gates {
     pub compare_tags: [Fixed; 2],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
-    /// More fuel where it has run out, unless there is none or the vCPU's attention is wanted; SF: there is still not enough.
-    pub refuel: CodePtr,
     /// The same, but leaves for good if there is still not enough: site in R14.
     pub refuel_or_stop: [CodePtr; Live::ALL],
     /// Leaves at a jump that is not linked: site in R14.
@@ -333,7 +331,6 @@ impl Gates {
             function,
             load_segment,
             view,
-            refuel,
             refuel_or_stop,
             chain,
             repeats,
@@ -556,7 +553,7 @@ fn faulted(cpu: &mut Vcpu, site: &Site, fault: Fault) -> Status {
 
 /// Before Rust looks at counts: those of the site.
 fn set_counts(cpu: &mut Vcpu, site: &Site) {
-    cpu.state.retired = cpu.link.frame.base.wrapping_sub(cpu.link.frame.fuel as u64);
+    cpu.state.retired = cpu.link.frame.retired(site);
     cpu.link.current = site.insn;
 }
 
@@ -720,8 +717,8 @@ fn go_on(cpu: &mut Vcpu) -> Result<u32, Status> {
     if fuel < 0 || cpu.link.attention.get() != 0 || !cpu.is_plain_boundary() {
         return Err(Status::StepEnd);
     }
-    // A block that the budget does not cover whole leaves before its first instruction: the shadow must still be there.
-    let covers = cpu.link.end.saturating_sub(retired) >= u64::from(cpu.link.longest_block);
+    // A block that the fuel does not cover whole may leave before its first instruction: the shadow must still be there.
+    let covers = fuel >= i64::from(cpu.link.longest_block);
     if !covers && cpu.state.shadow != InterruptShadow::None {
         return Err(Status::StepEnd);
     }

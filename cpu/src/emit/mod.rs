@@ -17,8 +17,10 @@
 //! | `gate`, `units`, `frame` | the way to Rust and back |
 //! | `latest` | the units of a block; `ring` what is found by a growing number |
 //!
-//! A *unit* is the code of one block for one [`Variant`]. The dispatcher (`exec::dispatch`) enters the plain variant; a jump
-//! whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else over a stub that stores them.
+//! A *unit* is the code of one block for one [`Variant`]. Before anything else it takes fuel for all its instructions, or is
+//! left: so its flags must be known at its start, even where it replaces them unread. The dispatcher (`exec::dispatch`) enters
+//! the plain variant; a jump whose flags are only a recipe leads to a variant that knows it, if it leads back (a loop), else
+//! over a stub that stores them.
 //! When the arena is full, its oldest chunk is emptied: what is hot of that is made again.
 
 mod address;
@@ -60,14 +62,14 @@ pub use run::Next;
 
 use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
-use crate::uop::Uop;
+use crate::uop::{Uop, Width};
 use arena::{Arena, Part};
-use asm::Asm;
+use asm::{Alu, Asm, Rm};
 use block::{Context, Emitter, Sites, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
 use latest::Latest;
-use registers::{S0, S1};
+use registers::{FUEL, S0, S1};
 use ring::Ring;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -192,6 +194,8 @@ struct Unit {
     /// The unit made before this one for another variant of the block.
     other: Option<u32>,
     needs_flags: bool,
+    /// Number of instructions.
+    insns: u8,
     alive: bool,
     /// The tables of indirect jumps that were told about it, a bit for each.
     known: u8,
@@ -203,6 +207,22 @@ impl Unit {
     fn entry(&self) -> CodePtr {
         self.parts[0].at
     }
+}
+
+/// Flags that a jump has as a recipe, to be stored for a target that does not know it.
+#[derive(Copy, Clone, Debug)]
+struct Store {
+    recipe: Recipe,
+    when: When,
+}
+
+/// When flags are stored.
+#[derive(Copy, Clone, Debug)]
+enum When {
+    /// The target reads them.
+    Always,
+    /// It does not, but is left for want of fuel before it replaces them: it takes as much as it has instructions.
+    Short(u8),
 }
 
 /// What lies in a chunk of the arena, or did: units, and the sites whose jumps lead over stubs.
@@ -486,6 +506,7 @@ impl Jit {
             variant,
             other,
             needs_flags,
+            insns: offsets.len() as u8 - 1,
             alive: true,
             known: 0,
             incoming,
@@ -538,7 +559,9 @@ impl Jit {
         }
         let stays = edge.same_page && from.key.page == target.key.page && from.key.mode == target.key.mode;
         let store = match found.flags {
-            SiteFlags::Recipe(recipe) if variant.recipe.is_none() && target.needs_flags => Some(recipe),
+            SiteFlags::Recipe(recipe) if variant.recipe.is_none() => {
+                Some(Store { recipe, when: if target.needs_flags { When::Always } else { When::Short(target.insns) } })
+            }
             _ => None,
         };
         let mut to = target.entry();
@@ -558,7 +581,7 @@ impl Jit {
     fn stub(
         &mut self,
         page: Option<(u64, PhysPage)>,
-        store: Option<Recipe>,
+        store: Option<Store>,
         site: u32,
         live: Live,
         to: CodePtr,
@@ -572,13 +595,24 @@ impl Jit {
             asm.jcc(5, cold);
         }
         asm.bind(found);
-        if let Some(recipe) = store {
-            flags::cook_and_save(asm, &recipe);
+        let short = asm.label();
+        match store.map(|store| store.when) {
+            Some(When::Short(insns)) => {
+                asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(FUEL), i64::from(insns));
+                asm.jcc(12, short);
+            }
+            Some(When::Always) => store.iter().for_each(|store| flags::cook_and_save(asm, &store.recipe)),
+            None => {}
         }
         asm.jmp_to(to.0);
+        asm.go_cold();
+        if let Some(Store { recipe, when: When::Short(_) }) = store {
+            asm.bind(short);
+            flags::cook_and_save(asm, &recipe);
+            asm.jmp_to(to.0);
+        }
         if let Some(page) = page {
             // It may only be missing from the TLB.
-            asm.go_cold();
             asm.bind(cold);
             asm.mov_imm(S0, page.0);
             asm.mov_imm(S1, u64::from(site));

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | RAX RCX RDX RBX RBP RSI RDI R8 R9 R10 | the guest's registers of the same names |
 //! | R12 | the guest's RSP |
-//! | R11 | fuel: instructions that may still be retired, less [`SLACK`](super::SLACK) |
+//! | R11 | fuel: instructions that may still be retired after this block, less [`SLACK`](super::SLACK) |
 //! | R13 R14 | scratch |
 //! | R15 | the vCPU |
 //! | RSP | the host's stack |

@@ -178,7 +178,10 @@ impl Vcpu {
             }
         }
         let code = b.code.get();
-        let fuel = end.wrapping_sub(self.state.retired).wrapping_sub(self.link.slack) as i64;
+        let mut fuel = end.wrapping_sub(self.state.retired).wrapping_sub(self.link.slack) as i64;
+        if self.link.slack == 0 && fuel > 0 {
+            fuel = fuel.max(b.insns() as i64);
+        }
         if (code >> 32) as u32 != jit.epoch || fuel < 0 {
             return Ok(Next::Interpret);
         }
@@ -215,7 +218,7 @@ impl Vcpu {
         let (flags, insn) = (site.flags, site.insn);
         let (rip, next_rip) = (jit.rip_of(site), jit.rip_at(site, site.next));
         x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(site));
-        let retired = self.link.frame.base.wrapping_sub(self.link.frame.fuel as u64);
+        let retired = self.link.frame.retired(site);
         let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
         if !step {
             flags.restore(self);

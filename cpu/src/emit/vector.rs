@@ -47,8 +47,7 @@ impl Emitter<'_> {
         if self.live.has(Live::VECTORS) || !self.context.uops.iter().any(|uop| self.is_native(uop)) {
             return;
         }
-        let Some(first) = self.context.uops.first().copied() else { return };
-        let site = self.site(&first);
+        let Some(site) = self.start_site() else { return };
         let site = self.add_site(site);
         self.asm.mov_imm(S1, u64::from(site));
         self.asm.call(self.context.gates.load_vectors[self.live.index()].0);

@@ -245,7 +245,7 @@ impl Pair {
             return run_both(&mut self.a, &mut self.b, event.max(now.after(1)), None);
         }
         let hot = std::mem::replace(&mut vcpu.link.hot, 1);
-        vcpu.link.slack = 1;
+        vcpu.link.slack = 0;
         let one = crate::run::RunLimits { until: Some(now.after(1)), ..crate::run::RunLimits::default() };
         let other = self.b.run_one(one);
         let vcpu = &mut self.b.vcpus[0];

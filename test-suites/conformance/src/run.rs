@@ -353,7 +353,7 @@ impl Runner {
     fn one_instruction(&mut self, case: &Case, start: u64) -> Result<Ended, Difference> {
         // Blocks of one instruction, which emitted code is not left before.
         let link = &mut self.cpu.link;
-        (link.longest_block, link.slack) = (1, 1);
+        (link.longest_block, link.slack) = (1, 0);
         let result = self.one_instruction_at_a_time(case, start);
         let link = &mut self.cpu.link;
         (link.longest_block, link.slack) = (LONGEST_BLOCK, SLACK);
