@@ -111,10 +111,9 @@ pub struct At {
     pub width: Width,
 }
 
-/// What the cold path of an access has to know.
+/// What the cold path of an access has to know beside the access.
 #[derive(Copy, Clone, Debug)]
-pub struct ColdAccess {
-    access: Access,
+struct ColdAccess {
     slow_way: SlowWay,
     memo: Option<(u8, Reach)>,
     /// The access's site; what the second gate that it may come to is told of is `then`.
@@ -213,11 +212,8 @@ impl Emitter<'_> {
     /// The TLB check of the address in the first scratch register. Afterwards [S1 + S0] is the operand; on a miss `slow` is
     /// jumped to, with S0 = address XOR tag and S1 = the entry.
     pub(super) fn check_tlb(&mut self, bytes: u8, way: Way, slow: Label) {
-        let asm = &mut *self.asm;
-        asm.fixed(&self.context.gates.compare_tags[usize::from(way != Way::Load)]);
-        asm.set_imm(4096 - u32::from(bytes));
-        asm.jcc(7, slow);
-        asm.load(Width::B8, S1, Rm::Base(S1, offset_of!(DataEntry, host) as i32));
+        let check = &self.context.gates.check_tlb[usize::from(way != Way::Load)];
+        self.asm.fixed(check, 4096 - u32::from(bytes), slow);
     }
 
     /// An access to a uop's memory operand.
@@ -244,7 +240,7 @@ impl Emitter<'_> {
             }
         }
         self.asm.bind(found);
-        touch(self.asm, &access);
+        touch(self.asm, &access, access.at);
         self.asm.bind(done);
         let slow_way = self.slow_way(uop, &access);
         let restore = access.flags.is_some_and(|places| places.host);
@@ -269,7 +265,15 @@ impl Emitter<'_> {
                 (self.add_site(site), whole)
             }
         };
-        self.access_later(ColdAccess { access, slow_way, memo, site, then, restore, slow, found, done });
+        let cold = ColdAccess { slow_way, memo, site, then, restore, slow, found, done };
+        if self.asm.is_cold() {
+            self.behind(move |e| e.slow_access(&access, &cold));
+        } else {
+            // The same without a copy of both.
+            let kept = self.asm.go_cold();
+            self.slow_access(&access, &cold);
+            self.asm.go_hot(kept);
+        }
         if let Some(places) = access.flags {
             self.places = places;
         }
@@ -291,22 +295,28 @@ impl Emitter<'_> {
                     Some(At { width: Width::B4, .. }) => {
                         let other = asm.label();
                         asm.jcc(5, other);
-                        self.touch_found(*access, found, done);
+                        self.touch_found(access, found, done);
                         self.asm.bind(other);
                     }
                     _ => asm.jcc(4, found),
                 }
             }
-            None => asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way))),
+            None => {
+                const { assert!(S0 == 13 && S1 == 14) };
+                match tag(way) as u64 {
+                    0 => asm.word(0x2e_334d, 3), // XOR r13, [r14]
+                    tag => asm.word(0x6e_334d | tag << 24, 4),
+                }
+            }
         }
     }
 
     /// The access to [S1 + S0], where a gate has found the operand.
-    fn touch_found(&mut self, access: Access, found: Label, done: Label) {
+    fn touch_found(&mut self, access: &Access, found: Label, done: Label) {
         if access.at.is_none() {
             return self.asm.jmp(found);
         }
-        touch(self.asm, &Access { at: None, ..access });
+        touch(self.asm, access, None);
         self.asm.jmp(done);
     }
 
@@ -317,14 +327,14 @@ impl Emitter<'_> {
         }
         let other = self.asm.label();
         self.asm.jcc(4, other);
-        self.touch_found(*access, found, done);
+        self.touch_found(access, found, done);
         self.asm.bind(other);
     }
 
     fn slow_way(&self, uop: &Uop, access: &Access) -> SlowWay {
         match access.way {
             Way::Load => SlowWay::Load,
-            _ if access.form.lock || uop.op == Op::XchgMem => SlowWay::Handler,
+            _ if access.form.is_locked() || uop.op == Op::XchgMem => SlowWay::Handler,
             // Of their flags the host's form tells CF alone.
             Way::Update if matches!(uop.op, Op::Bts | Op::Btr | Op::Btc) => SlowWay::Handler,
             // A store of the x87 unit that turns out to be the last instruction of its block has noted its pointers.
@@ -336,30 +346,30 @@ impl Emitter<'_> {
     }
 
     /// The ways on of an access that is no hit.
-    pub(super) fn slow_access(&mut self, cold: &ColdAccess) {
-        let &ColdAccess { access, slow_way, memo, site, then, restore, slow, found, done } = cold;
-        self.missed(memo, &access, slow, found, done);
+    fn slow_access(&mut self, access: &Access, cold: &ColdAccess) {
+        let &ColdAccess { slow_way, memo, site, then, restore, slow, found, done } = cold;
+        self.missed(memo, access, slow, found, done);
         let (gates, live) = (self.context.gates, self.live_at(site).index());
         let request = match slow_way {
             SlowWay::Load | SlowWay::Store => straddle::request(site, access.bytes),
             SlowWay::Handler => straddle::whole(site, access.bytes),
         };
-        self.asm.mov_imm(S1, request);
+        self.asm.mov_imm64(S1, request);
         if slow_way == SlowWay::Load {
             self.asm.call(gates.load[live].0);
             return self.touch_found(access, found, done);
         }
         let reads = slow_way == SlowWay::Store && access.way == Way::Update;
         self.asm.call(if reads { gates.load_for_update[live].0 } else { gates.reserve[live].0 });
-        self.unless_found(&access, found, done);
+        self.unless_found(access, found, done);
         let asm = &mut *self.asm;
         if slow_way == SlowWay::Store {
-            touch(asm, &Access { at: None, ..access });
+            touch(asm, access, None);
             if restore {
                 flags::save(asm);
             }
         }
-        asm.mov_imm(S1, u64::from(then));
+        asm.mov_imm32(S1, then);
         asm.call(if slow_way == SlowWay::Store { gates.commit[live].0 } else { gates.step[live].0 });
         if restore {
             flags::load(asm);
@@ -430,9 +440,9 @@ impl Emitter<'_> {
         let site = self.add_site(site);
         let live = self.live.index();
         let dst = uop.dst;
-        self.later(move |e| {
+        self.behind(move |e| {
             e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm32(S1, site);
             e.asm.call(e.context.gates.step[live].0);
             e.asm.load(Width::B8, S0, Rm::cpu(slot_offset(dst)));
             e.asm.jmp(done);
@@ -465,13 +475,19 @@ impl Emitter<'_> {
 }
 
 /// The entry of the TLB for the address in the first scratch register, and where in its page the address is, compared with a
-/// number to be put in.
-pub(super) fn compare_tags(asm: &mut Asm, way: Way) {
+/// number to be put in; where it is not above that, what the entry adds. Gives the offsets of the number and of the jump's
+/// displacement.
+pub(super) fn fixed_check(asm: &mut Asm, way: Way) -> (usize, usize) {
     asm.rorx(Width::B8, S1, Rm::R(S0), 7);
     asm.alu(Alu::And, Width::B4, S1, Rm::cpu(frame::DATA_MASK));
     asm.alu(Alu::Add, Width::B8, S1, Rm::cpu(frame::DATA));
     asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(way)));
     asm.alu_imm(Alu::Cmp, Width::B8, Rm::R(S0), 4096);
+    let imm = asm.len() - 4;
+    asm.raw(&[0x0f, 0x87, 0, 0, 0, 0]); // JA
+    let displacement = asm.len() - 4;
+    asm.load(Width::B8, S1, Rm::Base(S1, offset_of!(DataEntry, host) as i32));
+    (imm, displacement)
 }
 
 /// Offset in an entry of the TLB of the tag for a way.
@@ -500,31 +516,31 @@ pub(super) fn lea(asm: &mut Asm, to: Reg, At { base, disp, width }: At) {
 }
 
 /// The operand on the host: what the second scratch register adds, and the address.
-fn place_of(access: &Access) -> Rm {
-    match access.at {
+fn place_of(at: Option<At>) -> Rm {
+    match at {
         Some(At { base, disp, .. }) => Rm::Full { base: S1, index: base, scale: 0, disp },
         None => Rm::Pair(S1, S0),
     }
 }
 
 /// The access itself, to `place_of`, and what goes with it.
-fn touch(asm: &mut Asm, access: &Access) {
-    operate(asm, access);
+fn touch(asm: &mut Asm, access: &Access, at: Option<At>) {
+    operate(asm, access, place_of(at));
     if access.sp != 0 {
         asm.lea(access.sp_width, SP, Rm::Base(SP, i32::from(access.sp)));
     }
 }
 
-fn operate(asm: &mut Asm, access: &Access) {
+fn operate(asm: &mut Asm, access: &Access, operand: Rm) {
     if let Value::Reg(reg) = access.value {
         if access.carry {
             flags::load_carry(asm);
         }
-        return asm.op(access.form, reg, place_of(access));
+        return asm.op(access.form, reg, operand);
     }
     let (Value::In(n) | Value::Out(n) | Value::InOut(n) | Value::Reg(n)) = access.value;
     let place = Rm::cpu(slot_offset(n));
-    asm.lea(Width::B8, S0, place_of(access));
+    asm.lea(Width::B8, S0, operand);
     if !matches!(access.value, Value::Out(_)) {
         asm.load(Width::B8, S1, place);
     }

@@ -1,7 +1,7 @@
 //! One block to host code: walks its uops, and keeps track of where flags and vector registers are.
 
 use super::asm::{Alu, Asm, Rm};
-use super::behind::{Behind, Way};
+use super::behind::Nested;
 use super::flags::{FlagPlaces, Recipe, SiteFlags};
 use super::gate::{Gates, Status};
 use super::registers::{FUEL, S0, S1};
@@ -205,7 +205,7 @@ pub(super) struct Point {
 /// What emitting a block fills, kept from one to the next: to allocate it anew took longer than to fill it.
 #[derive(Default)]
 pub struct Workspace {
-    behind: Behind,
+    nested: Nested,
     needed: Vec<u64>,
 }
 
@@ -215,8 +215,8 @@ pub struct Emitter<'a> {
     pub(super) context: Context<'a>,
     /// All sites.
     pub(super) sites: &'a mut Sites,
-    /// What is to go behind the block.
-    pub(super) behind: &'a mut Behind,
+    /// What is to go behind the block beside what is there.
+    pub(super) nested: &'a mut Nested,
     /// Where the flags are now.
     pub(super) places: FlagPlaces,
     /// Which units are the host's now.
@@ -240,8 +240,8 @@ impl<'a> Emitter<'a> {
         context: Context<'a>,
         variant: Variant,
     ) -> (bool, memo::Given) {
-        let Workspace { behind, needed } = workspace;
-        behind.clear();
+        let Workspace { nested, needed } = workspace;
+        nested.clear();
         find_needed(context.uops, needed);
         let places = match variant.recipe {
             recipe @ Some(_) => FlagPlaces { recipe, ..FlagPlaces::default() },
@@ -251,7 +251,7 @@ impl<'a> Emitter<'a> {
             asm,
             context,
             sites,
-            behind,
+            nested,
             places,
             live: variant.live,
             x87: None,
@@ -291,7 +291,7 @@ impl<'a> Emitter<'a> {
                 },
             }
         }
-        emitter.ways_out();
+        emitter.make_nested();
         (emitter.needed.first() != Some(&0), emitter.context.memos)
     }
 
@@ -300,12 +300,18 @@ impl<'a> Emitter<'a> {
     fn take_fuel(&mut self) {
         let Some(site) = self.start_site() else { return };
         let [short, on] = [(); 2].map(|()| self.asm.label());
-        self.asm.alu_imm(Alu::Sub, Width::B8, Rm::R(FUEL), i64::from(self.insns()));
+        const { assert!(FUEL == 11 && super::SLACK < 0x80) };
+        self.asm.word(0xeb_8349 | u64::from(self.insns()) << 24, 4); // SUB r11, imm8
         // Less, not negative: the host makes one operation of a subtraction and this jump.
         self.asm.jcc(12, short);
         self.asm.bind(on);
-        let site = self.add_site(site);
-        self.way_out(Way::Refuel { short, on, site });
+        let (live, site) = (site.live.index(), self.add_site(site));
+        self.behind(move |e| {
+            e.asm.bind(short);
+            e.asm.mov_imm32(S1, site);
+            e.asm.call(e.context.gates.refuel_or_stop[live].0);
+            e.asm.jmp(on);
+        });
     }
 
     /// The second page must still be mapped where the block's last bytes came from.
@@ -317,10 +323,10 @@ impl<'a> Emitter<'a> {
         self.asm.bind(found);
         let site = self.add_site(site);
         let live = self.live.index();
-        self.later(move |e| {
+        self.behind(move |e| {
             e.asm.bind(cold);
             e.asm.mov_imm(S0, second.0);
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm32(S1, site);
             e.asm.call(e.context.gates.fetch[live].0);
             look_at_page(e.asm, second);
             e.asm.jcc(4, found);
@@ -460,8 +466,8 @@ impl<'a> Emitter<'a> {
     /// Leaves emitted code.
     pub(super) fn exit(&mut self, status: Status, site: u32) {
         let live = self.live_at(site);
-        self.asm.mov_imm(S0, status as u64);
-        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.mov_imm32(S0, status as u32);
+        self.asm.mov_imm32(S1, site);
         let target = self.context.gates.exit[live.index()];
         self.asm.jmp_to(target.0);
     }
@@ -471,7 +477,7 @@ impl<'a> Emitter<'a> {
         self.clobber();
         let site = self.with_step(self.site(uop), uop);
         let site = self.add_site(site);
-        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.mov_imm32(S1, site);
         let live = self.live.index();
         if uop.op.effect() == Effect::Ends {
             self.note_x87();

@@ -65,15 +65,12 @@ impl Emitter<'_> {
             }),
             _ => 0,
         };
-        let form = Form {
-            prefix: row.prefix,
-            wide: uop.width == Width::B8,
-            ..Form::new(if rotate { Map::M0f3a } else { Map::M0f38 }, row.opcode)
-        };
+        let form = Form::new(if rotate { Map::M0f3a } else { Map::M0f38 }, row.opcode);
+        let form = form.prefix(row.prefix).wide(uop.width == Width::B8);
         let form = if rotate { form.with(uop.imm, 1) } else { form };
         self.change(uop.dst, uop.width, false, |e, reg| match row.extension {
-            Some(extension) => e.asm.op(Form { vex: Some((reg, false)), ..form }, extension, source),
-            None => e.asm.op(Form { vex: Some((second, false)), ..form }, reg, source),
+            Some(extension) => e.asm.op(form.vex(reg, false), extension, source),
+            None => e.asm.op(form.vex(second, false), reg, source),
         });
         if row.flags {
             self.flags_are(None);
@@ -106,7 +103,7 @@ impl Emitter<'_> {
         for n in 0..uop.dst {
             let form = Form::new(Map::M0f, if all { 0x57 } else { 0x28 });
             let second = if all { n } else { 0 };
-            self.asm.op(Form { vex: Some((second, false)), ..form }, n, Rm::R(n));
+            self.asm.op(form.vex(second, false), n, Rm::R(n));
         }
         true
     }

@@ -7,7 +7,7 @@ use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
 use super::gate::{self, Status};
 use super::registers::{BP, S0, S1, SP, pinned, slot};
-use super::{CodePtr, Disable, behind};
+use super::{CodePtr, Disable};
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::{RBP, RSP};
@@ -207,9 +207,9 @@ impl Emitter<'_> {
         // The displacement is the last thing in the instruction.
         let at = CodePtr(self.asm.here() - 4);
         let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
-        self.way_out(behind::Way::Unlinked { from: cold, site });
         let edge = Edge { target, at, cold: at, same_page };
         self.sites.set_edge(site, edge);
+        self.unlinked_behind(cold, site);
     }
 
     /// Leaves with RIP in the first scratch register.
@@ -331,7 +331,7 @@ impl Emitter<'_> {
             });
         }
         let (uop, point) = (*uop, self.point());
-        self.later(move |e| {
+        self.behind(move |e| {
             let after = e.go_to(point);
             e.asm.bind(unknown);
             e.check_canonical(&uop);
@@ -353,12 +353,12 @@ impl Emitter<'_> {
             self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
             self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S1, 0), 0);
             self.asm.jcc(5, out);
-            self.later(move |e| {
+            self.behind(move |e| {
                 e.asm.bind(out);
                 e.leave_with_target(site);
             });
         }
-        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.mov_imm32(S1, site);
         self.asm.jmp_to(self.context.gates.dynamic[live].0);
     }
 }

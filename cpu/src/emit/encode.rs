@@ -44,64 +44,129 @@ pub enum Map {
     M0f3a,
 }
 
-/// The parts of an instruction other than its operands: few enough bytes to be passed in registers.
+/// The parts of an instruction other than its operands: two words, which are passed in registers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Form {
-    /// LOCK.
-    pub lock: bool,
-    /// Mandatory or operand-size prefix: 0, 66h, F2h, F3h.
-    pub prefix: u8,
-    /// Opcode map.
-    pub map: Map,
-    /// Opcode.
-    pub opcode: u8,
-    /// REX.W or VEX.W.
-    pub wide: bool,
+    /// Escapes and opcode, or VEX and opcode, the first byte lowest; without REX and what stands before it.
+    head: u64,
+    /// From the lowest byte: the immediate (four bytes); its size; the bytes of `head`; flags ([`flag`]); the prefix.
+    rest: u64,
+}
+
+/// What a form may have.
+mod flag {
+    /// A mandatory or operand-size prefix.
+    pub const PREFIX: u8 = 1;
+    pub const LOCK: u8 = 2;
     /// Registers are bytes: SIL and its like need a REX prefix.
-    pub bytes: bool,
-    /// VEX encoding: (second source, 256 bits).
-    pub vex: Option<(u8, bool)>,
-    /// The immediate's size in bytes, up to four.
-    pub imm_bytes: u8,
-    /// The immediate.
-    pub imm: i32,
+    pub const BYTES: u8 = 4;
+    /// REX.W or VEX.W, where REX has it.
+    pub const WIDE: u8 = 8;
+    pub const VEX: u8 = 16;
 }
 
 impl Form {
     /// An opcode with no prefixes.
     pub const fn new(map: Map, opcode: u8) -> Form {
-        Form { lock: false, prefix: 0, map, opcode, wide: false, bytes: false, vex: None, imm_bytes: 0, imm: 0 }
+        let (escapes, len) = match map {
+            Map::One => (0, 0),
+            Map::M0f => (0x0f, 1),
+            Map::M0f38 => (0x380f, 2),
+            Map::M0f3a => (0x3a0f, 2),
+        };
+        Form { head: escapes | (opcode as u64) << (8 * len), rest: (len + 1) << 40 }
+    }
+    const fn byte(self, number: u32) -> u8 {
+        (self.rest >> (8 * number)) as u8
+    }
+    const fn with_byte(self, number: u32, byte: u8) -> Form {
+        let at = 8 * number;
+        Form { rest: self.rest & !(0xff << at) | (byte as u64) << at, ..self }
+    }
+    const fn imm_bytes(self) -> usize {
+        self.byte(4) as usize
+    }
+    const fn head_bytes(self) -> usize {
+        self.byte(5) as usize
+    }
+    const fn flags(self) -> u8 {
+        self.byte(6)
+    }
+    const fn has(self, flag: u8) -> bool {
+        self.flags() & flag != 0
+    }
+    const fn flag(self, flag: u8, there: bool) -> Form {
+        self.with_byte(6, self.flags() & !flag | if there { flag } else { 0 })
+    }
+    /// With REX.W or VEX.W.
+    pub const fn wide(self, wide: bool) -> Form {
+        self.flag(flag::WIDE, wide)
+    }
+    /// With registers that are bytes.
+    pub const fn bytes(self, bytes: bool) -> Form {
+        self.flag(flag::BYTES, bytes)
+    }
+    /// With LOCK.
+    pub const fn locked(self, lock: bool) -> Form {
+        self.flag(flag::LOCK, lock)
+    }
+    /// Whether it has LOCK.
+    pub const fn is_locked(self) -> bool {
+        self.has(flag::LOCK)
+    }
+    /// With a mandatory or operand-size prefix: 0 (none), 66h, F2h, F3h.
+    pub const fn prefix(self, prefix: u8) -> Form {
+        self.flag(flag::PREFIX, prefix != 0).with_byte(7, prefix)
+    }
+    /// In VEX encoding, of three bytes, once it has its prefix: the second source, and whether of 256 bits.
+    pub const fn vex(self, second: Reg, long: bool) -> Form {
+        let map = match self.head as u16 {
+            0x380f => 2,
+            0x3a0f => 3,
+            _ => 1,
+        };
+        let pp = match self.byte(7) {
+            0x66 => 1,
+            0xf3 => 2,
+            0xf2 => 3,
+            _ => 0,
+        };
+        let opcode = (self.head >> (8 * (self.head_bytes() - 1))) as u8;
+        let then = (!second & 15) << 3 | (long as u8) << 2 | pp;
+        let head = u32::from_le_bytes([0xc4, 0xe0 | map, then, opcode]) as u64;
+        Form { head, ..self }.with_byte(5, 4).flag(flag::PREFIX, false).flag(flag::VEX, true)
+    }
+    /// The second source of VEX.
+    const fn second(self) -> Option<Reg> {
+        if self.has(flag::VEX) { Some(!(self.head >> 19) as u8 & 15) } else { None }
+    }
+    /// With an immediate of up to four bytes.
+    pub const fn with(self, imm: i64, bytes: u8) -> Form {
+        Form { rest: self.rest & !0xffff_ffff | imm as u32 as u64, ..self }.with_byte(4, bytes)
     }
     /// An integer instruction of an operand width, given the opcode of its word form; the byte form is one less.
     pub const fn sized(map: Map, opcode: u8, width: Width) -> Form {
-        let form = Form::new(map, opcode);
         match width {
-            Width::B1 => Form { opcode: opcode - 1, bytes: true, ..form },
-            Width::B2 => Form { prefix: 0x66, ..form },
-            Width::B4 => form,
-            Width::B8 => Form { wide: true, ..form },
+            Width::B1 => Form::new(map, opcode - 1).bytes(true),
+            _ => Form::word(map, opcode, width),
         }
     }
     /// The same without a byte form.
     pub const fn word(map: Map, opcode: u8, width: Width) -> Form {
         let form = Form::new(map, opcode);
         match width {
-            Width::B1 | Width::B2 => Form { prefix: 0x66, ..form },
+            Width::B1 | Width::B2 => form.prefix(0x66),
             Width::B4 => form,
-            Width::B8 => Form { wide: true, ..form },
+            Width::B8 => form.wide(true),
         }
-    }
-    /// With an immediate.
-    pub const fn with(self, imm: i64, bytes: u8) -> Form {
-        Form { imm: imm as i32, imm_bytes: bytes, ..self }
     }
     /// Whether the instruction may change a register or the slot that it is a copy of: it names the one, or memory where the
     /// other lies.
     pub fn may_change(self, reg: u8, rm: Rm, (copy, slot): (Reg, i32)) -> bool {
-        let bytes = if self.vex.is_some() { 32 } else { 8 };
+        let bytes = if self.has(flag::VEX) { 32 } else { 8 };
         let named = |r: Reg| r == copy;
         named(reg)
-            || self.vex.is_some_and(|(second, _)| named(second))
+            || self.second().is_some_and(named)
             || match rm {
                 Rm::R(r) => named(r),
                 Rm::Base(CPU, at) => at < slot + 8 && slot < at + bytes,
@@ -109,10 +174,6 @@ impl Form {
                 Rm::Pair(base, index) | Rm::Full { base, index, .. } => base == CPU || index == CPU,
                 Rm::Scaled { index, .. } => index == CPU,
             }
-    }
-    /// With LOCK.
-    pub const fn locked(self, lock: bool) -> Form {
-        Form { lock, ..self }
     }
 }
 
@@ -128,19 +189,23 @@ pub struct Code {
 /// Bytes behind the code that may be written: more than an instruction has.
 const ROOM: usize = 64;
 
-/// Instructions that are made once and copied since.
+/// Instructions that are made once and copied since, but for an immediate and the displacement of a jump.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     bytes: [u8; ROOM],
     len: usize,
+    /// Where the immediate is.
+    imm: usize,
+    /// Where the displacement is.
+    pub displacement: usize,
 }
 
 impl Fixed {
-    /// These bytes, as far as there is room for them.
-    pub fn of(code: &[u8]) -> Fixed {
+    /// These bytes, as far as there is room for them, with what is changed at these offsets.
+    pub fn of(code: &[u8], imm: usize, displacement: usize) -> Fixed {
         let (mut bytes, len) = ([0; ROOM], code.len().min(ROOM));
         bytes[..len].copy_from_slice(&code[..len]);
-        Fixed { bytes, len }
+        Fixed { bytes, len, imm, displacement }
     }
 }
 
@@ -158,6 +223,10 @@ impl Code {
         &self.bytes[..self.len]
     }
     /// Four bytes of it.
+    pub fn get(&self, at: usize) -> u32 {
+        self.bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+    /// Changes four bytes of it.
     pub fn set(&mut self, at: usize, number: u32) {
         self.bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
     }
@@ -168,23 +237,20 @@ impl Code {
     /// Appends up to eight bytes, the lowest first.
     #[inline]
     pub fn put(&mut self, word: u64, count: usize) {
-        self.end().number(word);
-        self.len += count;
+        self.append_words([(0, word)], count);
     }
-    /// Appends what was made before.
+    /// Appends what was made before, with these numbers in it.
     #[inline]
-    pub fn fixed(&mut self, fixed: &Fixed) {
-        *self.end().room = fixed.bytes;
-        self.len += fixed.len;
-    }
-    /// Where the next instruction goes.
-    #[inline]
-    fn end(&mut self) -> End<'_> {
+    pub fn fixed(&mut self, fixed: &Fixed, imm: u32, displacement: u32) {
         if self.bytes.len() < self.len + ROOM {
             self.grow();
         }
-        let room = self.bytes[self.len..].first_chunk_mut().expect("there is room");
-        End { room, at: 0 }
+        let room = &mut self.bytes[self.len..self.len + ROOM];
+        room.copy_from_slice(&fixed.bytes);
+        for (at, number) in [(fixed.imm, imm), (fixed.displacement, displacement)] {
+            room[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        self.len += fixed.len;
     }
 
     #[cold]
@@ -193,123 +259,104 @@ impl Code {
     }
 
     /// Appends an instruction with a register operand (or opcode extension) and a register or memory operand.
+    #[inline]
     pub fn instruction(&mut self, form: Form, reg: u8, rm: Rm) {
-        let (base, index) = match rm {
-            Rm::R(r) | Rm::Base(r, _) => (r, 0),
-            Rm::Pair(base, index) | Rm::Full { base, index, .. } => (base, index),
-            Rm::Scaled { index, .. } => (0, index),
-            Rm::Absolute(_) => (0, 0),
-        };
-        let mut end = self.end();
+        let operand = rm.encoded();
         // The high bits of the registers, as REX has them.
-        let high = reg >> 3 << 2 | index >> 3 << 1 | base >> 3;
-        match form.vex {
-            Some((second, long)) => end.vex(form, high, second, long),
-            None => end.legacy(form, high, form.bytes && (reg >= 4 || matches!(rm, Rm::R(4..)))),
+        let high = reg >> 3 << 2 | operand.high;
+        let (head, before) = form.head(high, reg, rm);
+        // Each word is written over what the one before has too many.
+        let words = [(0, head), (before, operand.bytes | u64::from(reg & 7) << 3), (before + operand.len, form.rest)];
+        self.append_words(words, before + operand.len + form.imm_bytes());
+    }
+    #[inline(always)]
+    fn append_words<const N: usize>(&mut self, words: [(usize, u64); N], len: usize) {
+        let room = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut::<ROOM>);
+        let Some(room) = room else {
+            self.grow();
+            return self.append_words_again(words, len);
+        };
+        for (at, word) in words {
+            let at = at % 16;
+            room[at..at + 8].copy_from_slice(&word.to_le_bytes());
         }
-        end.byte(form.opcode);
-        end.operands(reg & 7, rm);
-        end.number(u64::from(form.imm as u32));
-        self.len += end.at + usize::from(form.imm_bytes);
+        self.len += len;
+    }
+    #[cold]
+    #[inline(never)]
+    fn append_words_again<const N: usize>(&mut self, words: [(usize, u64); N], len: usize) {
+        self.append_words(words, len);
     }
 }
 
-/// The instruction that is being written.
-struct End<'a> {
-    room: &'a mut [u8; ROOM],
-    at: usize,
+/// What a register or memory operand is in the code: ModRM but for its reg field, then, if they are there, SIB and displacement.
+struct Operand {
+    /// The first one lowest; what is above `len` of them means nothing.
+    bytes: u64,
+    len: usize,
+    /// The high bits of its registers, as REX has them.
+    high: u8,
 }
 
-impl End<'_> {
-    /// Up to eight bytes, the lowest first; `at` is the caller's to move.
-    #[inline]
-    fn number(&mut self, number: u64) {
-        let at = self.at % 16;
-        self.room[at..at + 8].copy_from_slice(&number.to_le_bytes());
-    }
-    #[inline]
-    fn byte(&mut self, byte: u8) {
-        self.byte_if(true, byte);
-    }
-    #[inline]
-    fn byte_if(&mut self, there: bool, byte: u8) {
-        self.room[self.at % 16] = byte;
-        self.at += usize::from(there);
-    }
-
-    /// What stands before the opcode.
-    #[inline]
-    fn legacy(&mut self, form: Form, high: u8, low_byte: bool) {
-        self.byte_if(form.lock, 0xf0);
-        self.byte_if(form.prefix != 0, form.prefix);
-        let rex = u8::from(form.wide) << 3 | high;
-        self.byte_if(rex != 0 || low_byte, 0x40 | rex);
-        self.byte_if(form.map != Map::One, 0x0f);
-        self.byte_if(form.map == Map::M0f38, 0x38);
-        self.byte_if(form.map == Map::M0f3a, 0x3a);
-    }
-    /// The same with VEX, in its three-byte form.
-    #[inline]
-    fn vex(&mut self, form: Form, high: u8, second: u8, long: bool) {
-        let map = match form.map {
-            Map::M0f38 => 2,
-            Map::M0f3a => 3,
-            _ => 1,
-        };
-        let pp = match form.prefix {
-            0x66 => 1,
-            0xf3 => 2,
-            0xf2 => 3,
-            _ => 0,
-        };
-        self.byte(0xc4);
-        self.byte((!high & 7) << 5 | map);
-        self.byte(u8::from(form.wide) << 7 | (!second & 15) << 3 | u8::from(long) << 2 | pp);
-    }
-    /// ModRM and, if they are there, SIB and displacement.
-    #[inline]
-    fn operands(&mut self, reg: u8, rm: Rm) {
-        let reg = reg << 3;
-        // The mod field that goes with a displacement: without one, RBP and R13 would be something else.
-        let mode = |base: Reg, disp: i32| match disp {
-            0 if base & 7 != 5 => 0,
-            _ if disp == i32::from(disp as i8) => 0x40,
-            _ => 0x80,
-        };
-        let (mode, disp) = match rm {
-            Rm::R(r) => return self.byte(0xc0 | reg | r & 7),
+impl Rm {
+    #[inline(always)]
+    fn encoded(self) -> Operand {
+        match self {
+            Rm::R(r) => Operand { bytes: u64::from(0xc0 | r & 7), len: 1, high: r >> 3 },
+            // RSP and R12 have a SIB byte, and no index: that is 4.
+            Rm::Base(base, disp) if base & 7 == 4 => with_sib(mode(base, disp), base, 4, 0, disp),
             Rm::Base(base, disp) => {
-                let mode = mode(base, disp);
-                self.byte(mode | reg | base & 7);
-                self.byte_if(base & 7 == 4, 0x24);
-                (mode, disp)
+                let (mode, size) = mode(base, disp);
+                let bytes = u64::from(mode | base & 7) | u64::from(disp as u32) << 8;
+                Operand { bytes, len: 1 + size, high: base >> 3 }
             }
-            Rm::Pair(base, index) => {
-                let mode = mode(base, 0);
-                self.sib(mode | reg, base, index, 0);
-                (mode, 0)
-            }
-            Rm::Full { base, index, scale, disp } => {
-                let mode = mode(base, disp);
-                self.sib(mode | reg, base, index, scale);
-                (mode, disp)
-            }
-            Rm::Scaled { index, scale, disp } => {
-                self.sib(reg, 5, index, scale);
-                (0x80, disp)
-            }
-            Rm::Absolute(disp) => {
-                self.byte(reg | 4);
-                self.byte(0x25);
-                (0x80, disp)
-            }
-        };
-        self.number(u64::from(disp as u32));
-        self.at += usize::from(mode >> 6) * usize::from(mode >> 6);
+            Rm::Pair(base, index) => with_sib(mode(base, 0), base, index, 0, 0),
+            Rm::Full { base, index, scale, disp } => with_sib(mode(base, disp), base, index, scale, disp),
+            Rm::Scaled { index, scale, disp } => with_sib((0, 4), 5, index, scale, disp),
+            Rm::Absolute(disp) => Operand { bytes: 0x2504 | u64::from(disp as u32) << 16, len: 6, high: 0 },
+        }
     }
-    #[inline]
-    fn sib(&mut self, mode_and_reg: u8, base: Reg, index: Reg, scale: u8) {
-        self.byte(mode_and_reg | 4);
-        self.byte(scale << 6 | (index & 7) << 3 | base & 7);
+}
+
+/// The mod field that goes with a displacement, and the displacement's size: without one, RBP and R13 would be something else.
+#[inline(always)]
+fn mode(base: Reg, disp: i32) -> (u8, usize) {
+    match disp {
+        0 if base & 7 != 5 => (0, 0),
+        _ if disp == i32::from(disp as i8) => (0x40, 1),
+        _ => (0x80, 4),
+    }
+}
+
+#[inline(always)]
+fn with_sib((mode, size): (u8, usize), base: Reg, index: Reg, scale: u8, disp: i32) -> Operand {
+    let sib = scale << 6 | (index & 7) << 3 | base & 7;
+    let bytes = u64::from(mode | 4) | u64::from(sib) << 8 | u64::from(disp as u32) << 16;
+    Operand { bytes, len: 2 + size, high: index >> 3 << 1 | base >> 3 }
+}
+
+impl Form {
+    /// What stands before the operands, the first byte lowest, and how many bytes that is; `high` are the high bits of the
+    /// registers, as REX has them.
+    #[inline(always)]
+    fn head(self, high: u8, reg: u8, rm: Rm) -> (u64, usize) {
+        let rex = self.flags() & flag::WIDE | high;
+        if self.has(flag::VEX) {
+            return (self.head ^ u64::from(high) << 13 | u64::from(self.flags() & flag::WIDE) << 20, 4);
+        }
+        let (mut head, mut len) = (self.head, self.head_bytes());
+        let low_byte = || self.has(flag::BYTES) && (reg >= 4 || matches!(rm, Rm::R(4..)));
+        if rex != 0 || low_byte() {
+            (head, len) = (head << 8 | u64::from(0x40 | rex), len + 1);
+        }
+        if self.flags() & (flag::PREFIX | flag::LOCK) != 0 {
+            if self.has(flag::PREFIX) {
+                (head, len) = (head << 8 | u64::from(self.byte(7)), len + 1);
+            }
+            if self.is_locked() {
+                (head, len) = (head << 8 | 0xf0, len + 1);
+            }
+        }
+        (head, len)
     }
 }

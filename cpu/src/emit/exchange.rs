@@ -77,12 +77,12 @@ impl Emitter<'_> {
         }
         let [slow, odd, found, done] = [(); 4].map(|()| self.asm.label());
         if bytes == 16 {
-            self.asm.op(Form { bytes: true, ..Form::new(Map::One, 0xf6) }.with(15, 1), 0, Rm::R(S0)); // TEST
+            self.asm.op(Form::new(Map::One, 0xf6).bytes(true).with(15, 1), 0, Rm::R(S0)); // TEST
             self.asm.jcc(5, odd);
         }
         self.check_tlb(bytes, Way::Update, slow);
         self.asm.bind(found);
-        let form = Form { wide: bytes == 16, ..Form::new(Map::M0f, 0xc7) };
+        let form = Form::new(Map::M0f, 0xc7).wide(bytes == 16);
         self.asm.op(form.locked(uop.lock), 1, Rm::Pair(S1, S0));
         self.asm.setcc(4, Rm::R(S0));
         self.asm.load_zero(Width::B1, S0, Rm::R(S0));
@@ -94,12 +94,12 @@ impl Emitter<'_> {
         let site = Site { bytes, ..self.site(uop) };
         let whole = self.with_step(site.clone(), uop);
         let site = self.add_site(site);
-        self.later(move |e| {
+        self.behind(move |e| {
             let gates = e.context.gates;
             let asm = &mut *e.asm;
             asm.bind(slow);
             asm.alu(Alu::Xor, Width::B8, S0, Rm::Base(S1, tag(Way::Update)));
-            asm.mov_imm(S1, straddle::whole(site, bytes));
+            asm.mov_imm64(S1, straddle::whole(site, bytes));
             asm.call(gates.reserve[live].0);
             asm.jcc(5, found);
             asm.jmp(odd);

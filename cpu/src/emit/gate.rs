@@ -100,8 +100,8 @@ pub struct Gates {
     pub warm: [[CodePtr; Live::ALL]; 2],
     /// Puts the page of R13 into the fetch TLB, if it can be fetched from: site in R14.
     pub fetch: [CodePtr; Live::ALL],
-    /// No gate, but what every access begins with that has no memo: [`address::compare_tags`], for reads and for writes.
-    pub compare_tags: [Fixed; 2],
+    /// No gate, but what every access begins with that has no memo: [`address::fixed_check`], for reads and for writes.
+    pub check_tlb: [Fixed; 2],
     /// Fills memo R14 for the address R13 from the TLB, for reads and for writes; ZF: R14 is its addend.
     pub fill_memo: [[CodePtr; 2]; Reach::ALL.len()],
     /// The same, but leaves for good if there is still not enough: site in R14.
@@ -141,11 +141,7 @@ fn fill(asm: &mut Asm) {
 impl Gates {
     /// Emits the common code at the arena's start.
     pub fn emit(arena: &mut Arena, asm: &mut Asm) -> Option<Gates> {
-        let compare_tags = [Way::Load, Way::Store].map(|way| {
-            asm.start(0, 0);
-            address::compare_tags(asm, way);
-            Fixed::of(asm.finish().0)
-        });
+        let check_tlb = [Way::Load, Way::Store].map(|way| asm.fix(|asm| address::fixed_check(asm, way)));
         let mut piece = |make: &mut dyn FnMut(&mut Asm)| {
             asm.start(arena.next(Part::Hot).0, arena.next(Part::Cold).0);
             make(asm);
@@ -326,7 +322,7 @@ impl Gates {
             *code = piece(&mut |asm| function_call(asm, Live::of(live)))?;
         }
         Some(Gates {
-            compare_tags,
+            check_tlb,
             warm,
             function,
             load_segment,

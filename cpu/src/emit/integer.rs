@@ -57,7 +57,7 @@ impl Emitter<'_> {
         };
         let form = match uop.op {
             Op::Mov => Form::sized(map, opcode, width),
-            _ => Form { bytes: from == Width::B1, ..Form::word(map, opcode, width) },
+            _ => Form::word(map, opcode, width).bytes(from == Width::B1),
         };
         match uop.form {
             Shape::RR | Shape::R => {

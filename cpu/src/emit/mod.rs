@@ -605,7 +605,7 @@ impl Jit {
             None => {}
         }
         asm.jmp_to(to.0);
-        asm.go_cold();
+        let _ = asm.go_cold();
         if let Some(Store { recipe, when: When::Short(_) }) = store {
             asm.bind(short);
             flags::cook_and_save(asm, &recipe);
@@ -615,12 +615,12 @@ impl Jit {
             // It may only be missing from the TLB.
             asm.bind(cold);
             asm.mov_imm(S0, page.0);
-            asm.mov_imm(S1, u64::from(site));
+            asm.mov_imm32(S1, site);
             asm.call(self.gates.fetch[live.index()].0);
             block::look_at_page(asm, page);
             asm.jcc(4, found);
             asm.mov_imm(S0, Status::Stop as u64);
-            asm.mov_imm(S1, u64::from(site));
+            asm.mov_imm32(S1, site);
             asm.jmp_to(self.gates.exit[live.index()].0);
         }
         let cold = self.arena.next(Part::Cold);

@@ -166,8 +166,7 @@ impl Emitter<'_> {
         };
         self.protect(uop.dst);
         if prefix != 0 && width >= Width::B4 {
-            let vex = Some((RCX, false));
-            let form = Form { prefix, wide: width == Width::B8, vex, ..Form::new(Map::M0f38, 0xf7) };
+            let form = Form::new(Map::M0f38, 0xf7).prefix(prefix).wide(width == Width::B8).vex(RCX, false);
             self.change(uop.dst, width, true, |e, reg| e.asm.op(form, reg, Rm::R(reg)));
             if seen {
                 self.shift_flags(uop, Operand::Held(1));
@@ -418,7 +417,7 @@ impl Emitter<'_> {
         }
         let merge = prefix == 0;
         let form = Form::word(Map::M0f, opcode, width);
-        let form = Form { prefix: if prefix != 0 { prefix } else { form.prefix }, ..form };
+        let form = if prefix != 0 { form.prefix(prefix) } else { form };
         self.protect(uop.dst);
         let source = if uop.form.has_memory() {
             self.load_to_scratch(uop, width);

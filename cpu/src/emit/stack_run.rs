@@ -99,6 +99,9 @@ impl Emitter<'_> {
         let mode = self.context.key.mode;
         let width = if mode.has(ModeBits::L) { Width::B8 } else { Width::B4 };
         let usual = width == Width::B8 || mode.flat(Seg::Cs);
+        if !uops.first().is_some_and(|uop| matches!(uop.op, Op::Push | Op::Pop)) {
+            return None;
+        }
         let off = self.context.disable.has(Disable::STACK_RUNS | Disable::NATIVE);
         if off || !usual || self.is_broken() { None } else { find(uops, width) }
     }
@@ -147,7 +150,7 @@ impl Emitter<'_> {
             self.asm.bind(done);
             self.return_to(&last);
         }
-        self.later(move |e| {
+        self.behind(move |e| {
             let after = e.go_to(before);
             e.asm.bind(slow);
             e.slow_run(at, run, lowest, memo.map(|number| (number, reach)), found);
@@ -212,7 +215,7 @@ impl Emitter<'_> {
         let site = Site { bytes, memo: None, ..self.site(&uops[at]) };
         let site = self.add_site(site);
         self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
-        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.mov_imm32(S1, site);
         self.asm.call(self.context.gates.warm[usize::from(run.way != Way::Load)][self.live.index()].0);
         self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
         let broken = self.asm.label();
@@ -242,7 +245,7 @@ impl Emitter<'_> {
                     let site = Site { memo: memo.map(|(number, _)| number), ..self.site(uop) };
                     let site = self.with_step(site, uop);
                     let site = self.add_site(site);
-                    self.asm.mov_imm(S1, u64::from(site));
+                    self.asm.mov_imm32(S1, site);
                     self.asm.call(self.context.gates.step[self.live.index()].0);
                 }
             }

@@ -65,9 +65,9 @@ impl Emitter<'_> {
         let (slow, live) = (self.asm.label(), self.live.index());
         self.asm.call(self.context.gates.repeats[kind as usize][uop.width as usize][usize::from(long)].0);
         self.asm.jcc(5, slow);
-        self.later(move |e| {
+        self.behind(move |e| {
             e.asm.bind(slow);
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm32(S1, site);
             e.asm.jmp_to(e.context.gates.step_end[live].0);
         });
         self.edge(uop, uop.next_rip);

@@ -123,7 +123,7 @@ impl Emitter<'_> {
         asm.alu(Alu::Cmp, Width::B8, RAX, line(offset_of!(TscLine, span)));
         asm.jcc(3, slow);
         asm.op(Form::sized(Map::One, 0xf7, Width::B8), 4, line(offset_of!(TscLine, rate))); // MUL
-        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xac) }.with(32, 1), RDX, Rm::R(RAX)); // SHRD
+        asm.op(Form::new(Map::M0f, 0xac).wide(true).with(32, 1), RDX, Rm::R(RAX)); // SHRD
         asm.alu(Alu::Add, Width::B8, RAX, line(offset_of!(TscLine, tsc)));
         asm.alu(Alu::Add, Width::B8, RAX, msr(offset_of!(Msrs, tsc_offset)));
         asm.mov(RDX, RAX);

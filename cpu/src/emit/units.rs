@@ -26,7 +26,7 @@ fn vector_place(n: u8, upper: bool) -> Rm {
 /// VMOVUPS of all vector registers, from (10h) or to (11h) the state, as a whole or (upper halves zero then) the lower half.
 fn vmovups(asm: &mut Asm, opcode: u8, whole: bool) {
     for n in 0..16u8 {
-        asm.op(Form { vex: Some((0, whole)), ..Form::new(Map::M0f, opcode) }, n, vector_place(n, false));
+        asm.op(Form::new(Map::M0f, opcode).vex(0, whole), n, vector_place(n, false));
     }
 }
 
@@ -35,7 +35,7 @@ fn vmovups(asm: &mut Asm, opcode: u8, whole: bool) {
 /// AVX code with SSE code").
 fn load_vector_registers(asm: &mut Asm) {
     let (used, done) = (asm.label(), asm.label());
-    let vex = |prefix, map, opcode| Form { prefix, vex: Some((0, false)), ..Form::new(map, opcode) };
+    let vex = |prefix, map, opcode| Form::new(map, opcode).prefix(prefix).vex(0, false);
     asm.op(vex(0xf3, Map::M0f, 0x6f), 0, vector_place(0, true)); // VMOVDQU
     for n in 1..16u8 {
         asm.op(vex(0x66, Map::M0f, 0xeb), 0, vector_place(n, true)); // VPOR
@@ -74,7 +74,7 @@ pub fn save(asm: &mut Asm, live: Live) {
         asm.bind(same);
     }
     if live.has(Live::X87) {
-        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 0, Rm::cpu(frame!(fx)));
+        asm.op(Form::new(Map::M0f, 0xae).wide(true), 0, Rm::cpu(frame!(fx)));
         asm.store_imm(Width::B4, Rm::cpu(frame!(fx_saved)), 1);
         asm.raw(&[0xdb, 0xe3]); // FNINIT
     }
@@ -84,7 +84,7 @@ pub fn save(asm: &mut Asm, live: Live) {
 pub fn load(asm: &mut Asm, live: Live) {
     if live.has(Live::X87) {
         // This also loads XMM registers and MXCSR, with nothing in particular.
-        asm.op(Form { wide: true, ..Form::new(Map::M0f, 0xae) }, 1, Rm::cpu(frame!(fx)));
+        asm.op(Form::new(Map::M0f, 0xae).wide(true), 1, Rm::cpu(frame!(fx)));
     }
     if live.has(Live::VECTORS) {
         load_vector_registers(asm);

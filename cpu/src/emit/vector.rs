@@ -32,7 +32,8 @@ pub(super) fn form_of(native: &Native) -> Form {
         3 => Map::M0f3a,
         _ => Map::M0f,
     };
-    let form = Form { prefix: native.prefix, wide: native.wide, vex: native.vex, ..Form::new(map, native.opcode) };
+    let form = Form::new(map, native.opcode).prefix(native.prefix).wide(native.wide);
+    let form = native.vex.map_or(form, |(second, long)| form.vex(second, long));
     native.imm.map_or(form, |imm| form.with(i64::from(imm), 1))
 }
 
@@ -49,7 +50,7 @@ impl Emitter<'_> {
         }
         let Some(site) = self.start_site() else { return };
         let site = self.add_site(site);
-        self.asm.mov_imm(S1, u64::from(site));
+        self.asm.mov_imm32(S1, site);
         self.asm.call(self.context.gates.load_vectors[self.live.index()].0);
         self.live = self.live.with(Live::VECTORS);
     }

@@ -115,7 +115,11 @@ impl Emitter<'_> {
     /// The run at a place in the block, if there is one.
     pub(super) fn vector_run(&self, uops: &[Uop]) -> Option<Run> {
         let off = self.context.disable.has(Disable::VECTOR_RUNS);
-        if off { None } else { find(uops, |uop| self.is_native(uop)) }
+        if off || uops.first().is_none_or(|uop| uop.native.is_none()) {
+            None
+        } else {
+            find(uops, |uop| self.is_native(uop))
+        }
     }
 
     /// A run, its first uop at `at`; gives how many uops it has.
@@ -157,7 +161,7 @@ impl Emitter<'_> {
             e.asm.op(form_of(native), native.reg, operand);
         });
         self.asm.bind(done);
-        self.later(move |e| {
+        self.behind(move |e| {
             let after = e.go_to(before);
             e.asm.bind(slow);
             if let Some(number) = memo {

@@ -288,13 +288,13 @@ impl Emitter<'_> {
         x87(self.asm, fld, at(offset_of!(FunctionCall, cut)));
         x87(self.asm, fadd, at(offset_of!(FunctionCall, missing)));
         self.asm.bind(done);
-        self.later(move |e| {
+        self.behind(move |e| {
             e.asm.bind(special);
             for n in (0..operands).rev() {
                 x87(e.asm, fld, operand(n));
             }
             e.asm.bind(unfit);
-            e.asm.mov_imm(S1, u64::from(site));
+            e.asm.mov_imm32(S1, site);
             e.asm.call(e.context.gates.step[live].0);
             e.asm.jmp(done);
         });
