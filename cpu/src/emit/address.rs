@@ -19,12 +19,13 @@
 //! updates whose flags nobody wants.
 
 use super::asm::{Alu, Asm, Form, Label, Reg, Rm};
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::flags::{self, FlagPlaces};
 use super::frame::{self, frame};
 use super::gate::Status;
 use super::memo::Reach;
 use super::registers::{S0, S1, SP, pinned, slot, slot_offset};
+use super::site::Site;
 use super::straddle;
 use crate::mode::ModeBits;
 use crate::state::slots::ZERO;
@@ -121,6 +122,8 @@ struct ColdAccess {
     then: u32,
     /// Whether the flags are the host's afterwards.
     restore: bool,
+    /// Which units are the host's ([`Live::index`]).
+    live: usize,
     /// Where the cold path begins.
     slow: Label,
     /// Where the access is made.
@@ -265,7 +268,8 @@ impl Emitter<'_> {
                 (self.add_site(site), whole)
             }
         };
-        let cold = ColdAccess { slow_way, memo, site, then, restore, slow, found, done };
+        let live = self.live.index();
+        let cold = ColdAccess { slow_way, memo, site, then, restore, live, slow, found, done };
         if self.asm.is_cold() {
             self.behind(move |e| e.slow_access(&access, &cold));
         } else {
@@ -347,9 +351,9 @@ impl Emitter<'_> {
 
     /// The ways on of an access that is no hit.
     fn slow_access(&mut self, access: &Access, cold: &ColdAccess) {
-        let &ColdAccess { slow_way, memo, site, then, restore, slow, found, done } = cold;
+        let &ColdAccess { slow_way, memo, site, then, restore, live, slow, found, done } = cold;
         self.missed(memo, access, slow, found, done);
-        let (gates, live) = (self.context.gates, self.live_at(site).index());
+        let gates = self.context.gates;
         let request = match slow_way {
             SlowWay::Load | SlowWay::Store => straddle::request(site, access.bytes),
             SlowWay::Handler => straddle::whole(site, access.bytes),

@@ -9,6 +9,7 @@
 //! writes machine code and hands out its addresses.
 #![allow(unsafe_code, reason = "writes machine code; see above")]
 
+use super::site::LowPtr;
 use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -234,12 +235,18 @@ impl Arena {
         self.prepare();
     }
 
+    /// An address in the arena by its lower half.
+    pub fn whole(&self, low: LowPtr) -> CodePtr {
+        let start = self.executable.start as u64;
+        CodePtr(start + u64::from(low.0.wrapping_sub(start as u32)))
+    }
+
     /// Makes the displacement at `at` lead to `target`. No code of this arena may be running: it belongs to the vCPU of the
     /// thread that does this.
-    pub fn patch(&mut self, at: CodePtr, target: CodePtr) {
-        let offset = at.0.wrapping_sub(self.executable.start as u64) as usize;
+    pub fn patch(&mut self, at: LowPtr, target: LowPtr) {
+        let offset = at.0.wrapping_sub(self.executable.start as u32) as usize;
         if let Some(bytes) = self.writable.get_mut(offset..offset + 4) {
-            let displacement = target.0.wrapping_sub(at.0 + 4) as u32;
+            let displacement = target.0.wrapping_sub(at.0.wrapping_add(4));
             bytes.copy_from_slice(&displacement.to_le_bytes());
         }
     }

@@ -3,9 +3,10 @@
 
 use super::CodePtr;
 use super::asm::Label;
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::gate::Status;
 use super::registers::S1;
+use super::site::{Place, Site};
 use std::collections::VecDeque;
 
 /// What is made once the block is at its end.
@@ -32,13 +33,14 @@ impl Emitter<'_> {
         }
     }
 
-    /// Behind the block: where the jump at a site leads that is not linked.
-    pub(super) fn unlinked_behind(&mut self, from: Label, site: u32) {
+    /// Behind the block: where a jump leads that is not linked.
+    pub(super) fn unlinked_behind(&mut self, from: Label, edge: u32) {
+        let live = self.live.index();
         self.behind(move |e| {
             e.asm.bind(from);
-            e.sites.set_cold(site, CodePtr(e.asm.here()));
-            e.asm.mov_imm32(S1, site);
-            e.asm.jmp_to(e.context.gates.chain[e.live_at(site).index()].0);
+            e.sites.set_cold(edge, CodePtr(e.asm.here()));
+            e.asm.mov_imm32(S1, Place::Edge(edge).number());
+            e.asm.jmp_to(e.context.gates.chain[live].0);
         });
     }
 
@@ -53,12 +55,12 @@ impl Emitter<'_> {
         });
     }
 
-    /// A label behind the block, from which emitted code is left at a site.
-    pub(super) fn exit_label(&mut self, status: Status, site: u32) -> Label {
-        let from = self.asm.label();
+    /// A label behind the block, from which emitted code is left at a place.
+    pub(super) fn exit_label(&mut self, status: Status, place: u32) -> Label {
+        let (from, live) = (self.asm.label(), self.live);
         self.behind(move |e| {
             e.asm.bind(from);
-            e.exit(status, site);
+            e.exit(status, place, live);
         });
         from
     }

@@ -2,11 +2,11 @@
 
 use super::asm::{Alu, Asm, Rm};
 use super::behind::Nested;
-use super::flags::{FlagPlaces, Recipe, SiteFlags};
+use super::flags::{FlagPlaces, Recipe};
 use super::gate::{Gates, Status};
 use super::registers::{FUEL, S0, S1};
-use super::ring::Ring;
-use super::{CodePtr, Disable, frame, memo, vector_run};
+use super::site::{Place, Site, Sites};
+use super::{Disable, frame, memo, vector_run};
 use crate::cache::{BlockKey, Leave, Step};
 use crate::mode::ModeBits;
 use crate::state::flags;
@@ -15,121 +15,6 @@ use crate::uop::{FlagUse, Op, Uop, Width};
 use crate::vcpu::Vcpu;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::{FetchEntry, fetch_id};
-
-/// What emitted code tells Rust when it stops at a place.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// Index of the instruction in its block.
-    pub insn: u8,
-    /// Instructions of the block that fuel was taken for though they are not done: all of them, but for the ways out at its end.
-    pub charged: u8,
-    /// Bytes of the access.
-    pub bytes: u8,
-    /// The access is to the stack segment: #SS rather than #GP.
-    pub stack: bool,
-    /// What a store added to RSP, to be taken back if it faults.
-    pub sp: i8,
-    /// The step ends its block.
-    pub ends: bool,
-    /// Which units are the host's.
-    pub live: Live,
-    /// Index in its block of the uop.
-    pub uop: u16,
-    /// The access's memo.
-    pub memo: Option<u8>,
-    /// Offset in its block of the instruction.
-    pub offset: u16,
-    /// Offset of the next one.
-    pub next: u16,
-    /// The last x87 instruction before: its offset and opcode, to be noted.
-    pub x87: Option<(u16, u16)>,
-    /// The unit it belongs to.
-    pub unit: u32,
-    /// Where the flags are.
-    pub flags: SiteFlags,
-    /// What else there is of it.
-    pub extra: Extra,
-}
-
-/// What only some sites have, by its number.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Extra {
-    /// Nothing.
-    None,
-    /// A direct jump that can be linked ([`Sites::edge`]).
-    Edge(u32),
-    /// The uop, to be run by the interpreter's handler ([`Sites::step`]).
-    Step(u32),
-}
-
-/// A direct jump to another block.
-#[derive(Copy, Clone, Debug)]
-pub struct Edge {
-    /// RIP of the target.
-    pub target: u64,
-    /// The displacement to patch.
-    pub at: CodePtr,
-    /// Where it leads while there is no link.
-    pub cold: CodePtr,
-    /// Source and target lie in one linear page.
-    pub same_page: bool,
-}
-
-/// All sites, by number: those of the block that is being made are the last ones.
-#[derive(Debug, Default)]
-pub struct Sites {
-    all: Ring<Site>,
-    edges: Ring<(u32, Edge)>,
-    /// Each with the end of its block.
-    steps: Ring<(u32, [Step; 2])>,
-}
-
-impl Sites {
-    /// None.
-    pub fn clear(&mut self) {
-        self.all.clear();
-        self.edges.clear();
-        self.steps.clear();
-    }
-    /// Whether there are so many that some have to go, or numbers come to an end.
-    pub fn is_full(&self) -> bool {
-        self.all.len() > 4_000_000 || self.is_over()
-    }
-    /// Whether numbers come to an end.
-    pub fn is_over(&self) -> bool {
-        self.all.next() > 1 << 31
-    }
-    /// Forgets those of units before this one.
-    pub fn forget(&mut self, unit: u32) {
-        self.all.forget(|site| site.unit >= unit);
-        self.edges.forget(|edge| edge.0 >= unit);
-        self.steps.forget(|step| step.0 >= unit);
-    }
-    /// A site by number.
-    pub fn get(&self, number: u32) -> Option<&Site> {
-        self.all.get(number)
-    }
-    /// The jump at a site.
-    pub fn edge(&self, site: &Site) -> Option<&Edge> {
-        if let Extra::Edge(number) = site.extra { self.edges.get(number).map(|edge| &edge.1) } else { None }
-    }
-    /// The step to run at a site, which its block's end follows.
-    pub fn step(&self, site: &Site) -> Option<&Step> {
-        if let Extra::Step(number) = site.extra { self.steps.get(number)?.1.first() } else { None }
-    }
-    /// The jump at a site is this one.
-    pub fn set_edge(&mut self, site: u32, edge: Edge) {
-        if let Some(site) = self.all.get_mut(site) {
-            site.extra = Extra::Edge(self.edges.push((site.unit, edge)));
-        }
-    }
-    /// The jump at a site leads here while there is no link.
-    pub fn set_cold(&mut self, site: u32, cold: CodePtr) {
-        if let Some(Extra::Edge(number)) = self.get(site).map(|site| site.extra) {
-            self.edges.get_mut(number).into_iter().for_each(|edge| edge.1.cold = cold);
-        }
-    }
-}
 
 /// Which floating-point units hold the guest's registers in the host's.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -298,17 +183,16 @@ impl<'a> Emitter<'a> {
     /// Fuel for the whole block, before anything of it is done. Where it runs out, the vCPU's attention is looked at, and the
     /// block goes on with more of it, or emitted code is left.
     fn take_fuel(&mut self) {
-        let Some(site) = self.start_site() else { return };
         let [short, on] = [(); 2].map(|()| self.asm.label());
         const { assert!(FUEL == 11 && super::SLACK < 0x80) };
         self.asm.word(0xeb_8349 | u64::from(self.insns()) << 24, 4); // SUB r11, imm8
         // Less, not negative: the host makes one operation of a subtraction and this jump.
         self.asm.jcc(12, short);
         self.asm.bind(on);
-        let (live, site) = (site.live.index(), self.add_site(site));
+        let (live, start) = (self.live.index(), self.start());
         self.behind(move |e| {
             e.asm.bind(short);
-            e.asm.mov_imm32(S1, site);
+            e.asm.mov_imm32(S1, start);
             e.asm.call(e.context.gates.refuel_or_stop[live].0);
             e.asm.jmp(on);
         });
@@ -316,21 +200,20 @@ impl<'a> Emitter<'a> {
 
     /// The second page must still be mapped where the block's last bytes came from.
     fn check_second_page(&mut self) {
-        let (Some(second), Some(site)) = (self.context.second, self.start_site()) else { return };
+        let Some(second) = self.context.second else { return };
         let (cold, found) = (self.asm.label(), self.asm.label());
         look_at_page(self.asm, second);
         self.asm.jcc(5, cold);
         self.asm.bind(found);
-        let site = self.add_site(site);
-        let live = self.live.index();
+        let (live, start) = (self.live, self.start());
         self.behind(move |e| {
             e.asm.bind(cold);
             e.asm.mov_imm(S0, second.0);
-            e.asm.mov_imm32(S1, site);
-            e.asm.call(e.context.gates.fetch[live].0);
+            e.asm.mov_imm32(S1, start);
+            e.asm.call(e.context.gates.fetch[live.index()].0);
             look_at_page(e.asm, second);
             e.asm.jcc(4, found);
-            e.exit(Status::Stop, site);
+            e.exit(Status::Stop, start, live);
         });
     }
 
@@ -398,14 +281,13 @@ impl<'a> Emitter<'a> {
             next: self.offset_of(uop.insn + 1),
             unit: self.context.unit,
             flags: self.places.at_site(),
-            extra: Extra::None,
+            step: None,
         }
     }
 
-    /// A site at the start of the block: its first uop may be that of a later instruction.
-    pub(super) fn start_site(&self) -> Option<Site> {
-        let first = self.context.uops.first()?;
-        Some(Site { insn: 0, offset: 0, next: self.offset_of(1), ..self.site(first) })
+    /// The start of the block.
+    pub(super) fn start(&self) -> u32 {
+        Place::Start(self.context.unit).number()
     }
 
     /// The number of instructions.
@@ -448,28 +330,20 @@ impl<'a> Emitter<'a> {
     /// Registers a site and gives its number. (It is made where it stays: a copy would wait for all its fields.)
     #[inline(always)]
     pub(super) fn add_site(&mut self, site: Site) -> u32 {
-        self.sites.all.push(site)
+        self.sites.push(site)
     }
 
     /// A site at which the interpreter's handler runs a uop.
     pub(super) fn with_step(&mut self, site: Site, uop: &Uop) -> Site {
         let first = (self.context.step)(uop);
-        let number = self.sites.steps.push((site.unit, [first, Step { run: end, ..first }]));
-        Site { extra: Extra::Step(number), ..site }
+        Site { step: self.sites.push_step(site.unit, [first, Step { run: end, ..first }]), ..site }
     }
 
-    /// Which units are the host's at a site.
-    pub(super) fn live_at(&self, site: u32) -> Live {
-        self.sites.get(site).map_or(Live::default(), |site| site.live)
-    }
-
-    /// Leaves emitted code.
-    pub(super) fn exit(&mut self, status: Status, site: u32) {
-        let live = self.live_at(site);
+    /// Leaves emitted code at a place where these units are the host's.
+    pub(super) fn exit(&mut self, status: Status, place: u32, live: Live) {
         self.asm.mov_imm32(S0, status as u32);
-        self.asm.mov_imm32(S1, site);
-        let target = self.context.gates.exit[live.index()];
-        self.asm.jmp_to(target.0);
+        self.asm.mov_imm32(S1, place);
+        self.asm.jmp_to(self.context.gates.exit[live.index()].0);
     }
 
     /// Runs the current uop by the interpreter's handler.

@@ -2,11 +2,12 @@
 
 use super::address::{Access, At, Value, Way};
 use super::asm::{Alu, Form, Map, Rm};
-use super::block::{Edge, Emitter, Site};
+use super::block::{Emitter, Live};
 use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
 use super::gate::{self, Status};
 use super::registers::{BP, S0, S1, SP, pinned, slot};
+use super::site::{Edge, LowPtr, Place, Site};
 use super::{CodePtr, Disable};
 use crate::mode::ModeBits;
 use crate::state::Seg;
@@ -130,11 +131,11 @@ impl Emitter<'_> {
         let a = Operand::Slot(uop.dst);
         if uop.op == Op::CmpJcc {
             self.compare(width, uop.dst, source);
-            return self.flags_are(Some(Recipe { kind: Kind::Sub, width, a, b: source }));
+            return self.flags_are(Some(Recipe::new(Kind::Sub, width, a, source)));
         }
         self.test(width, uop.dst, source);
         let same = source == Operand::Slot(uop.dst);
-        let recipe = Recipe { kind: Kind::Logic, width, a, b: Operand::Imm(0) };
+        let recipe = Recipe::new(Kind::Logic, width, a, Operand::Imm(0));
         self.flags_are(same.then_some(recipe));
     }
 
@@ -168,8 +169,9 @@ impl Emitter<'_> {
         // Both ends need the flags where an exit finds them.
         self.note_x87();
         self.keep_for_edges();
-        self.jump(uop, uop.target, Some(cond));
-        self.jump(uop, uop.next_rip, None);
+        let site = self.end_site(uop);
+        self.jump(uop, site, uop.target, Some(cond));
+        self.jump(uop, site, uop.next_rip, None);
     }
 
     /// Flags that only the host's flags hold are stored: what follows destroys them.
@@ -184,39 +186,42 @@ impl Emitter<'_> {
     pub(super) fn edge(&mut self, uop: &Uop, target: u64) {
         self.note_x87();
         self.keep_for_edges();
-        self.jump(uop, target, None);
+        let site = self.end_site(uop);
+        self.jump(uop, site, target, None);
     }
 
-    /// A jump, under a condition of the host's flags or none, that is linked when the target is known.
-    fn jump(&mut self, uop: &Uop, target: u64, cond: Option<u8>) {
-        let site = Site { charged: 0, ..self.site(uop) };
-        let site = self.add_site(site);
+    /// The site of the block's end, where all of it is done.
+    fn end_site(&mut self, uop: &Uop) -> u32 {
+        self.add_site(Site { charged: 0, ..self.site(uop) })
+    }
+
+    /// A jump at the block's end, under a condition of the host's flags or none, that is linked when the target is known.
+    fn jump(&mut self, uop: &Uop, site: u32, target: u64, cond: Option<u8>) {
+        let same_page = (self.context.key.rip ^ target) & !PAGE_OFFSET == 0
+            && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
+        let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
+        let edge = self.sites.push_edge(Edge { target, at: LowPtr(0), cold: LowPtr(0), site, same_page });
         if uop.op == Op::CallNear {
-            let stop = self.exit_label(Status::Stop, site);
+            let stop = self.exit_label(Status::Stop, Place::Edge(edge).number());
             self.asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
             self.asm.alu_imm(Alu::Cmp, Width::B4, Rm::Base(S0, 0), 0);
             self.asm.jcc(5, stop);
         }
-        let same_page = (self.context.key.rip ^ target) & !PAGE_OFFSET == 0
-            && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
         let cold = self.asm.label();
         match cond {
             Some(cond) => self.asm.jcc(cond, cold),
             None => self.asm.jmp(cold),
         }
         // The displacement is the last thing in the instruction.
-        let at = CodePtr(self.asm.here() - 4);
-        let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
-        let edge = Edge { target, at, cold: at, same_page };
-        self.sites.set_edge(site, edge);
-        self.unlinked_behind(cold, site);
+        self.sites.set_at(edge, CodePtr(self.asm.here() - 4));
+        self.unlinked_behind(cold, edge);
     }
 
     /// Leaves with RIP in the first scratch register.
-    pub(super) fn leave_with_target(&mut self, site: u32) {
+    fn leave_with_target(&mut self, site: u32, live: Live) {
         let rip = std::mem::offset_of!(crate::vcpu::Vcpu, state) + std::mem::offset_of!(crate::state::State, rip);
         self.asm.store(Width::B8, Rm::cpu(rip), S0);
-        self.exit(Status::Dynamic, site);
+        self.exit(Status::Dynamic, site, live);
     }
 
     fn call(&mut self, uop: &Uop) -> bool {
@@ -347,7 +352,7 @@ impl Emitter<'_> {
     fn dynamic(&mut self, uop: &Uop) {
         let site = Site { charged: 0, flags: SiteFlags::Saved, ..self.site(uop) };
         let site = self.add_site(site);
-        let live = self.live.index();
+        let live = self.live;
         if uop.op == Op::CallInd {
             let out = self.asm.label();
             self.asm.load(Width::B8, S1, Rm::cpu(frame!(attention)));
@@ -355,10 +360,10 @@ impl Emitter<'_> {
             self.asm.jcc(5, out);
             self.behind(move |e| {
                 e.asm.bind(out);
-                e.leave_with_target(site);
+                e.leave_with_target(site, live);
             });
         }
         self.asm.mov_imm32(S1, site);
-        self.asm.jmp_to(self.context.gates.dynamic[live].0);
+        self.asm.jmp_to(self.context.gates.dynamic[live.index()].0);
     }
 }

@@ -2,10 +2,11 @@
 
 use super::address::{Access, Value, Way, tag};
 use super::asm::{Alu, Form, Map, Rm};
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::flags::FlagPlaces;
 use super::frame::frame;
 use super::registers::{S0, S1};
+use super::site::Site;
 use super::straddle;
 use crate::mode::ModeBits;
 use crate::state::slots::{T0, T1};

@@ -10,6 +10,7 @@ use super::frame::frame;
 use super::registers::{RAX, RCX, S0, slot};
 use crate::exec::shift;
 use crate::state::flags::{self, Lazy, LazyOp};
+use crate::state::slots;
 use crate::uop::Width;
 use crate::vcpu::Vcpu;
 
@@ -153,13 +154,54 @@ pub struct Recipe {
     pub kind: Kind,
     /// At which width.
     pub width: Width,
-    /// The first operand.
-    pub a: Operand,
-    /// The second.
-    pub b: Operand,
+    /// The operands, as [`Recipe::operand`] reads them: a slot, from `HELD` on a place that is held, or the number.
+    operands: [u8; 2],
+    number: i32,
 }
 
+/// In [`Recipe::operands`]: the first of [`Frame::held`](super::Frame::held).
+const HELD: u8 = 0xf0;
+/// The number.
+const NUMBER: u8 = 0xff;
+const _: () = assert!(slots::COUNT <= HELD && HELD + HELD_B < NUMBER);
+
 impl Recipe {
+    /// Of these operands, of which one may be a number.
+    pub fn new(kind: Kind, width: Width, a: Operand, b: Operand) -> Recipe {
+        let code = |operand| match operand {
+            Operand::Slot(n) => n,
+            Operand::Held(n) => HELD + n,
+            Operand::Imm(_) => NUMBER,
+        };
+        let number = match (a, b) {
+            (_, Operand::Imm(number)) | (Operand::Imm(number), _) => number,
+            _ => 0,
+        };
+        debug_assert!(!matches!((a, b), (Operand::Imm(_), Operand::Imm(_))), "one number");
+        Recipe { kind, width, operands: [code(a), code(b)], number }
+    }
+    fn operand(&self, n: usize) -> Operand {
+        match self.operands[n & 1] {
+            NUMBER => Operand::Imm(self.number),
+            held @ HELD.. => Operand::Held(held - HELD),
+            slot => Operand::Slot(slot),
+        }
+    }
+    /// Reads slot `dst` where it is held from now on: gives which of the places that is.
+    fn hold(&mut self, dst: u8) -> Option<u8> {
+        let first = self.operands.iter().position(|operand| *operand == dst)?;
+        let place = if first == 0 { HELD_A } else { HELD_B };
+        self.operands.iter_mut().filter(|operand| **operand == dst).for_each(|operand| *operand = HELD + place);
+        Some(place)
+    }
+    /// The first operand.
+    pub fn a(&self) -> Operand {
+        self.operand(0)
+    }
+    /// The second.
+    pub fn b(&self) -> Operand {
+        self.operand(1)
+    }
     /// Whether the host makes all these flags as Umbra defines them.
     pub fn is_exact(&self) -> bool {
         self.kind.is_exact()
@@ -167,7 +209,7 @@ impl Recipe {
 
     /// Whether it reads a guest register.
     pub fn uses(&self, slot: u8) -> bool {
-        self.a == Operand::Slot(slot) || self.b == Operand::Slot(slot)
+        self.operands.contains(&slot)
     }
 
     /// The flags if this is a shift of `a` by `b`: none of its own if the count is zero.
@@ -193,13 +235,13 @@ impl Recipe {
                 Operand::Held(n) => cpu.link.frame.held.get(usize::from(n)).copied().unwrap_or(0),
             }
         };
-        if let Some(status) = self.shifted(value(self.a), value(self.b)) {
+        if let Some(status) = self.shifted(value(self.a()), value(self.b())) {
             let status = status.unwrap_or(cpu.link.frame.image.status());
             cpu.state.rflags = cpu.state.rflags & !flags::STATUS | status;
             cpu.link.lazy.op = LazyOp::None;
             return;
         }
-        let (a, b) = (value(self.a), value(self.b));
+        let (a, b) = (value(self.a()), value(self.b()));
         let carry = cpu.link.frame.image.status() & flags::CF;
         let (op, result, source) = match self.kind {
             Kind::Sub => (LazyOp::Sub, a.wrapping_sub(b) & mask, b),
@@ -328,7 +370,7 @@ pub fn cook(asm: &mut Asm, recipe: &Recipe) {
     // Narrow moves would merge; whole ones are as good, since only the low part counts.
     let whole = if width == Width::B8 { Width::B8 } else { Width::B4 };
     match recipe.kind {
-        Kind::Sub => match (place(recipe.a), recipe.b) {
+        Kind::Sub => match (place(recipe.a()), recipe.b()) {
             (Rm::R(a), b) => apply(asm, Alu::Cmp, width, a, b),
             (a, Operand::Imm(b)) => asm.alu_imm(Alu::Cmp, width, a, i64::from(b)),
             (a, b) => {
@@ -337,22 +379,22 @@ pub fn cook(asm: &mut Asm, recipe: &Recipe) {
             }
         },
         Kind::SubResult => {
-            asm.load(whole, S0, place(recipe.a));
-            apply(asm, Alu::Add, width, S0, recipe.b);
-            apply(asm, Alu::Sub, width, S0, recipe.b);
+            asm.load(whole, S0, place(recipe.a()));
+            apply(asm, Alu::Add, width, S0, recipe.b());
+            apply(asm, Alu::Sub, width, S0, recipe.b());
         }
         Kind::AddResult => {
-            asm.load(whole, S0, place(recipe.a));
-            apply(asm, Alu::Sub, width, S0, recipe.b);
-            apply(asm, Alu::Add, width, S0, recipe.b);
+            asm.load(whole, S0, place(recipe.a()));
+            apply(asm, Alu::Sub, width, S0, recipe.b());
+            apply(asm, Alu::Add, width, S0, recipe.b());
         }
-        Kind::Logic => match place(recipe.a) {
+        Kind::Logic => match place(recipe.a()) {
             Rm::R(a) => asm.test(width, a, a),
             a => asm.alu_imm(Alu::Cmp, width, a, 0),
         },
         Kind::Inc | Kind::Dec => {
             let (there, back) = if recipe.kind == Kind::Inc { (1, 0) } else { (0, 1) };
-            asm.load(whole, S0, place(recipe.a));
+            asm.load(whole, S0, place(recipe.a()));
             let form = Form::sized(Map::One, 0xff, width);
             asm.op(form, there, Rm::R(S0));
             load_carry(asm);
@@ -360,7 +402,7 @@ pub fn cook(asm: &mut Asm, recipe: &Recipe) {
         }
         Kind::Neg => {
             let form = Form::sized(Map::One, 0xf7, width);
-            asm.load(whole, S0, place(recipe.a));
+            asm.load(whole, S0, place(recipe.a()));
             asm.op(form, 3, Rm::R(S0));
             asm.op(form, 3, Rm::R(S0));
         }
@@ -372,7 +414,7 @@ pub fn cook(asm: &mut Asm, recipe: &Recipe) {
 /// Stores the flags after a multiplication.
 fn save_product(asm: &mut Asm, recipe: &Recipe) {
     let whole = if recipe.width == Width::B8 { Width::B8 } else { Width::B4 };
-    asm.load(whole, S0, place(recipe.a));
+    asm.load(whole, S0, place(recipe.a()));
     asm.test(recipe.width, S0, S0);
     asm.mov(S0, RAX);
     asm.raw(&[0x9f]); // LAHF
@@ -392,9 +434,9 @@ fn save_shift(asm: &mut Asm, recipe: &Recipe) {
         _ => 7,
     };
     let none = asm.label();
-    match recipe.b {
+    match recipe.b() {
         Operand::Imm(count) => {
-            asm.load(whole, S0, place(recipe.a));
+            asm.load(whole, S0, place(recipe.a()));
             asm.shift_imm(extension, width, Rm::R(S0), count as u8);
         }
         count => {
@@ -402,7 +444,7 @@ fn save_shift(asm: &mut Asm, recipe: &Recipe) {
             asm.load(Width::B8, RCX, place(count));
             asm.op(Form::sized(Map::One, 0xf7, Width::B1).with(width.bits() as i64 - 1, 1), 0, Rm::R(RCX));
             asm.jcc(4, none);
-            asm.load(whole, S0, place(recipe.a));
+            asm.load(whole, S0, place(recipe.a()));
             asm.op(Form::sized(Map::One, 0xd3, width), extension, Rm::R(S0));
         }
     }
@@ -425,7 +467,7 @@ fn save_shift(asm: &mut Asm, recipe: &Recipe) {
     asm.raw(&[0x80, 0xe4, 0xef]); // AND AH, !AF
     asm.store(Width::B2, Rm::cpu(frame!(image)), RAX);
     asm.raw(&[0x58]); // POP RAX
-    if !matches!(recipe.b, Operand::Imm(_)) {
+    if !matches!(recipe.b(), Operand::Imm(_)) {
         asm.bind(none);
         asm.raw(&[0x59]); // POP RCX
     }
@@ -541,13 +583,7 @@ impl Emitter<'_> {
     /// Keeps what slot `dst` holds for the recipe, unless the flags are saved. The host's flags stay.
     fn hold_operands(&mut self, dst: u8) {
         let FlagPlaces { recipe: Some(recipe), saved: false, .. } = &mut self.places else { return };
-        let mut kept = None;
-        for (operand, place) in [(&mut recipe.a, HELD_A), (&mut recipe.b, HELD_B)] {
-            if *operand == Operand::Slot(dst) {
-                *operand = *kept.get_or_insert(Operand::Held(place));
-            }
-        }
-        if let Some(Operand::Held(place)) = kept {
+        if let Some(place) = recipe.hold(dst) {
             let reg = super::registers::pinned(dst).unwrap_or_else(|| {
                 self.asm.load(Width::B8, S0, slot(dst));
                 S0

@@ -1,8 +1,9 @@
 //! What emitted code reads and writes of a vCPU beside its state: never saved, at fixed offsets.
 
-use super::block::{Live, Site};
+use super::block::Live;
 use super::flags::SavedFlags;
 use super::segment::{KNOWN, KnownLoad};
+use super::site::Site;
 use crate::state::Segment;
 use crate::vcpu::{Link, Vcpu};
 use std::mem::offset_of;

@@ -14,12 +14,13 @@
 use super::address::{self, Way};
 use super::arena::{Arena, CodePtr, Part};
 use super::asm::{Asm, Fixed, Label, Rm};
-use super::block::{Live, Site};
+use super::block::Live;
 use super::flags::SavedFlags;
 use super::frame::{self, JUMP_SHIFT, JumpEntry, TANK, frame, jumps};
 use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
 use super::segment::{self, Flatness, SEGMENTS};
+use super::site::{Place, Site};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::{straddle, units, x87};
@@ -497,7 +498,7 @@ fn look_up(asm: &mut Asm, live: usize, miss: Label, other_page: Label) {
 }
 
 /// A gate's body: it may not unwind into emitted code.
-fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&Step>) -> Result<u32, Status>) -> u32 {
+fn gate(cpu: *mut Vcpu, place: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&Step>) -> Result<u32, Status>) -> u32 {
     // SAFETY: emitted code passes the pointer that it was entered with, whose borrow lasts until it is left.
     let cpu = unsafe { &mut *cpu };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -506,10 +507,12 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&S
         if impatient != 0
             && let Some(jit) = &mut jit
         {
-            jit.is_far(site, impatient == BROKEN_RUN);
+            jit.is_far(Place::of(place), impatient == BROKEN_RUN);
         }
-        let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(site)?))) {
+        let place = Place::of(place);
+        let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(place)?))) {
             Some((jit, site)) => {
+                let site = &site;
                 x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site));
                 let step = jit.step(site);
                 if step.is_some() {
@@ -518,7 +521,7 @@ fn gate(cpu: *mut Vcpu, site: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&S
                 }
                 let named = cpu.link.mmu.notes_writers();
                 if named {
-                    cpu.link.mmu.set_storing(Some(jit.rip_of(site)));
+                    cpu.link.mmu.set_storing(Some(jit.rip_of(place, site)));
                 }
                 let result = body(cpu, site, step);
                 if named {

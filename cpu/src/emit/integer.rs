@@ -230,12 +230,12 @@ impl Emitter<'_> {
         match op {
             Op::Cmp => {
                 self.compare(width, dst, source);
-                self.flags_are(Some(Recipe { kind: Kind::Sub, width, a: Operand::Slot(dst), b: source }));
+                self.flags_are(Some(Recipe::new(Kind::Sub, width, Operand::Slot(dst), source)));
             }
             Op::Test => {
                 let same = source == Operand::Slot(dst);
                 self.test(width, dst, source);
-                let recipe = Recipe { kind: Kind::Logic, width, a: Operand::Slot(dst), b: Operand::Imm(0) };
+                let recipe = Recipe::new(Kind::Logic, width, Operand::Slot(dst), Operand::Imm(0));
                 // A test of two operands leaves no result to test again.
                 self.flags_are(same.then_some(recipe));
             }
@@ -301,7 +301,7 @@ impl Emitter<'_> {
         match uop.op {
             Op::Cmp => {
                 self.compare(width, dst, source);
-                self.flags_are(Some(Recipe { kind: Kind::Sub, width, a: Operand::Slot(dst), b: source }));
+                self.flags_are(Some(Recipe::new(Kind::Sub, width, Operand::Slot(dst), source)));
             }
             Op::Test => {
                 self.test(width, dst, source);
@@ -371,7 +371,7 @@ impl Emitter<'_> {
             if self.wanted() {
                 self.hold(S1);
             }
-            return self.flags_are(Some(Recipe { kind: Kind::Sub, width, a: Operand::Held(0), b: source }));
+            return self.flags_are(Some(Recipe::new(Kind::Sub, width, Operand::Held(0), source)));
         }
         // TEST: AND of the copy gives the same flags, and a result for the recipe.
         match source {
@@ -381,7 +381,7 @@ impl Emitter<'_> {
         if self.wanted() {
             self.hold(S1);
         }
-        self.flags_are(Some(Recipe { kind: Kind::Logic, width, a: Operand::Held(0), b: Operand::Imm(0) }));
+        self.flags_are(Some(Recipe::new(Kind::Logic, width, Operand::Held(0), Operand::Imm(0))));
     }
 
     /// ADC and SBB.
@@ -495,11 +495,11 @@ impl Emitter<'_> {
             }
             self.change(uop.dst, width, true, |e, reg| e.asm.op(form, extension, Rm::R(reg)));
             let kind = if uop.op == Op::Inc { Kind::Inc } else { Kind::Dec };
-            self.flags_are(Some(Recipe { kind, width, a, b: none }));
+            self.flags_are(Some(Recipe::new(kind, width, a, none)));
             return true;
         }
         self.change(uop.dst, width, true, |e, reg| e.asm.op(form, extension, Rm::R(reg)));
-        self.flags_are((uop.op == Op::Neg).then_some(Recipe { kind: Kind::Neg, width, a, b: none }));
+        self.flags_are((uop.op == Op::Neg).then_some(Recipe::new(Kind::Neg, width, a, none)));
         true
     }
 
@@ -567,7 +567,7 @@ fn result_recipe(op: Op, width: Width, dst: u8, source: Operand) -> Option<Recip
     };
     let a = Operand::Slot(dst);
     if kind == Kind::Logic {
-        return Some(Recipe { kind, width, a, b: Operand::Imm(0) });
+        return Some(Recipe::new(kind, width, a, Operand::Imm(0)));
     }
-    (source != a).then_some(Recipe { kind, width, a, b: source })
+    (source != a).then_some(Recipe::new(kind, width, a, source))
 }

@@ -44,6 +44,7 @@ mod ring;
 mod run;
 mod segment;
 mod shift;
+mod site;
 mod stack_run;
 mod straddle;
 mod string;
@@ -54,24 +55,26 @@ mod vector_run;
 mod x87;
 
 pub use arena::{ArenaError, CodePtr};
-pub use block::{Live, Site, Variant};
+pub use block::{Live, Variant};
 pub use flags::{Recipe, SavedFlags, SiteFlags};
 pub use frame::Frame;
 pub use gate::Status;
 pub use run::Next;
+pub use site::{Place, Site};
 
 use crate::cache::{BlockKey, Step};
 use crate::mode::ModeBits;
 use crate::uop::{Uop, Width};
 use arena::{Arena, Part};
 use asm::{Alu, Asm, Rm};
-use block::{Context, Emitter, Sites, Workspace};
+use block::{Context, Emitter, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
 use latest::Latest;
 use registers::{FUEL, S0, S1};
 use ring::Ring;
 use rustc_hash::FxHashMap;
+use site::{Edge, LowPtr, Sites};
 use smallvec::SmallVec;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::fetch_id;
@@ -180,7 +183,7 @@ impl JitCounters {
 /// Where code lies, and how long it is in bytes.
 #[derive(Copy, Clone, Debug)]
 struct Piece {
-    at: CodePtr,
+    at: LowPtr,
     len: u32,
 }
 
@@ -199,12 +202,14 @@ struct Unit {
     alive: bool,
     /// The tables of indirect jumps that were told about it, a bit for each.
     known: u8,
-    /// Sites whose edges lead here.
+    /// Jumps that lead here.
     incoming: SmallVec<[u32; 4]>,
 }
 
+const _: () = assert!(size_of::<Unit>() <= 96);
+
 impl Unit {
-    fn entry(&self) -> CodePtr {
+    fn entry(&self) -> LowPtr {
         self.parts[0].at
     }
 }
@@ -225,11 +230,20 @@ enum When {
     Short(u8),
 }
 
-/// What lies in a chunk of the arena, or did: units, and the sites whose jumps lead over stubs.
+/// What lies in a chunk of the arena, or did: units, which come to it one after the other, and stubs, by the jumps that lead over
+/// them.
 #[derive(Debug, Default)]
 struct Contents {
-    units: Vec<u32>,
+    units: std::ops::Range<u32>,
     stubs: Vec<u32>,
+}
+
+impl Contents {
+    /// A unit lies there, or a part of it.
+    fn add(&mut self, unit: u32) {
+        let first = if self.units.is_empty() { unit } else { self.units.start };
+        self.units = first..unit + 1;
+    }
 }
 
 /// A vCPU's emitted code.
@@ -252,7 +266,7 @@ pub struct Jit {
     /// Blocks that were learnt to have such, and are to be made again.
     stale: Vec<BlockKey>,
     /// The jump that led out last to a block without code, and that block.
-    awaiting: Option<(u32, BlockKey)>,
+    awaiting: Option<(Place, BlockKey)>,
     /// Grows with each flush: what was known of units is void.
     epoch: u32,
     disable: Disable,
@@ -340,9 +354,38 @@ impl Jit {
         self.arena.size()
     }
 
-    /// A site by number.
-    pub fn site(&self, number: u32) -> Option<&Site> {
-        self.sites.get(number)
+    /// What is to be known at a place.
+    pub fn site(&self, place: Place) -> Option<Site> {
+        match place {
+            Place::Site(number) => self.sites.get(number).cloned(),
+            Place::Edge(number) => self.sites.get(self.sites.edge(number)?.site).cloned(),
+            Place::Start(number) => {
+                let Unit { variant, insns, .. } = self.units.get(number)?;
+                let flags = variant.recipe.map_or(SiteFlags::Saved, SiteFlags::Recipe);
+                Some(Site {
+                    insn: 0,
+                    charged: *insns,
+                    bytes: 0,
+                    stack: false,
+                    sp: 0,
+                    ends: false,
+                    live: variant.live,
+                    memo: None,
+                    uop: 0,
+                    offset: 0,
+                    next: 0,
+                    x87: None,
+                    unit: number,
+                    flags,
+                    step: None,
+                })
+            }
+        }
+    }
+
+    /// The jump at a place.
+    fn edge(&self, place: Place) -> Option<&Edge> {
+        if let Place::Edge(number) = place { self.sites.edge(number) } else { None }
     }
 
     /// The step that the interpreter's handler runs at a site, if there is one.
@@ -355,9 +398,9 @@ impl Jit {
         self.units.get(site.unit).map_or(0, |unit| unit.key.rip)
     }
 
-    /// RIP to go on with at a site: the jump's target, or the instruction.
-    fn rip_of(&self, site: &Site) -> u64 {
-        match self.sites.edge(site) {
+    /// RIP to go on with at a place: the jump's target, or the site's instruction.
+    fn rip_of(&self, place: Place, site: &Site) -> u64 {
+        match self.edge(place) {
             Some(edge) => edge.target,
             None => self.rip_at(site, site.offset),
         }
@@ -397,7 +440,7 @@ impl Jit {
 
     /// Where a unit's code starts, if there still is any.
     pub fn entry(&self, unit: u32) -> Option<CodePtr> {
-        self.units.get(unit).filter(|unit| unit.alive).map(Unit::entry)
+        self.units.get(unit).filter(|unit| unit.alive).map(|unit| self.arena.whole(unit.entry()))
     }
 
     /// Whether another unit may not fit: make room first ([`Jit::make_room`]), when no emitted code is running.
@@ -416,7 +459,7 @@ impl Jit {
             && let Some(chunk) = self.arena.oldest()
         {
             let Contents { units, stubs } = std::mem::take(&mut self.chunks[chunk]);
-            stubs.into_iter().for_each(|site| self.unlink(site));
+            stubs.into_iter().for_each(|edge| self.unlink(edge));
             for unit in units {
                 if let Some(key) = self.units.get(unit).filter(|unit| unit.alive).map(|unit| unit.key) {
                     self.drop_block(&key);
@@ -431,8 +474,8 @@ impl Jit {
     }
 
     /// The access at a site goes from page to page: its block is to be made again.
-    pub fn is_far(&mut self, site: u32, run: bool) {
-        let Some(site) = self.sites.get(site) else { return };
+    pub fn is_far(&mut self, place: Place, run: bool) {
+        let Some(site) = self.site(place) else { return };
         let Some(unit) = self.units.get(site.unit).filter(|unit| unit.alive) else { return };
         if self.far.len() >= MOST_FAR {
             self.far.clear();
@@ -499,7 +542,7 @@ impl Jit {
         let is_of = |unit| self.units.get(unit).is_some_and(|unit: &Unit| unit.alive && unit.key == key);
         let other = self.latest.insert(&key, unit, is_of);
         let incoming = SmallVec::new();
-        let parts = [Piece { at: entry, len }, Piece { at: cold, len: cold_len }];
+        let parts = [Piece { at: entry.into(), len }, Piece { at: cold.into(), len: cold_len }];
         self.units.push(Unit {
             parts,
             key,
@@ -512,7 +555,7 @@ impl Jit {
             incoming,
         });
         for at in [entry, cold] {
-            self.chunks[self.arena.chunk_of(at)].units.push(unit);
+            self.chunks[self.arena.chunk_of(at)].add(unit);
         }
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
@@ -520,7 +563,7 @@ impl Jit {
             let parts = self.units.get(unit).map_or(&[][..], |unit| &unit.parts);
             for (Piece { at, len }, part) in parts.iter().zip(["", "_cold"]) {
                 // Names that are lost are no reason to stop.
-                let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", at.0, key.rip);
+                let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", self.arena.whole(*at).0, key.rip);
             }
         }
         let c = &mut self.counters;
@@ -531,9 +574,9 @@ impl Jit {
         Some(unit)
     }
 
-    /// Which variant of `to` the jump at a site should lead to.
-    pub fn wanted_variant(&self, site: u32, to: &BlockKey) -> Variant {
-        let Some(site) = self.site(site) else { return Variant::default() };
+    /// Which variant of `to` the jump at a place should lead to.
+    pub fn wanted_variant(&self, place: Place, to: &BlockKey) -> Variant {
+        let Some(site) = self.site(place) else { return Variant::default() };
         let plain = Variant { live: site.live, recipe: None };
         let SiteFlags::Recipe(recipe) = site.flags else { return plain };
         let known = Variant { recipe: Some(recipe), ..plain };
@@ -547,12 +590,11 @@ impl Jit {
         if pays && room() && !self.disable.has(Disable::RECIPES) { known } else { plain }
     }
 
-    /// Links the jump at a site to a unit.
-    pub fn link(&mut self, site: u32, unit: u32, variant: Variant) {
-        let (Some(found), Some(target)) = (self.sites.get(site), self.units.get(unit)) else {
-            return;
-        };
-        let Some(edge) = self.sites.edge(found).copied() else { return };
+    /// Links the jump at a place to a unit.
+    pub fn link(&mut self, place: Place, unit: u32, variant: Variant) {
+        let Place::Edge(number) = place else { return };
+        let Some(edge) = self.sites.edge(number).copied() else { return };
+        let (Some(found), Some(target)) = (self.sites.get(edge.site), self.units.get(unit)) else { return };
         let Some(from) = self.units.get(found.unit) else { return };
         if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
             return;
@@ -567,13 +609,12 @@ impl Jit {
         let mut to = target.entry();
         if !stays || store.is_some() {
             let (key, live) = (target.key, found.live);
-            let Some(stub) = self.stub((!stays).then_some((key.linear, key.page)), store, site, live, to) else {
-                return;
-            };
-            to = stub;
+            let page = (!stays).then_some((key.linear, key.page));
+            let Some(stub) = self.stub(page, store, number, live, self.arena.whole(to)) else { return };
+            to = stub.into();
         }
         self.arena.patch(edge.at, to);
-        self.units.get_mut(unit).into_iter().for_each(|unit| unit.incoming.push(site));
+        self.units.get_mut(unit).into_iter().for_each(|unit| unit.incoming.push(number));
         self.counters.links += 1;
     }
 
@@ -582,7 +623,7 @@ impl Jit {
         &mut self,
         page: Option<(u64, PhysPage)>,
         store: Option<Store>,
-        site: u32,
+        edge: u32,
         live: Live,
         to: CodePtr,
     ) -> Option<CodePtr> {
@@ -615,30 +656,29 @@ impl Jit {
             // It may only be missing from the TLB.
             asm.bind(cold);
             asm.mov_imm(S0, page.0);
-            asm.mov_imm32(S1, site);
+            asm.mov_imm32(S1, Place::Edge(edge).number());
             asm.call(self.gates.fetch[live.index()].0);
             block::look_at_page(asm, page);
             asm.jcc(4, found);
             asm.mov_imm(S0, Status::Stop as u64);
-            asm.mov_imm32(S1, site);
+            asm.mov_imm32(S1, Place::Edge(edge).number());
             asm.jmp_to(self.gates.exit[live.index()].0);
         }
         let cold = self.arena.next(Part::Cold);
         let (hot, ways_out) = asm.finish();
         let at = self.arena.append(hot, ways_out)?;
         for at in [at, cold] {
-            self.chunks[self.arena.chunk_of(at)].stubs.push(site);
+            self.chunks[self.arena.chunk_of(at)].stubs.push(edge);
         }
         Some(at)
     }
 
-    /// The jump at a site is not linked any more.
-    fn unlink(&mut self, site: u32) {
-        let Some(site) = self.sites.get(site) else { return };
+    /// A jump is not linked any more.
+    fn unlink(&mut self, edge: u32) {
+        let Some(edge) = self.sites.edge(edge) else { return };
         // The bytes of what is dead may be others' by now.
-        if self.units.get(site.unit).is_some_and(|unit| unit.alive)
-            && let Some(edge) = self.sites.edge(site)
-        {
+        let unit = self.sites.get(edge.site).and_then(|site| self.units.get(site.unit));
+        if unit.is_some_and(|unit| unit.alive) {
             self.arena.patch(edge.at, edge.cold);
         }
     }
@@ -651,7 +691,8 @@ impl Jit {
 
     /// Tells the table of indirect jumps about a unit.
     pub fn know_jump(&mut self, unit: u32, live: Live) {
-        let Some((key, code)) = self.units.get(unit).map(|unit| (unit.key, unit.entry().0)) else { return };
+        let Some((key, code)) = self.units.get(unit).map(|unit| (unit.key, unit.entry())) else { return };
+        let code = self.arena.whole(code).0;
         if self.disable.has(Disable::JUMPS) || self.knows_jump(&key, live) {
             return;
         }
@@ -668,7 +709,7 @@ impl Jit {
         while let Some(found) = next.and_then(|unit| self.units.get_mut(unit)) {
             next = found.other;
             found.alive = false;
-            let (entry, known) = (found.entry().0, found.known);
+            let (entry, known) = (self.arena.whole(found.entry()).0, found.known);
             let incoming = std::mem::take(&mut found.incoming);
             incoming.into_iter().for_each(|site| self.unlink(site));
             for (live, table) in self.jumps.iter_mut().enumerate().filter(|(live, _)| known >> live & 1 != 0) {
@@ -683,7 +724,10 @@ impl Jit {
     /// The code made for a block, for dumps: where it lies, and its bytes, the hot part of each variant and its cold one; the
     /// variant made first comes first.
     pub fn code_of(&self, key: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
-        let part = |Piece { at, len }| (at.0, self.arena.bytes(at, len as usize));
+        let part = |Piece { at, len }| {
+            let at = self.arena.whole(at);
+            (at.0, self.arena.bytes(at, len as usize))
+        };
         let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| unit.parts.map(part)).collect();
         all.reverse();
         all

@@ -1,75 +1,111 @@
 //! Things by a number that grows, of which the first are forgotten in time.
 
+use std::collections::VecDeque;
+
+/// Things that come and go together.
+const TOGETHER: usize = 1 << 10;
+
 /// The things. What is forgotten may be found a while longer.
 #[derive(Debug)]
 pub struct Ring<T> {
+    /// The number of the first thing of `full`.
     first: u32,
-    all: Vec<T>,
+    full: VecDeque<Vec<T>>,
+    /// The last ones, fewer than [`TOGETHER`].
+    last: Vec<T>,
+    /// Room that was given back.
+    spare: Vec<Vec<T>>,
 }
 
 impl<T> Default for Ring<T> {
     fn default() -> Ring<T> {
-        Ring { first: 0, all: Vec::new() }
+        Ring { first: 0, full: VecDeque::new(), last: Vec::new(), spare: Vec::new() }
     }
 }
 
 impl<T> Ring<T> {
     /// The number of the next one.
+    #[inline]
     pub fn next(&self) -> u32 {
-        self.first + self.all.len() as u32
+        self.first + self.len() as u32
     }
     /// The number of the first one.
     pub fn first(&self) -> u32 {
         self.first
     }
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.full.len() * TOGETHER + self.last.len()
     }
     /// Adds one and gives its number.
     #[inline(always)]
     pub fn push(&mut self, thing: T) -> u32 {
-        self.all.push(thing);
+        if self.last.len() >= self.last.capacity().min(TOGETHER) {
+            self.begin();
+        }
+        self.last.push(thing);
         self.next() - 1
     }
+    /// Room for more.
+    #[cold]
+    fn begin(&mut self) {
+        let room = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(TOGETHER));
+        let full = std::mem::replace(&mut self.last, room);
+        if !full.is_empty() {
+            self.full.push_back(full);
+        }
+    }
+    fn place(&self, number: u32) -> (usize, usize) {
+        let at = number.wrapping_sub(self.first) as usize;
+        (at / TOGETHER, at % TOGETHER)
+    }
     /// By number.
+    #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
-        self.all.get(number.wrapping_sub(self.first) as usize)
+        let (group, at) = self.place(number);
+        if group == self.full.len() { self.last.get(at) } else { self.full.get(group)?.get(at) }
     }
     /// By number.
+    #[inline]
     pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.all.get_mut(number.wrapping_sub(self.first) as usize)
+        let (group, at) = self.place(number);
+        if group == self.full.len() { self.last.get_mut(at) } else { self.full.get_mut(group)?.get_mut(at) }
     }
-    /// Forgets those before the first that stays, when they are half of all.
+    /// Forgets those before the first that stays, but for some that came together with it.
     pub fn forget(&mut self, stays: impl Fn(&T) -> bool) {
-        let gone = self.all.iter().position(stays).unwrap_or(self.all.len());
-        if 2 * gone >= self.all.len() {
-            self.all.drain(..gone);
-            self.first += gone as u32;
+        while let Some(things) = self.full.front()
+            && !things.iter().any(&stays)
+            && let Some(mut things) = self.full.pop_front()
+        {
+            self.first += TOGETHER as u32;
+            things.clear();
+            self.spare.push(things);
         }
     }
     /// Forgets all; numbers begin anew.
     pub fn clear(&mut self) {
-        *self = Ring { all: std::mem::take(&mut self.all), first: 0 };
-        self.all.clear();
+        *self = Ring::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Ring;
+    use super::{Ring, TOGETHER};
 
     #[test]
     fn numbers_stay_when_the_first_are_forgotten() {
+        let together = TOGETHER as u32;
         let mut ring = Ring::default();
-        let numbers: Vec<u32> = (0..10).map(|thing| ring.push(thing)).collect();
-        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
-        ring.forget(|thing| *thing >= 3);
-        assert_eq!(ring.len(), 10);
-        ring.forget(|thing| *thing >= 6);
-        assert_eq!((ring.len(), ring.next()), (4, 10));
-        assert_eq!((ring.get(5), ring.get(6), ring.get(10)), (None, Some(&6), None));
-        assert_eq!(ring.push(10), 10);
+        let numbers: Vec<u32> = (0..3 * together).map(|thing| ring.push(thing)).collect();
+        assert_eq!(numbers, (0..3 * together).collect::<Vec<_>>());
+        ring.forget(|thing| *thing >= together - 1);
+        assert_eq!(ring.len(), 3 * TOGETHER);
+        ring.forget(|thing| *thing >= together + 5);
+        assert_eq!((ring.first(), ring.len(), ring.next()), (together, 2 * TOGETHER, 3 * together));
+        assert_eq!((ring.get(together - 1), ring.get(together), ring.get(3 * together)), (None, Some(&together), None));
+        assert_eq!(ring.push(7), 3 * together);
+        assert_eq!(ring.get(3 * together), Some(&7));
         ring.clear();
         assert_eq!(ring.push(0), 0);
     }

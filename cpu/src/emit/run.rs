@@ -3,7 +3,7 @@
 
 use super::frame::{TANK, jump_index};
 use super::gate::{self, Status};
-use super::{Jit, Live, SavedFlags, Variant, x87};
+use super::{Jit, Live, Place, SavedFlags, Variant, x87};
 use crate::cache::{Alone, Block, BlockKey, BlockRef};
 use crate::check::Check;
 use crate::exec;
@@ -71,10 +71,10 @@ impl Vcpu {
         }
         if emitted
             && let Some(jit) = &mut self.link.jit
-            && let Some((site, key)) = jit.awaiting.take()
+            && let Some((place, key)) = jit.awaiting.take()
             && key == block.get().key
         {
-            self.link_to(site, block);
+            self.link_to(place, block);
         }
         emitted && block.get().code.get() != before
     }
@@ -211,14 +211,14 @@ impl Vcpu {
 
     /// Makes state and counts those of a boundary again.
     fn left(&mut self, status: Status) -> Result<Next, Fault> {
-        let number = self.link.frame.site;
+        let place = Place::of(self.link.frame.site);
         let Some(jit) = &mut self.link.jit else { return Ok(Next::Leave) };
         jit.counters.exits[status as usize & 15] += 1;
-        let Some(site) = jit.site(number) else { return Ok(Next::Leave) };
+        let Some(site) = jit.site(place) else { return Ok(Next::Leave) };
         let (flags, insn) = (site.flags, site.insn);
-        let (rip, next_rip) = (jit.rip_of(site), jit.rip_at(site, site.next));
-        x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(site));
-        let retired = self.link.frame.retired(site);
+        let (rip, next_rip) = (jit.rip_of(place, &site), jit.rip_at(&site, site.next));
+        x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(&site));
+        let retired = self.link.frame.retired(&site);
         let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
         if !step {
             flags.restore(self);
@@ -235,8 +235,8 @@ impl Vcpu {
                 }
                 let block = self.find_block(Alone::No)?;
                 match status {
-                    Status::Chain => self.link_to(number, block),
-                    Status::Dynamic => self.learn_jump(number, block),
+                    Status::Chain => self.link_to(place, block),
+                    Status::Dynamic => self.learn_jump(place, block),
                     _ => {}
                 }
                 Ok(Next::Block(block))
@@ -289,33 +289,33 @@ impl Vcpu {
     }
 
     /// After a jump that was not linked: links it, if its target is emitted.
-    fn link_to(&mut self, site: u32, block: BlockRef) {
+    fn link_to(&mut self, place: Place, block: BlockRef) {
         let b = block.get();
         if b.code.get() == 0 {
-            self.link.jit.iter_mut().for_each(|jit| jit.awaiting = Some((site, b.key)));
+            self.link.jit.iter_mut().for_each(|jit| jit.awaiting = Some((place, b.key)));
             return;
         }
         let epoch = |cpu: &Vcpu| cpu.link.jit.as_ref().map(|jit| jit.epoch);
         let before = epoch(self);
         let Some(jit) = &self.link.jit else { return };
-        let variant = jit.wanted_variant(site, &b.key);
+        let variant = jit.wanted_variant(place, &b.key);
         let Some(unit) = self.unit(block, variant) else { return };
-        // A flush in between took the site away.
+        // A flush in between took the place away.
         if before == epoch(self)
             && let Some(jit) = &mut self.link.jit
         {
-            jit.link(site, unit, variant);
+            jit.link(place, unit, variant);
         }
     }
 
     /// After an indirect jump that was not known: the table knows it from now on.
-    fn learn_jump(&mut self, site: u32, block: BlockRef) {
+    fn learn_jump(&mut self, place: Place, block: BlockRef) {
         let b = block.get();
         if b.code.get() == 0 || b.key.linear != b.key.rip {
             return;
         }
         let Some(jit) = &self.link.jit else { return };
-        let Some(live) = jit.site(site).map(|site| site.live) else { return };
+        let Some(live) = jit.site(place).map(|site| site.live) else { return };
         // Known, but its page was not in the fetch TLB.
         if jit.knows_jump(&b.key, live) {
             return;

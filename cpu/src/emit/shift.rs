@@ -74,7 +74,7 @@ impl Emitter<'_> {
             Op::Shr => Kind::Shr,
             _ => Kind::Sar,
         };
-        let recipe = Recipe { kind, width: uop.width, a: Operand::Held(0), b: count };
+        let recipe = Recipe::new(kind, uop.width, Operand::Held(0), count);
         self.places = FlagPlaces { recipe: Some(recipe), ..FlagPlaces::default() };
     }
 
@@ -266,7 +266,7 @@ impl Emitter<'_> {
             return self.flags_are(None);
         }
         self.asm.setcc(0, Rm::cpu(frame!(held) + 8));
-        let recipe = Recipe { kind: Kind::Mul, width, a: Operand::Slot(dst), b: Operand::Imm(0) };
+        let recipe = Recipe::new(Kind::Mul, width, Operand::Slot(dst), Operand::Imm(0));
         self.places = FlagPlaces { recipe: Some(recipe), ..FlagPlaces::default() };
     }
 

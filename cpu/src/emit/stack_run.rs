@@ -8,10 +8,11 @@
 use super::Disable;
 use super::address::{Access, Value, Way};
 use super::asm::{Alu, Form, Label, Map, Rm};
-use super::block::{Emitter, Site};
+use super::block::Emitter;
 use super::frame::{PATIENCE, frame};
 use super::memo::Reach;
 use super::registers::{S0, S1, SP, pinned, slot};
+use super::site::Site;
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::RSP;

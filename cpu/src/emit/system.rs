@@ -4,10 +4,11 @@
 use super::Disable;
 use super::address::Way;
 use super::asm::{Alu, Form, Map, Rm};
-use super::block::{Emitter, Live, Site};
+use super::block::{Emitter, Live};
 use super::flags::FlagPlaces;
 use super::frame::frame;
 use super::registers::{RAX, RCX, RDX, S0, S1, SP, slot};
+use super::site::Site;
 use crate::bus::TscLine;
 use crate::mode::ModeBits;
 use crate::state::control::{Control, Msrs, cr4};

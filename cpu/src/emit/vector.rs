@@ -48,9 +48,7 @@ impl Emitter<'_> {
         if self.live.has(Live::VECTORS) || !self.context.uops.iter().any(|uop| self.is_native(uop)) {
             return;
         }
-        let Some(site) = self.start_site() else { return };
-        let site = self.add_site(site);
-        self.asm.mov_imm32(S1, site);
+        self.asm.mov_imm32(S1, self.start());
         self.asm.call(self.context.gates.load_vectors[self.live.index()].0);
         self.live = self.live.with(Live::VECTORS);
     }

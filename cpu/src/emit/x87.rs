@@ -190,9 +190,7 @@ impl Emitter<'_> {
         if self.live.has(Live::X87) || !self.context.uops.iter().any(native) {
             return;
         }
-        let Some(site) = self.start_site() else { return };
-        let site = self.add_site(site);
-        self.asm.mov_imm(super::registers::S1, u64::from(site));
+        self.asm.mov_imm32(super::registers::S1, self.start());
         self.asm.call(self.context.gates.load_x87[self.live.index()].0);
         self.live = self.live.with(Live::X87);
     }
