@@ -312,3 +312,29 @@ fn a_budget_ends_before_any_block_with_its_flags() {
         }
     }
 }
+
+/// A guest with more code than there is room for: what is kept of the code that is there is bounded as the code itself is.
+#[test]
+#[cfg(all(target_arch = "x86_64", not(portable)))]
+fn what_is_kept_of_emitted_code_goes_with_its_size() {
+    use umbra_cpu::emit::{Disable, Jit};
+    const BYTES: usize = 2 << 20;
+    // 50,000 blocks of their own: inc eax; test eax, eax; jz to the next; and a jump back to the first.
+    let mut code = [0x40, 0x85, 0xc0, 0x74, 0x00].repeat(50_000);
+    code.push(0xe9);
+    code.extend((-(code.len() as i32 + 4)).to_le_bytes());
+    let mut cpu = flat32(&code);
+    let mut jit = Jit::new(BYTES).expect("a host for the JIT");
+    // No links, whose stubs would be most of the code.
+    jit.set_disable(Disable(Disable::CHAINS));
+    cpu.use_jit(Some(jit));
+    cpu.link.hot = 1;
+    for round in 1..=6 {
+        assert_eq!(cpu.run_until_fault(150_001), Ok(Exit::BudgetSpent));
+        assert_eq!((cpu.state.gpr(slots::RAX), cpu.state.rip), (round * 50_000, 0x1000));
+        let jit = cpu.link.jit.as_ref().expect("the JIT");
+        let kept = jit.records();
+        assert!(kept <= BYTES, "{kept} bytes kept of {BYTES} bytes of code");
+        assert!(jit.counters().flushes > 0, "a cache that everything fits into");
+    }
+}

@@ -23,6 +23,8 @@ pub mod bits {
     pub const STOP: u32 = 1 << 5;
     /// Code that this vCPU may be executing was written.
     pub const CODE: u32 = 1 << 6;
+    /// The vCPU has to tidy up between two blocks.
+    pub const TIDY: u32 = 1 << 7;
 }
 
 /// One word per vCPU, shared with the board and the mmu.

@@ -6,10 +6,12 @@
 //! the block itself).
 #![allow(unsafe_code, reason = "references into boxed blocks that outlive the borrow of the cache; see above")]
 
+mod numbers;
 pub mod patches;
 mod recent;
 mod step;
 
+pub(crate) use numbers::Numbers;
 pub use recent::Recent;
 pub use step::{Handler, Leave, Step};
 
@@ -19,6 +21,7 @@ use crate::uop::Uop;
 use patches::{Patches, Span};
 use recent::Place;
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use umbra_mmu::CodeWrite;
@@ -29,7 +32,10 @@ const FRONT: usize = 1 << 13;
 /// Calls that are remembered.
 const CALLS: usize = 32;
 /// Steps that the cache may hold before room is made (32 bytes each), where no code cache asks for more.
-const MOST_STEPS: u32 = 600_000;
+const MOST_STEPS: u32 = 2_000_000;
+
+/// Dropped blocks that may wait for the dispatcher to come by.
+const MOST_DROPPED: usize = 4096;
 
 /// How many times as often as for the first time a block is to run before it is emitted again for which there was no room.
 /// (With code of twice the cache's size, 1 gave 0.25 of the speed with all of it, 4 as much, 16 0.45, 32 0.52, 64 0.54.)
@@ -90,10 +96,12 @@ pub struct Block {
     /// Where its uops are, if it was lifted lately.
     place: Place,
     /// Who chained to this block: (block, its generation, slot).
-    incoming: RefCell<Vec<(u32, u32, u8)>>,
+    incoming: RefCell<SmallVec<[(u32, u32, u8); 1]>>,
     id: u32,
     generation: u32,
 }
+
+const _: () = assert!(size_of::<Block>() <= 192);
 
 /// A block that stays alive until the next [`BlockCache::sweep`].
 #[derive(Copy, Clone, Debug)]
@@ -181,7 +189,8 @@ struct FrontEntry {
 /// All blocks of one vCPU.
 pub struct BlockCache {
     front: Box<[FrontEntry]>,
-    map: FxHashMap<BlockKey, u32>,
+    /// Where in the slab a block is.
+    numbers: Numbers,
     slab: Vec<Option<Box<Block>>>,
     free: Vec<u32>,
     /// Blocks by the page (or pages) that hold their bytes.
@@ -214,7 +223,7 @@ impl Default for BlockCache {
     fn default() -> BlockCache {
         BlockCache {
             front: vec![FrontEntry::default(); FRONT].into_boxed_slice(),
-            map: FxHashMap::default(),
+            numbers: Numbers::default(),
             slab: Vec::new(),
             free: Vec::new(),
             by_page: FxHashMap::default(),
@@ -231,6 +240,11 @@ impl Default for BlockCache {
             keeps_uops: false,
         }
     }
+}
+
+/// Whether the block with this number has this key.
+fn is_of(slab: &[Option<Box<Block>>], id: u32, key: &BlockKey) -> bool {
+    slab.get(id as usize).and_then(Option::as_ref).is_some_and(|block| block.key == *key)
 }
 
 fn front_index(linear: u64) -> usize {
@@ -288,10 +302,15 @@ impl BlockCache {
         {
             return Some(block);
         }
-        let id = *self.map.get(key)?;
-        let block = BlockRef(NonNull::from(self.slab[id as usize].as_deref()?));
+        let block = BlockRef(NonNull::from(self.by_key(key)?));
+        let entry = &mut self.front[front_index(key.linear)];
         *entry = FrontEntry { linear: key.linear, block: Some(block) };
         Some(block)
+    }
+
+    fn by_key(&self, key: &BlockKey) -> Option<&Block> {
+        let id = self.numbers.get(key, |id| is_of(&self.slab, id, key))?;
+        self.slab[id as usize].as_deref()
     }
 
     /// Adds a block that was lifted to `uops`.
@@ -337,7 +356,7 @@ impl BlockCache {
             self.by_page.entry(page).or_default().push(id);
         }
         self.slab[id as usize] = Some(block);
-        self.map.insert(key, id);
+        self.numbers.insert(&key, id, |id| is_of(&self.slab, id, &key));
         self.front[front_index(key.linear)] = FrontEntry { linear: key.linear, block: Some(reference) };
         reference
     }
@@ -454,12 +473,14 @@ impl BlockCache {
     }
 
     fn drop_block(&mut self, id: u32) {
+        let Some(key) = self.slab[id as usize].as_ref().map(|block| block.key) else { return };
+        // Another block of the same key may have come in its place.
+        self.numbers.remove(&key, |number| number == id);
         let Some(block) = self.slab[id as usize].take() else { return };
         self.steps -= block.steps.len() as u32;
         if block.code.get() != 0 {
             self.dropped_code.push(block.key);
         }
-        self.map.remove(&block.key);
         let entry = &mut self.front[front_index(block.key.linear)];
         if entry.block.is_some_and(|b| b.0 == NonNull::from(&*block)) {
             *entry = FrontEntry::default();
@@ -511,7 +532,7 @@ impl BlockCache {
     /// goes drives out what stays.
     pub fn cool(&mut self, keys: &[BlockKey], hot: u32) {
         let heat = -(i64::from(hot.saturating_sub(1)) * COOLED).min(i64::from(i32::MAX)) as i32;
-        for block in keys.iter().filter_map(|key| self.slab[*self.map.get(key)? as usize].as_deref()) {
+        for block in keys.iter().filter_map(|key| self.by_key(key)) {
             block.code.set(0);
             block.heat.set(heat);
         }
@@ -522,6 +543,11 @@ impl BlockCache {
         for id in 0..self.slab.len() as u32 {
             self.drop_block(id);
         }
+    }
+
+    /// Whether there are many dropped blocks, which are to be freed soon.
+    pub fn is_littered(&self) -> bool {
+        self.dropped.len() > MOST_DROPPED
     }
 
     /// Frees dropped blocks. Only for the dispatcher, when it holds no [`BlockRef`].
@@ -561,6 +587,6 @@ impl BlockCache {
 
     /// Number of live blocks.
     pub fn blocks(&self) -> usize {
-        self.map.len()
+        self.numbers.len()
     }
 }

@@ -2,14 +2,26 @@
 
 use crate::uop::Uop;
 
-/// Uops that are kept: about 3 MiB of them.
-const KEPT: usize = 1 << 15;
+/// Uops that are kept: about 2 MiB of them.
+const KEPT: usize = 3 << 13;
 
-/// Where a block's uops were put.
+/// Where a block's uops were put, and in the lower bits how many they are.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    at: u64,
-    len: u32,
+pub struct Place(u64);
+
+impl Place {
+    /// Bits of the number of uops.
+    const LEN: u32 = 12;
+
+    fn new(at: u64, len: usize) -> Place {
+        Place(at << Self::LEN | len as u64)
+    }
+    fn at(self) -> u64 {
+        self.0 >> Self::LEN
+    }
+    fn len(self) -> usize {
+        (self.0 & ((1 << Self::LEN) - 1)) as usize
+    }
 }
 
 /// A ring of uops. Takes memory from the first block on that is put into it.
@@ -23,7 +35,7 @@ pub struct Recent {
 impl Recent {
     /// Keeps the uops of a block for a while.
     pub fn keep(&mut self, uops: &[Uop]) -> Place {
-        if uops.len() > KEPT {
+        if uops.len() >= 1 << Place::LEN {
             return Place::default();
         }
         self.uops.resize(KEPT, Uop::new(crate::uop::Op::Nop));
@@ -32,7 +44,7 @@ impl Recent {
             self.next += (KEPT - start) as u64;
             start = 0;
         }
-        let place = Place { at: self.next, len: uops.len() as u32 };
+        let place = Place::new(self.next, uops.len());
         self.uops[start..start + uops.len()].copy_from_slice(uops);
         self.next += uops.len() as u64;
         place
@@ -40,9 +52,9 @@ impl Recent {
 
     /// The uops that were put there, if no others have been since.
     pub fn get(&self, place: Place) -> Option<&[Uop]> {
-        let start = place.at as usize % KEPT;
-        let there = place.len != 0 && self.next - place.at <= KEPT as u64;
-        there.then(|| self.uops.get(start..start + place.len as usize)).flatten()
+        let start = place.at() as usize % KEPT;
+        let there = place.len() != 0 && self.next - place.at() <= KEPT as u64;
+        there.then(|| self.uops.get(start..start + place.len())).flatten()
     }
 }
 

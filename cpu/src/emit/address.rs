@@ -231,7 +231,7 @@ impl Emitter<'_> {
         let reach = Reach::of(access.bytes);
         let number = self.memo(reach, access.way);
         let memo = number.map(|number| (number, reach));
-        let site = Site { bytes: access.bytes, sp: access.sp, memo: number, ..self.site(uop) };
+        let site = Site { bytes: access.bytes, sp: access.sp, ..self.site(uop) }.with_memo(number);
         let [slow, found, done] = [(); 3].map(|()| self.asm.label());
         match memo {
             Some((number, _)) => self.check_memo(number, access.at, slow),
@@ -440,7 +440,7 @@ impl Emitter<'_> {
         asm.jcc(7, slow);
         asm.alu(Alu::Add, Width::B4, S0, Rm::cpu(seg + offset_of!(Segment, base)));
         asm.bind(done);
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         let site = self.add_site(site);
         let live = self.live.index();
         let dst = uop.dst;

@@ -10,7 +10,7 @@
 #![allow(unsafe_code, reason = "writes machine code; see above")]
 
 use super::site::LowPtr;
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::collections::VecDeque;
@@ -119,7 +119,12 @@ pub struct Arena {
     begun: VecDeque<usize>,
     /// The chunk of each part.
     filling: [Chunk; 2],
+    /// The most that writes have mapped since the writable view was unmapped, in bytes.
+    mapped: usize,
 }
+
+/// The most of the writable view that stays mapped, in bytes.
+const MOST_MAPPED: usize = 1 << 20;
 
 impl Arena {
     /// `bytes` of empty code cache.
@@ -136,7 +141,7 @@ impl Arena {
         let executable = Executable::of(&file, bytes).map_err(|e| refused(e.into()))?;
         let chunk = (bytes / 4 / 4096 * 4096).min(HUGE);
         let (free, begun, filling) = (VecDeque::new(), VecDeque::new(), [Chunk::default(); 2]);
-        let mut arena = Arena { writable, executable, chunk, common: 0, free, begun, filling };
+        let mut arena = Arena { writable, executable, chunk, common: 0, free, begun, filling, mapped: 0 };
         arena.clear();
         Ok(arena)
     }
@@ -185,6 +190,19 @@ impl Arena {
         }
     }
 
+    /// So many bytes may have been mapped by writes. From time to time the writable view is unmapped: what both map counts twice
+    /// in the size of the process.
+    fn wrote(&mut self, bytes: usize) {
+        self.mapped += bytes;
+        if self.mapped < MOST_MAPPED {
+            return;
+        }
+        self.mapped = 0;
+        // SAFETY: a shared view: what was written stays in the file, and is there again with the next access. A refusal only
+        // costs the count.
+        let _ = unsafe { self.writable.unchecked_advise(UncheckedAdvice::DontNeed) };
+    }
+
     /// The chunk that was begun first, of those that are full.
     pub fn oldest(&self) -> Option<usize> {
         let filling = |number: usize| {
@@ -219,6 +237,7 @@ impl Arena {
             let next = (chunk.next + code.len()).next_multiple_of(16).min(chunk.end);
             chunk.next = next;
         }
+        self.wrote(hot.len() + cold.len());
         Some(at)
     }
 
@@ -248,6 +267,7 @@ impl Arena {
         if let Some(bytes) = self.writable.get_mut(offset..offset + 4) {
             let displacement = target.0.wrapping_sub(at.0.wrapping_add(4));
             bytes.copy_from_slice(&displacement.to_le_bytes());
+            self.wrote(4096);
         }
     }
 

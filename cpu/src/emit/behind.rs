@@ -1,7 +1,6 @@
 //! What goes behind a block's straight code: the ways out of it, and those that come back. Each is made as soon as it is come
 //! upon, but for those that others come upon.
 
-use super::CodePtr;
 use super::asm::Label;
 use super::block::Emitter;
 use super::gate::Status;
@@ -38,7 +37,7 @@ impl Emitter<'_> {
         let live = self.live.index();
         self.behind(move |e| {
             e.asm.bind(from);
-            e.sites.set_cold(edge, CodePtr(e.asm.here()));
+            e.sites.set_cold(edge, e.asm.len());
             e.asm.mov_imm32(S1, Place::Edge(edge).number());
             e.asm.jmp_to(e.context.gates.chain[live].0);
         });
@@ -46,7 +45,7 @@ impl Emitter<'_> {
 
     /// Behind the block: where `slow` is jumped to, a site's handler does its uop, and the way goes on from `done`.
     pub(super) fn handler_behind(&mut self, site: Site, slow: Label, done: Label) {
-        let (live, site) = (site.live.index(), self.add_site(site));
+        let (live, site) = (site.live().index(), self.add_site(site));
         self.behind(move |e| {
             e.asm.bind(slow);
             e.asm.mov_imm32(S1, site);

@@ -5,7 +5,7 @@ use super::behind::Nested;
 use super::flags::{FlagPlaces, Recipe};
 use super::gate::{Gates, Status};
 use super::registers::{FUEL, S0, S1};
-use super::site::{Place, Site, Sites};
+use super::site::{Extra, Marks, Place, Site, Sites, X87};
 use super::{Disable, frame, memo, vector_run};
 use crate::cache::{BlockKey, Leave, Step};
 use crate::mode::ModeBits;
@@ -84,7 +84,7 @@ pub(super) struct Point {
     at: usize,
     places: FlagPlaces,
     live: Live,
-    x87: Option<(u16, u16)>,
+    x87: Option<X87>,
 }
 
 /// What emitting a block fills, kept from one to the next: to allocate it anew took longer than to fill it.
@@ -107,7 +107,9 @@ pub struct Emitter<'a> {
     /// Which units are the host's now.
     pub(super) live: Live,
     /// The last x87 instruction of this block so far, if its pointers are not noted yet.
-    pub(super) x87: Option<(u16, u16)>,
+    pub(super) x87: Option<X87>,
+    /// What the sites behind an x87 instruction have.
+    noted: Option<(X87, Extra)>,
     /// The status flags that are needed before each uop.
     needed: &'a [u64],
     /// Accesses get no memos for now: they are those of a run that has one.
@@ -140,6 +142,7 @@ impl<'a> Emitter<'a> {
             places,
             live: variant.live,
             x87: None,
+            noted: None,
             needed,
             without_memos: false,
             at: 0,
@@ -265,23 +268,28 @@ impl<'a> Emitter<'a> {
 
     /// A site for the current uop, at its instruction's start.
     #[inline(always)]
-    pub(super) fn site(&self, uop: &Uop) -> Site {
+    pub(super) fn site(&mut self, uop: &Uop) -> Site {
+        let marks = Marks::new(self.live, uop.seg == crate::state::Seg::Ss, uop.op.effect() == Effect::Ends);
         Site {
             insn: uop.insn,
             charged: self.insns(),
-            bytes: 0,
-            sp: 0,
-            stack: uop.seg == crate::state::Seg::Ss,
-            ends: uop.op.effect() == Effect::Ends,
-            live: self.live,
-            x87: self.x87,
             uop: self.at as u16,
-            memo: None,
             offset: self.offset_of(uop.insn),
             next: self.offset_of(uop.insn + 1),
-            unit: self.context.unit,
-            flags: self.places.at_site(),
-            step: None,
+            extra: if self.x87.is_some() { self.x87_extra() } else { Extra::default() },
+            ..Site::new(self.context.unit, self.places.at_site(), marks)
+        }
+    }
+
+    /// That of sites behind the last x87 instruction.
+    fn x87_extra(&mut self) -> Extra {
+        match self.noted {
+            Some((x87, extra)) if Some(x87) == self.x87 => extra,
+            _ => {
+                let extra = self.sites.push_extra(self.context.unit, self.x87, None);
+                self.noted = self.x87.map(|x87| (x87, extra));
+                extra
+            }
         }
     }
 
@@ -333,10 +341,17 @@ impl<'a> Emitter<'a> {
         self.sites.push(site)
     }
 
-    /// A site at which the interpreter's handler runs a uop.
+    /// A site at which the interpreter's handler runs the current uop.
+    pub(super) fn step_site(&mut self, uop: &Uop) -> Site {
+        let site = self.site(uop);
+        self.with_step(site, uop)
+    }
+
+    /// The same place, at which the interpreter's handler runs a uop.
     pub(super) fn with_step(&mut self, site: Site, uop: &Uop) -> Site {
         let first = (self.context.step)(uop);
-        Site { step: self.sites.push_step(site.unit, [first, Step { run: end, ..first }]), ..site }
+        let x87 = self.sites.x87(&site);
+        Site { extra: self.sites.push_extra(site.unit, x87, Some([first, Step { run: end, ..first }])), ..site }
     }
 
     /// Leaves emitted code at a place where these units are the host's.
@@ -349,7 +364,7 @@ impl<'a> Emitter<'a> {
     /// Runs the current uop by the interpreter's handler.
     pub(super) fn by_interpreter(&mut self, uop: &Uop) {
         self.clobber();
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         let site = self.add_site(site);
         self.asm.mov_imm32(S1, site);
         let live = self.live.index();

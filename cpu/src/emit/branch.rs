@@ -1,5 +1,6 @@
 //! The stack, and the ends of blocks: jumps, calls, returns (`exec::stack`, `exec::branch`).
 
+use super::Disable;
 use super::address::{Access, At, Value, Way};
 use super::asm::{Alu, Form, Map, Rm};
 use super::block::{Emitter, Live};
@@ -7,8 +8,7 @@ use super::flags::{Kind, Operand, Recipe, SiteFlags};
 use super::frame::frame;
 use super::gate::{self, Status};
 use super::registers::{BP, S0, S1, SP, pinned, slot};
-use super::site::{Edge, LowPtr, Place, Site};
-use super::{CodePtr, Disable};
+use super::site::{Edge, Place, Site};
 use crate::mode::ModeBits;
 use crate::state::Seg;
 use crate::state::slots::{RBP, RSP};
@@ -192,7 +192,8 @@ impl Emitter<'_> {
 
     /// The site of the block's end, where all of it is done.
     fn end_site(&mut self, uop: &Uop) -> u32 {
-        self.add_site(Site { charged: 0, ..self.site(uop) })
+        let site = self.site(uop);
+        self.add_site(Site { charged: 0, ..site })
     }
 
     /// A jump at the block's end, under a condition of the host's flags or none, that is linked when the target is known.
@@ -200,7 +201,7 @@ impl Emitter<'_> {
         let same_page = (self.context.key.rip ^ target) & !PAGE_OFFSET == 0
             && self.context.key.linear & PAGE_OFFSET == self.context.key.rip & PAGE_OFFSET;
         let target = if self.context.key.mode.has(ModeBits::L) { target } else { target & 0xffff_ffff };
-        let edge = self.sites.push_edge(Edge { target, at: LowPtr(0), cold: LowPtr(0), site, same_page });
+        let edge = self.sites.push_edge(Edge::new(target, site, same_page));
         if uop.op == Op::CallNear {
             let stop = self.exit_label(Status::Stop, Place::Edge(edge).number());
             self.asm.load(Width::B8, S0, Rm::cpu(frame!(attention)));
@@ -213,7 +214,7 @@ impl Emitter<'_> {
             None => self.asm.jmp(cold),
         }
         // The displacement is the last thing in the instruction.
-        self.sites.set_at(edge, CodePtr(self.asm.here() - 4));
+        self.sites.set_at(edge, self.asm.len() - 4);
         self.unlinked_behind(cold, edge);
     }
 

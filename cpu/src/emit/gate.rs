@@ -527,7 +527,7 @@ fn gate(cpu: *mut Vcpu, place: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&
                 if named {
                     cpu.link.mmu.set_storing(None);
                 }
-                if site.live.has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
+                if site.live().has(Live::X87) && matches!(result, Ok(DIRECT | BUFFER)) {
                     x87::export(&cpu.state, &mut cpu.link.frame);
                 }
                 result
@@ -564,7 +564,7 @@ fn canonical(cpu: &Vcpu, site: &Site, linear: u64) -> Result<(), Fault> {
     } else {
         last.0 <= u64::from(u32::MAX)
     };
-    match (fine, site.stack) {
+    match (fine, site.stack()) {
         (true, _) => Ok(()),
         (false, true) => Err(Fault::ss(0).because(Check::Canonical)),
         (false, false) => Err(Fault::gp(0).because(Check::Canonical)),
@@ -600,7 +600,7 @@ fn operand(cpu: &mut Vcpu, site: &Site, linear: u64, access: Access) -> Result<u
             return Ok(DIRECT);
         }
         if access == Access::Write {
-            let (reach, number) = (Reach::of(site.bytes).bytes() as u64, site.memo.map(usize::from));
+            let (reach, number) = (Reach::of(site.bytes).bytes() as u64, site.memo().map(usize::from));
             if let Some(host) = cpu.link.mmu.beside_code(linear, &place, reach, number) {
                 cpu.link.frame.operand = host;
                 return Ok(DIRECT);
@@ -690,7 +690,7 @@ unsafe extern "sysv64" fn commit_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 
             return Err(faulted(cpu, site, fault));
         }
         // A call goes on to its target, where attention is looked at.
-        if cpu.link.leave && !site.ends { Err(Status::Early) } else { Ok(DIRECT) }
+        if cpu.link.leave && !site.ends() { Err(Status::Early) } else { Ok(DIRECT) }
     })
 }
 
@@ -746,12 +746,12 @@ fn handle(cpu: &mut Vcpu, site: &Site, step: Option<&Step>) -> Result<Leave, Sta
 unsafe extern "sysv64" fn step_gate(cpu: *mut Vcpu, _: u64, site: u32) -> u32 {
     gate(cpu, site, |cpu, site, step| {
         let leave = handle(cpu, site, step)?;
-        if leave == Leave::NotTaken && !site.ends {
+        if leave == Leave::NotTaken && !site.ends() {
             cpu.link.current = 0;
             cpu.link.frame.image = SavedFlags::of(cpu.state.rflags);
             debug_assert_eq!(cpu.link.lazy.op, LazyOp::None);
-            let vectors = site.live.has(Live::VECTORS) && cpu.state.vectors.mxcsr & 0x1f80 != 0x1f80;
-            if vectors || site.live.has(Live::X87) && !x87::all_masked(&cpu.state.fpu) {
+            let vectors = site.live().has(Live::VECTORS) && cpu.state.vectors.mxcsr & 0x1f80 != 0x1f80;
+            if vectors || site.live().has(Live::X87) && !x87::all_masked(&cpu.state.fpu) {
                 cpu.link.current = site.insn;
                 return Err(Status::StepEarly);
             }

@@ -15,7 +15,7 @@
 //! | `stack_run`, `vector_run` | one check for several accesses |
 //! | `address`, `integer`, `shift`, `branch`, `vector`, `x87`, `bmi`, `system`, `exchange`, `segment`, `string` | families of uops |
 //! | `gate`, `units`, `frame` | the way to Rust and back |
-//! | `latest` | the units of a block; `ring` what is found by a growing number |
+//! | `site` | what is to be known where emitted code is left; `ring` what is found by a growing number |
 //!
 //! A *unit* is the code of one block for one [`Variant`]. Before anything else it takes fuel for all its instructions, or is
 //! left: so its flags must be known at its start, even where it replaces them unread. The dispatcher (`exec::dispatch`) enters
@@ -36,7 +36,6 @@ mod flags;
 pub(crate) mod frame;
 mod gate;
 mod integer;
-mod latest;
 mod memo;
 mod refill;
 mod registers;
@@ -62,7 +61,7 @@ pub use gate::Status;
 pub use run::Next;
 pub use site::{Place, Site};
 
-use crate::cache::{BlockKey, Step};
+use crate::cache::{BlockKey, Numbers, Step};
 use crate::mode::ModeBits;
 use crate::uop::{Uop, Width};
 use arena::{Arena, Part};
@@ -70,12 +69,12 @@ use asm::{Alu, Asm, Rm};
 use block::{Context, Emitter, Workspace};
 use frame::{JumpEntry, jump_index, jumps};
 use gate::Gates;
-use latest::Latest;
 use registers::{FUEL, S0, S1};
 use ring::Ring;
 use rustc_hash::FxHashMap;
-use site::{Edge, LowPtr, Sites};
+use site::{Edge, LowPtr, Marks, Sites};
 use smallvec::SmallVec;
+use std::num::NonZeroU32;
 use umbra_mmu::addr::PhysPage;
 use umbra_mmu::tlb::fetch_id;
 
@@ -180,22 +179,17 @@ impl JitCounters {
     }
 }
 
-/// Where code lies, and how long it is in bytes.
-#[derive(Copy, Clone, Debug)]
-struct Piece {
-    at: LowPtr,
-    len: u32,
-}
-
 /// The code of one block for one variant.
 #[derive(Debug)]
 struct Unit {
-    /// Its hot and its cold part. It is entered at the begin of the first.
-    parts: [Piece; 2],
+    /// Its hot and its cold part: where they lie. It is entered at the begin of the first.
+    parts: [LowPtr; 2],
+    /// Their bytes.
+    lens: [u16; 2],
     key: BlockKey,
     variant: Variant,
     /// The unit made before this one for another variant of the block.
-    other: Option<u32>,
+    other: Option<Other>,
     needs_flags: bool,
     /// Number of instructions.
     insns: u8,
@@ -206,12 +200,30 @@ struct Unit {
     incoming: SmallVec<[u32; 4]>,
 }
 
-const _: () = assert!(size_of::<Unit>() <= 96);
+const _: () = assert!(size_of::<Unit>() <= 88);
+
+/// The number of a unit, and one more.
+#[derive(Copy, Clone, Debug)]
+struct Other(NonZeroU32);
+
+impl Other {
+    fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+    fn of(unit: u32) -> Option<Other> {
+        NonZeroU32::new(unit + 1).map(Other)
+    }
+}
 
 impl Unit {
     fn entry(&self) -> LowPtr {
-        self.parts[0].at
+        self.parts[0]
     }
+}
+
+/// Whether a unit is one of this block.
+fn is_of(units: &Ring<Unit>, unit: u32, key: &BlockKey) -> bool {
+    units.get(unit).is_some_and(|unit| unit.alive && unit.key == *key)
 }
 
 /// Flags that a jump has as a recipe, to be stored for a target that does not know it.
@@ -257,7 +269,7 @@ pub struct Jit {
     /// What lies in each chunk of the arena.
     chunks: Vec<Contents>,
     /// The last unit made for a block; the others by [`Unit::other`].
-    latest: Latest,
+    latest: Numbers,
     jumps: [Box<[JumpEntry]>; Live::ALL],
     /// How many memos were given out.
     memos: memo::Given,
@@ -287,6 +299,11 @@ pub const DEFAULT_BYTES: usize = 32 << 20;
 /// Blocks with accesses that go from page to page, of which is known.
 const MOST_FAR: usize = 1 << 16;
 
+/// What may be kept of the code in a cache of `bytes`, in bytes: about as much as code of short blocks needs that fills the cache.
+fn most_records(bytes: usize) -> usize {
+    bytes / 4 * 3
+}
+
 /// Whether a block should become a variant of its own.
 const MOST_VARIANTS: usize = 3;
 
@@ -315,7 +332,7 @@ impl Jit {
             workspace: Workspace::default(),
             units: Ring::default(),
             chunks,
-            latest: Latest::default(),
+            latest: Numbers::default(),
             jumps: std::array::from_fn(|live| vec![JumpEntry::NONE; jumps(live)].into_boxed_slice()),
             memos: memo::Given::default(),
             far: FxHashMap::default(),
@@ -358,27 +375,12 @@ impl Jit {
     pub fn site(&self, place: Place) -> Option<Site> {
         match place {
             Place::Site(number) => self.sites.get(number).cloned(),
-            Place::Edge(number) => self.sites.get(self.sites.edge(number)?.site).cloned(),
+            Place::Edge(number) => self.sites.get(self.sites.edge(number)?.site()).cloned(),
             Place::Start(number) => {
                 let Unit { variant, insns, .. } = self.units.get(number)?;
                 let flags = variant.recipe.map_or(SiteFlags::Saved, SiteFlags::Recipe);
-                Some(Site {
-                    insn: 0,
-                    charged: *insns,
-                    bytes: 0,
-                    stack: false,
-                    sp: 0,
-                    ends: false,
-                    live: variant.live,
-                    memo: None,
-                    uop: 0,
-                    offset: 0,
-                    next: 0,
-                    x87: None,
-                    unit: number,
-                    flags,
-                    step: None,
-                })
+                let marks = Marks::new(variant.live, false, false);
+                Some(Site { charged: *insns, ..Site::new(number, flags, marks) })
             }
         }
     }
@@ -401,7 +403,7 @@ impl Jit {
     /// RIP to go on with at a place: the jump's target, or the site's instruction.
     fn rip_of(&self, place: Place, site: &Site) -> u64 {
         match self.edge(place) {
-            Some(edge) => edge.target,
+            Some(edge) => edge.target(),
             None => self.rip_at(site, site.offset),
         }
     }
@@ -413,7 +415,7 @@ impl Jit {
 
     /// The last x87 instruction before a site, if it is still to be noted: RIP and opcode.
     fn last_x87(&self, site: &Site) -> Option<(u64, u16)> {
-        site.x87.map(|(offset, opcode)| (self.rip_at(site, offset), opcode))
+        self.sites.x87(site).map(|(offset, opcode)| (self.rip_at(site, offset), opcode))
     }
 
     /// Where emitted code is entered.
@@ -426,16 +428,11 @@ impl Jit {
         self.units_of(key).find_map(|(number, unit)| (unit.variant == variant).then_some(number))
     }
 
-    /// Whether a unit is one of this block.
-    fn is_of(&self, unit: u32, key: &BlockKey) -> bool {
-        self.units.get(unit).is_some_and(|unit| unit.alive && unit.key == *key)
-    }
-
     /// The units of a block with their numbers, the last one made first.
     fn units_of(&self, key: &BlockKey) -> impl Iterator<Item = (u32, &Unit)> {
         let numbered = |number: u32| Some((number, self.units.get(number)?));
-        let last = self.latest.get(key, |unit| self.is_of(unit, key)).and_then(numbered);
-        std::iter::successors(last, move |(_, unit)| unit.other.and_then(numbered))
+        let last = self.latest.get(key, |unit| is_of(&self.units, unit, key)).and_then(numbered);
+        std::iter::successors(last, move |(_, unit)| unit.other.and_then(|other| numbered(other.number())))
     }
 
     /// Where a unit's code starts, if there still is any.
@@ -443,9 +440,14 @@ impl Jit {
         self.units.get(unit).filter(|unit| unit.alive).map(|unit| self.arena.whole(unit.entry()))
     }
 
-    /// Whether another unit may not fit: make room first ([`Jit::make_room`]), when no emitted code is running.
+    /// Whether another unit may not fit, or more is kept of units than goes with the size of the cache: make room first ([`Jit::make_room`]), when no emitted code is running.
     pub fn is_full(&self) -> bool {
-        !self.arena.has_room() || self.sites.is_full()
+        !self.arena.has_room() || self.sites.is_over() || self.records() > most_records(self.arena.size())
+    }
+
+    /// The size of what is kept of the code, in bytes.
+    pub fn records(&self) -> usize {
+        self.units.bytes() + self.sites.bytes()
     }
 
     /// Drops the oldest code until there is room for more, and gives its blocks. Not while emitted code is running.
@@ -514,7 +516,7 @@ impl Jit {
         second: Option<(u64, PhysPage)>,
         step: &mut dyn FnMut(&Uop) -> Step,
     ) -> Option<u32> {
-        if self.is_full() {
+        if !self.arena.has_room() {
             return None;
         }
         let unit = self.units.next();
@@ -537,17 +539,16 @@ impl Jit {
         let needs_flags;
         (needs_flags, self.memos) = Emitter::run(&mut self.asm, &mut self.sites, &mut self.workspace, context, variant);
         let (hot, ways_out) = self.asm.finish();
-        let (len, cold_len) = (hot.len() as u32, ways_out.len() as u32);
+        let lens = [u16::try_from(hot.len()).ok()?, u16::try_from(ways_out.len()).ok()?];
         let entry = self.arena.append(hot, ways_out)?;
-        let is_of = |unit| self.units.get(unit).is_some_and(|unit: &Unit| unit.alive && unit.key == key);
-        let other = self.latest.insert(&key, unit, is_of);
+        let other = self.latest.insert(&key, unit, |unit| is_of(&self.units, unit, &key));
         let incoming = SmallVec::new();
-        let parts = [Piece { at: entry.into(), len }, Piece { at: cold.into(), len: cold_len }];
         self.units.push(Unit {
-            parts,
+            parts: [entry.into(), cold.into()],
+            lens,
             key,
             variant,
-            other,
+            other: other.and_then(Other::of),
             needs_flags,
             insns: offsets.len() as u8 - 1,
             alive: true,
@@ -560,24 +561,23 @@ impl Jit {
         if let Some(file) = &mut self.perf_map {
             use std::io::Write as _;
             let name = if variant.recipe.is_some() { "_loop" } else { "" };
-            let parts = self.units.get(unit).map_or(&[][..], |unit| &unit.parts);
-            for (Piece { at, len }, part) in parts.iter().zip(["", "_cold"]) {
+            for ((at, len), part) in [entry, cold].into_iter().zip(lens).zip(["", "_cold"]) {
                 // Names that are lost are no reason to stop.
-                let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", self.arena.whole(*at).0, key.rip);
+                let _ = writeln!(file, "{:x} {len:x} guest_{:x}{name}{part}", at.0, key.rip);
             }
         }
         let c = &mut self.counters;
         c.units += 1;
         c.insns += offsets.len() as u64 - 1;
         c.guest_bytes += u64::from(offsets.last().copied().unwrap_or(0));
-        c.host_bytes += u64::from(len + cold_len);
+        c.host_bytes += lens.map(u64::from).iter().sum::<u64>();
         Some(unit)
     }
 
     /// Which variant of `to` the jump at a place should lead to.
     pub fn wanted_variant(&self, place: Place, to: &BlockKey) -> Variant {
         let Some(site) = self.site(place) else { return Variant::default() };
-        let plain = Variant { live: site.live, recipe: None };
+        let plain = Variant { live: site.live(), recipe: None };
         let SiteFlags::Recipe(recipe) = site.flags else { return plain };
         let known = Variant { recipe: Some(recipe), ..plain };
         let from = self.units.get(site.unit);
@@ -594,26 +594,26 @@ impl Jit {
     pub fn link(&mut self, place: Place, unit: u32, variant: Variant) {
         let Place::Edge(number) = place else { return };
         let Some(edge) = self.sites.edge(number).copied() else { return };
-        let (Some(found), Some(target)) = (self.sites.get(edge.site), self.units.get(unit)) else { return };
+        let (Some(found), Some(target)) = (self.sites.get(edge.site()), self.units.get(unit)) else { return };
         let Some(from) = self.units.get(found.unit) else { return };
         if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
             return;
         }
-        let stays = edge.same_page && from.key.page == target.key.page && from.key.mode == target.key.mode;
+        let stays = edge.same_page() && from.key.page == target.key.page && from.key.mode == target.key.mode;
         let store = match found.flags {
             SiteFlags::Recipe(recipe) if variant.recipe.is_none() => {
                 Some(Store { recipe, when: if target.needs_flags { When::Always } else { When::Short(target.insns) } })
             }
             _ => None,
         };
-        let mut to = target.entry();
+        let (at, mut to) = (from.entry().plus(edge.at), target.entry());
         if !stays || store.is_some() {
-            let (key, live) = (target.key, found.live);
+            let (key, live) = (target.key, found.live());
             let page = (!stays).then_some((key.linear, key.page));
             let Some(stub) = self.stub(page, store, number, live, self.arena.whole(to)) else { return };
             to = stub.into();
         }
-        self.arena.patch(edge.at, to);
+        self.arena.patch(at, to);
         self.units.get_mut(unit).into_iter().for_each(|unit| unit.incoming.push(number));
         self.counters.links += 1;
     }
@@ -677,9 +677,9 @@ impl Jit {
     fn unlink(&mut self, edge: u32) {
         let Some(edge) = self.sites.edge(edge) else { return };
         // The bytes of what is dead may be others' by now.
-        let unit = self.sites.get(edge.site).and_then(|site| self.units.get(site.unit));
-        if unit.is_some_and(|unit| unit.alive) {
-            self.arena.patch(edge.at, edge.cold);
+        let unit = self.sites.get(edge.site()).and_then(|site| self.units.get(site.unit));
+        if let Some(Unit { parts: [hot, cold], .. }) = unit.filter(|unit| unit.alive) {
+            self.arena.patch(hot.plus(edge.at), cold.plus(edge.cold));
         }
     }
 
@@ -704,10 +704,9 @@ impl Jit {
 
     /// Drops all code of a block: nothing leads to it any more. Its bytes stay until their chunk is emptied.
     pub fn drop_block(&mut self, key: &BlockKey) {
-        let is_of = |unit| self.units.get(unit).is_some_and(|unit: &Unit| unit.alive && unit.key == *key);
-        let mut next = self.latest.remove(key, is_of);
+        let mut next = self.latest.remove(key, |unit| is_of(&self.units, unit, key));
         while let Some(found) = next.and_then(|unit| self.units.get_mut(unit)) {
-            next = found.other;
+            next = found.other.map(Other::number);
             found.alive = false;
             let (entry, known) = (self.arena.whole(found.entry()).0, found.known);
             let incoming = std::mem::take(&mut found.incoming);
@@ -724,11 +723,11 @@ impl Jit {
     /// The code made for a block, for dumps: where it lies, and its bytes, the hot part of each variant and its cold one; the
     /// variant made first comes first.
     pub fn code_of(&self, key: &BlockKey) -> Vec<[(u64, &[u8]); 2]> {
-        let part = |Piece { at, len }| {
-            let at = self.arena.whole(at);
-            (at.0, self.arena.bytes(at, len as usize))
+        let part = |unit: &Unit, n: usize| {
+            let at = self.arena.whole(unit.parts[n]);
+            (at.0, self.arena.bytes(at, usize::from(unit.lens[n])))
         };
-        let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| unit.parts.map(part)).collect();
+        let mut all: Vec<_> = self.units_of(key).map(|(_, unit)| [0, 1].map(|n| part(unit, n))).collect();
         all.reverse();
         all
     }

@@ -38,6 +38,11 @@ impl<T> Ring<T> {
     pub fn len(&self) -> usize {
         self.full.len() * TOGETHER + self.last.len()
     }
+    /// The size of all in bytes.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
     /// Adds one and gives its number.
     #[inline(always)]
     pub fn push(&mut self, thing: T) -> u32 {

@@ -315,7 +315,7 @@ impl Vcpu {
             return;
         }
         let Some(jit) = &self.link.jit else { return };
-        let Some(live) = jit.site(place).map(|site| site.live) else { return };
+        let Some(live) = jit.site(place).map(|site| site.live()) else { return };
         // Known, but its page was not in the fetch TLB.
         if jit.knows_jump(&b.key, live) {
             return;

@@ -127,7 +127,7 @@ impl Emitter<'_> {
             self.asm.lea(sp_width, SP, Rm::Base(SP, uop.width.bytes() as i32));
         }
         self.asm.bind(done);
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         self.handler_behind(site, slow, done);
         true
     }

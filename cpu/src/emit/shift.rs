@@ -305,7 +305,7 @@ impl Emitter<'_> {
         asm.jcc(6, slow);
         asm.op(Form::sized(Map::One, 0xf7, width), 7, Rm::R(S1));
         asm.bind(done);
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         self.handler_behind(site, slow, done);
         true
     }

@@ -7,7 +7,7 @@ use super::ring::Ring;
 use crate::cache::Step;
 use std::num::NonZeroU32;
 
-/// What emitted code tells Rust when it stops at a place.
+/// What emitted code tells Rust when it stops at a place. There are as many as memory accesses: it is kept small.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// Index of the instruction in its block.
@@ -16,56 +16,158 @@ pub struct Site {
     pub charged: u8,
     /// Bytes of the access.
     pub bytes: u8,
-    /// The access is to the stack segment: #SS rather than #GP.
-    pub stack: bool,
     /// What a store added to RSP, to be taken back if it faults.
     pub sp: i8,
-    /// The step ends its block.
-    pub ends: bool,
-    /// Which units are the host's.
-    pub live: Live,
-    /// The access's memo.
-    pub memo: Option<u8>,
+    /// What it is, and which units are the host's.
+    pub marks: Marks,
+    /// That of [`Site::memo`].
+    pub(super) memo_number: u8,
     /// Index in its block of the uop.
     pub uop: u16,
     /// Offset in its block of the instruction.
     pub offset: u16,
     /// Offset of the next one.
     pub next: u16,
-    /// The last x87 instruction before: its offset and opcode, to be noted.
-    pub x87: Option<(u16, u16)>,
     /// The unit it belongs to.
     pub unit: u32,
     /// Where the flags are.
     pub flags: SiteFlags,
-    /// The uop, to be run by the interpreter's handler ([`Sites::step`]).
-    pub step: Option<StepNumber>,
+    /// What only some have.
+    pub extra: Extra,
 }
 
-const _: () = assert!(size_of::<Site>() <= 44);
+const _: () = assert!(size_of::<Site>() <= 32);
 
-/// A number of [`Sites::step`].
+impl Site {
+    /// A site of a unit, before an instruction whose flags are there.
+    pub fn new(unit: u32, flags: SiteFlags, marks: Marks) -> Site {
+        let none = Site {
+            insn: 0,
+            charged: 0,
+            bytes: 0,
+            sp: 0,
+            marks,
+            memo_number: 0,
+            uop: 0,
+            offset: 0,
+            next: 0,
+            unit,
+            flags,
+            extra: Extra::default(),
+        };
+        none.with_memo(None)
+    }
+    /// With this memo, or none.
+    #[inline]
+    pub fn with_memo(self, memo: Option<u8>) -> Site {
+        let mark = if memo.is_some() { Marks::MEMO } else { 0 };
+        Site { marks: Marks(self.marks.0 & !Marks::MEMO | mark), memo_number: memo.unwrap_or(0), ..self }
+    }
+    /// The access's memo.
+    pub fn memo(&self) -> Option<u8> {
+        (self.marks.0 & Marks::MEMO != 0).then_some(self.memo_number)
+    }
+    /// Which units are the host's.
+    pub fn live(&self) -> Live {
+        Live::of(usize::from(self.marks.0 >> Marks::LIVE))
+    }
+    /// The access is to the stack segment: #SS rather than #GP.
+    pub fn stack(&self) -> bool {
+        self.marks.0 & Marks::STACK != 0
+    }
+    /// The step ends its block.
+    pub fn ends(&self) -> bool {
+        self.marks.0 & Marks::ENDS != 0
+    }
+}
+
+/// What a site's instruction is, and which units are the host's: bits.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct StepNumber(NonZeroU32);
+pub struct Marks(u8);
+
+impl Marks {
+    const STACK: u8 = 1;
+    const ENDS: u8 = 2;
+    const MEMO: u8 = 4;
+    /// The first of two bits: [`Live::index`].
+    const LIVE: u32 = 3;
+
+    /// Of an access to the stack segment, or not; of a step that ends its block, or not.
+    #[inline]
+    pub fn new(live: Live, stack: bool, ends: bool) -> Marks {
+        let mark = |there, mark| if there { mark } else { 0 };
+        Marks((live.index() as u8) << Self::LIVE | mark(stack, Self::STACK) | mark(ends, Self::ENDS))
+    }
+}
+
+/// The number of what only some sites have, and one more: [`Sites::step`], [`Sites::x87`].
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra(Option<NonZeroU32>);
+
+impl Extra {
+    fn number(self) -> Option<u32> {
+        self.0.map(|number| number.get() - 1)
+    }
+}
+
+/// An x87 instruction: its offset in the block, and its opcode.
+pub type X87 = (u16, u16);
+
+/// What only some sites have.
+#[derive(Debug)]
+struct Rare {
+    unit: u32,
+    x87: Option<X87>,
+    /// The uop, to be run by the interpreter's handler, and the end of its block.
+    steps: Option<Box<[Step; 2]>>,
+}
 
 /// A direct jump to another block.
 #[derive(Copy, Clone, Debug)]
 pub struct Edge {
+    /// RIP of the target, the lower half first: there are too many of these for eight bytes to be aligned.
+    target: [u32; 2],
+    /// The displacement to patch: its offset in the unit's hot part.
+    pub at: u16,
+    /// Where it leads while there is no link: the offset in the cold part.
+    pub cold: u16,
+    /// The site, and in [`SAME_PAGE`] whether source and target lie in one linear page.
+    site: u32,
+}
+
+const SAME_PAGE: u32 = 1 << 31;
+const _: () = assert!(size_of::<Edge>() <= 16);
+
+impl Edge {
+    /// To RIP `target`, from the block whose end is `site`; it is not placed yet.
+    pub fn new(target: u64, site: u32, same_page: bool) -> Edge {
+        let target = [target as u32, (target >> 32) as u32];
+        Edge { target, at: 0, cold: 0, site: site | if same_page { SAME_PAGE } else { 0 } }
+    }
     /// RIP of the target.
-    pub target: u64,
-    /// The displacement to patch.
-    pub at: LowPtr,
-    /// Where it leads while there is no link.
-    pub cold: LowPtr,
+    pub fn target(&self) -> u64 {
+        u64::from(self.target[1]) << 32 | u64::from(self.target[0])
+    }
     /// The site: that of the block's end.
-    pub site: u32,
-    /// Source and target lie in one linear page.
-    pub same_page: bool,
+    pub fn site(&self) -> u32 {
+        self.site & !SAME_PAGE
+    }
+    /// Whether source and target lie in one linear page.
+    pub fn same_page(&self) -> bool {
+        self.site & SAME_PAGE != 0
+    }
 }
 
 /// The lower half of a host address in the arena.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct LowPtr(pub u32);
+
+impl LowPtr {
+    /// So many bytes further on.
+    pub fn plus(self, bytes: u16) -> LowPtr {
+        LowPtr(self.0.wrapping_add(u32::from(bytes)))
+    }
+}
 
 impl From<CodePtr> for LowPtr {
     fn from(at: CodePtr) -> LowPtr {
@@ -111,8 +213,7 @@ impl Place {
 pub struct Sites {
     all: Ring<Site>,
     edges: Ring<Edge>,
-    /// Each with the end of its block, and its unit.
-    steps: Ring<(u32, [Step; 2])>,
+    rare: Ring<Rare>,
 }
 
 impl Sites {
@@ -120,11 +221,11 @@ impl Sites {
     pub fn clear(&mut self) {
         self.all.clear();
         self.edges.clear();
-        self.steps.clear();
+        self.rare.clear();
     }
-    /// Whether there are so many that some have to go, or numbers come to an end.
-    pub fn is_full(&self) -> bool {
-        self.all.len() > 4_000_000 || self.is_over()
+    /// The size of all in bytes.
+    pub fn bytes(&self) -> usize {
+        self.all.bytes() + self.edges.bytes() + self.rare.bytes()
     }
     /// Whether numbers come to an end.
     pub fn is_over(&self) -> bool {
@@ -133,8 +234,8 @@ impl Sites {
     /// Forgets those of units before this one.
     pub fn forget(&mut self, unit: u32) {
         self.all.forget(|site| site.unit >= unit);
-        self.edges.forget(|edge| edge.site >= self.all.first());
-        self.steps.forget(|step| step.0 >= unit);
+        self.edges.forget(|edge| edge.site() >= self.all.first());
+        self.rare.forget(|rare| rare.unit >= unit);
     }
     /// A site by number.
     pub fn get(&self, number: u32) -> Option<&Site> {
@@ -153,21 +254,28 @@ impl Sites {
     pub fn push_edge(&mut self, edge: Edge) -> u32 {
         self.edges.push(edge)
     }
-    /// The jump's displacement is here.
-    pub fn set_at(&mut self, edge: u32, at: CodePtr) {
-        self.edges.get_mut(edge).into_iter().for_each(|edge| edge.at = at.into());
+    /// The jump's displacement is at this offset of the hot part.
+    pub fn set_at(&mut self, edge: u32, at: usize) {
+        self.edges.get_mut(edge).into_iter().for_each(|edge| edge.at = at as u16);
     }
-    /// The jump leads here while there is no link.
-    pub fn set_cold(&mut self, edge: u32, cold: CodePtr) {
-        self.edges.get_mut(edge).into_iter().for_each(|edge| edge.cold = cold.into());
+    /// The jump leads to this offset of the cold part while there is no link.
+    pub fn set_cold(&mut self, edge: u32, cold: usize) {
+        self.edges.get_mut(edge).into_iter().for_each(|edge| edge.cold = cold as u16);
+    }
+    fn rare(&self, site: &Site) -> Option<&Rare> {
+        self.rare.get(site.extra.number()?)
     }
     /// The step to run at a site, which its block's end follows.
     pub fn step(&self, site: &Site) -> Option<&Step> {
-        self.steps.get(site.step?.0.get() - 1)?.1.first()
+        self.rare(site)?.steps.as_ref()?.first()
     }
-    /// Adds a step of a unit, and gives its number.
-    pub fn push_step(&mut self, unit: u32, steps: [Step; 2]) -> Option<StepNumber> {
-        NonZeroU32::new(self.steps.push((unit, steps)) + 1).map(StepNumber)
+    /// The last x87 instruction before a site, to be noted.
+    pub fn x87(&self, site: &Site) -> Option<X87> {
+        self.rare(site)?.x87
+    }
+    /// Adds what some sites of a unit have.
+    pub fn push_extra(&mut self, unit: u32, x87: Option<X87>, steps: Option<[Step; 2]>) -> Extra {
+        Extra(NonZeroU32::new(self.rare.push(Rare { unit, x87, steps: steps.map(Box::new) }) + 1))
     }
 }
 

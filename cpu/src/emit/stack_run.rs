@@ -213,7 +213,7 @@ impl Emitter<'_> {
             self.asm.jcc(4, found);
         }
         let uops = self.context.uops;
-        let site = Site { bytes, memo: None, ..self.site(&uops[at]) };
+        let site = Site { bytes, ..self.site(&uops[at]) };
         let site = self.add_site(site);
         self.asm.lea(run.width, S0, Rm::Base(SP, lowest));
         self.asm.mov_imm32(S1, site);
@@ -243,7 +243,7 @@ impl Emitter<'_> {
                 }
                 _ => {
                     self.before_access(uop);
-                    let site = Site { memo: memo.map(|(number, _)| number), ..self.site(uop) };
+                    let site = self.site(uop).with_memo(memo.map(|(number, _)| number));
                     let site = self.with_step(site, uop);
                     let site = self.add_site(site);
                     self.asm.mov_imm32(S1, site);

@@ -60,7 +60,7 @@ impl Emitter<'_> {
         }
         self.note_x87();
         self.clobber();
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         let site = self.add_site(site);
         let (slow, live) = (self.asm.label(), self.live.index());
         self.asm.call(self.context.gates.repeats[kind as usize][uop.width as usize][usize::from(long)].0);

@@ -86,7 +86,7 @@ impl Emitter<'_> {
             }
         }
         asm.bind(done);
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         self.handler_behind(site, slow, done);
         true
     }
@@ -134,7 +134,8 @@ impl Emitter<'_> {
             asm.load(Width::B4, RCX, msr(offset_of!(Msrs, tsc_aux)));
         }
         asm.bind(done);
-        let site = self.with_step(Site { flags, ..self.site(uop) }, uop);
+        let site = Site { flags, ..self.site(uop) };
+        let site = self.with_step(site, uop);
         self.handler_behind(site, slow, done);
         true
     }

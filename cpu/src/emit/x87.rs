@@ -267,7 +267,7 @@ impl Emitter<'_> {
         let operands = if function.takes_two() { 2 } else { 1 };
         self.save_flags();
         self.places = FlagPlaces::SAVED;
-        let site = self.with_step(self.site(uop), uop);
+        let site = self.step_site(uop);
         let site = self.add_site(site);
         let live = self.live.index();
         let (special, unfit, done) = (self.asm.label(), self.asm.label(), self.asm.label());

@@ -13,6 +13,7 @@ use crate::uop::list::Effect;
 use crate::uop::{FlagUse, Form, Op, Uop, verify};
 use crate::vcpu::Vcpu;
 use umbra_mmu::addr::{Linear, PAGE_OFFSET, PAGE_SIZE, PhysPage};
+use umbra_mmu::attention::bits;
 use umbra_mmu::fault::{Access, View};
 
 /// The bytes that a block is lifted from: it ends before an instruction that reaches beyond them.
@@ -69,6 +70,9 @@ pub fn lift_block(cpu: &mut Vcpu, key: BlockKey) -> Result<BlockRef, Fault> {
     let patched = lifted.patched.as_slice().into();
     let block = cpu.link.cache.insert(key, &lifted.uops, steps, lifted.offsets.as_slice().into(), second, patched);
     cpu.link.lifted = lifted;
+    if cpu.link.cache.is_littered() {
+        cpu.link.attention.set(bits::TIDY);
+    }
     Ok(block)
 }
 
