@@ -66,8 +66,4 @@ impl Numbers {
     pub fn len(&self) -> usize {
         self.0.len()
     }
-    /// None.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
 }

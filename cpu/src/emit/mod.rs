@@ -500,7 +500,7 @@ impl Jit {
         self.sites.clear();
         self.units.clear();
         self.chunks.iter_mut().for_each(|chunk| *chunk = Contents::default());
-        self.latest.clear();
+        self.latest = Numbers::default();
         self.awaiting = None;
         self.jumps.iter_mut().for_each(|table| table.fill(JumpEntry::NONE));
         self.epoch = self.epoch.wrapping_add(1);
