@@ -90,7 +90,12 @@ impl<T> Ring<T> {
     }
     /// Forgets all; numbers begin anew.
     pub fn clear(&mut self) {
-        *self = Ring::default();
+        self.first = 0;
+        self.last.clear();
+        for mut things in self.full.drain(..) {
+            things.clear();
+            self.spare.push(things);
+        }
     }
 }
 
