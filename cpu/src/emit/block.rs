@@ -350,7 +350,7 @@ impl<'a> Emitter<'a> {
     /// The same place, at which the interpreter's handler runs a uop.
     pub(super) fn with_step(&mut self, site: Site, uop: &Uop) -> Site {
         let first = (self.context.step)(uop);
-        let x87 = self.sites.x87(&site);
+        let x87 = self.sites.rare(&site).and_then(|rare| rare.x87);
         Site { extra: self.sites.push_extra(site.unit, x87, Some([first, Step { run: end, ..first }])), ..site }
     }
 

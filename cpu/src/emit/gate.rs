@@ -20,7 +20,7 @@ use super::frame::{self, JUMP_SHIFT, JumpEntry, TANK, frame, jumps};
 use super::memo::{self, Reach};
 use super::registers::{FUEL, PINNED, slot_offset};
 use super::segment::{self, Flatness, SEGMENTS};
-use super::site::{Place, Site};
+use super::site::{Place, Rare, Site};
 use super::stack_run::BROKEN_RUN;
 use super::string::{self, Repeat, Repeats};
 use super::{straddle, units, x87};
@@ -510,11 +510,12 @@ fn gate(cpu: *mut Vcpu, place: u32, body: impl FnOnce(&mut Vcpu, &Site, Option<&
             jit.is_far(Place::of(place), impatient == BROKEN_RUN);
         }
         let place = Place::of(place);
-        let result = match jit.as_ref().and_then(|jit| Some((jit, jit.site(place)?))) {
+        let start = jit.as_ref().and_then(|jit| jit.start_site(place));
+        let result = match jit.as_ref().and_then(|jit| Some((jit, jit.kept_site(place).or(start.as_ref())?))) {
             Some((jit, site)) => {
-                let site = &site;
-                x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site));
-                let step = jit.step(site);
+                let rare = jit.rare(site);
+                x87::import(&mut cpu.state, &mut cpu.link.frame, jit.last_x87(site, rare));
+                let step = rare.and_then(Rare::step);
                 if step.is_some() {
                     // A handler finds RIP at the start of its block.
                     cpu.state.rip = jit.block_rip(site);

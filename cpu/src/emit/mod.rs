@@ -72,7 +72,7 @@ use gate::Gates;
 use registers::{FUEL, S0, S1};
 use ring::Ring;
 use rustc_hash::FxHashMap;
-use site::{Edge, LowPtr, Marks, Sites};
+use site::{Edge, LowPtr, Marks, Rare, Sites};
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
 use umbra_mmu::addr::PhysPage;
@@ -373,16 +373,25 @@ impl Jit {
 
     /// What is to be known at a place.
     pub fn site(&self, place: Place) -> Option<Site> {
+        self.kept_site(place).cloned().or_else(|| self.start_site(place))
+    }
+
+    /// The same, if it is not the start of a unit.
+    fn kept_site(&self, place: Place) -> Option<&Site> {
         match place {
-            Place::Site(number) => self.sites.get(number).cloned(),
-            Place::Edge(number) => self.sites.get(self.sites.edge(number)?.site()).cloned(),
-            Place::Start(number) => {
-                let Unit { variant, insns, .. } = self.units.get(number)?;
-                let flags = variant.recipe.map_or(SiteFlags::Saved, SiteFlags::Recipe);
-                let marks = Marks::new(variant.live, false, false);
-                Some(Site { charged: *insns, ..Site::new(number, flags, marks) })
-            }
+            Place::Site(number) => self.sites.get(number),
+            Place::Edge(number) => self.sites.get(self.sites.edge(number)?.site()),
+            Place::Start(_) => None,
         }
+    }
+
+    /// The same, if it is: it follows from the unit.
+    fn start_site(&self, place: Place) -> Option<Site> {
+        let Place::Start(number) = place else { return None };
+        let Unit { variant, insns, .. } = self.units.get(number)?;
+        let flags = variant.recipe.map_or(SiteFlags::Saved, SiteFlags::Recipe);
+        let marks = Marks::new(variant.live, false, false);
+        Some(Site { charged: *insns, ..Site::new(number, flags, marks) })
     }
 
     /// The jump at a place.
@@ -390,9 +399,9 @@ impl Jit {
         if let Place::Edge(number) = place { self.sites.edge(number) } else { None }
     }
 
-    /// The step that the interpreter's handler runs at a site, if there is one.
-    fn step(&self, site: &Site) -> Option<&Step> {
-        self.sites.step(site)
+    /// What only some sites have.
+    fn rare(&self, site: &Site) -> Option<&Rare> {
+        self.sites.rare(site)
     }
 
     /// RIP of the block that a site is in.
@@ -414,8 +423,8 @@ impl Jit {
     }
 
     /// The last x87 instruction before a site, if it is still to be noted: RIP and opcode.
-    fn last_x87(&self, site: &Site) -> Option<(u64, u16)> {
-        self.sites.x87(site).map(|(offset, opcode)| (self.rip_at(site, offset), opcode))
+    fn last_x87(&self, site: &Site, rare: Option<&Rare>) -> Option<(u64, u16)> {
+        rare?.x87.map(|(offset, opcode)| (self.rip_at(site, offset), opcode))
     }
 
     /// Where emitted code is entered.

@@ -1,7 +1,5 @@
 //! Things by a number that grows, of which the first are forgotten in time.
 
-use std::collections::VecDeque;
-
 /// Things that come and go together.
 const TOGETHER: usize = 1 << 10;
 
@@ -10,7 +8,7 @@ const TOGETHER: usize = 1 << 10;
 pub struct Ring<T> {
     /// The number of the first thing of `full`.
     first: u32,
-    full: VecDeque<Vec<T>>,
+    full: Vec<Vec<T>>,
     /// The last ones, fewer than [`TOGETHER`].
     last: Vec<T>,
     /// Room that was given back.
@@ -19,7 +17,7 @@ pub struct Ring<T> {
 
 impl<T> Default for Ring<T> {
     fn default() -> Ring<T> {
-        Ring { first: 0, full: VecDeque::new(), last: Vec::new(), spare: Vec::new() }
+        Ring { first: 0, full: Vec::new(), last: Vec::new(), spare: Vec::new() }
     }
 }
 
@@ -58,7 +56,7 @@ impl<T> Ring<T> {
         let room = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(TOGETHER));
         let full = std::mem::replace(&mut self.last, room);
         if !full.is_empty() {
-            self.full.push_back(full);
+            self.full.push(full);
         }
     }
     fn place(&self, number: u32) -> (usize, usize) {
@@ -79,11 +77,9 @@ impl<T> Ring<T> {
     }
     /// Forgets those before the first that stays, but for some that came together with it.
     pub fn forget(&mut self, stays: impl Fn(&T) -> bool) {
-        while let Some(things) = self.full.front()
-            && !things.iter().any(&stays)
-            && let Some(mut things) = self.full.pop_front()
-        {
-            self.first += TOGETHER as u32;
+        let gone = self.full.iter().position(|things| things.iter().any(&stays)).unwrap_or(self.full.len());
+        self.first += (gone * TOGETHER) as u32;
+        for mut things in self.full.drain(..gone) {
             things.clear();
             self.spare.push(things);
         }

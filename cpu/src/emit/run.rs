@@ -214,11 +214,12 @@ impl Vcpu {
         let place = Place::of(self.link.frame.site);
         let Some(jit) = &mut self.link.jit else { return Ok(Next::Leave) };
         jit.counters.exits[status as usize & 15] += 1;
-        let Some(site) = jit.site(place) else { return Ok(Next::Leave) };
+        let start = jit.start_site(place);
+        let Some(site) = jit.kept_site(place).or(start.as_ref()) else { return Ok(Next::Leave) };
         let (flags, insn) = (site.flags, site.insn);
-        let (rip, next_rip) = (jit.rip_of(place, &site), jit.rip_at(&site, site.next));
-        x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(&site));
-        let retired = self.link.frame.retired(&site);
+        let (rip, next_rip) = (jit.rip_of(place, site), jit.rip_at(site, site.next));
+        x87::import(&mut self.state, &mut self.link.frame, jit.last_x87(site, jit.rare(site)));
+        let retired = self.link.frame.retired(site);
         let step = matches!(status, Status::StepFault | Status::StepEarly | Status::StepEnd);
         if !step {
             flags.restore(self);

@@ -100,7 +100,7 @@ impl Marks {
     }
 }
 
-/// The number of what only some sites have, and one more: [`Sites::step`], [`Sites::x87`].
+/// The number of what only some sites have, and one more: [`Sites::rare`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra(Option<NonZeroU32>);
 
@@ -115,11 +115,19 @@ pub type X87 = (u16, u16);
 
 /// What only some sites have.
 #[derive(Debug)]
-struct Rare {
+pub struct Rare {
     unit: u32,
-    x87: Option<X87>,
+    /// The last x87 instruction before the site, to be noted.
+    pub x87: Option<X87>,
     /// The uop, to be run by the interpreter's handler, and the end of its block.
-    steps: Option<Box<[Step; 2]>>,
+    steps: Option<[Step; 2]>,
+}
+
+impl Rare {
+    /// The step to run at the site, which its block's end follows.
+    pub fn step(&self) -> Option<&Step> {
+        self.steps.as_ref()?.first()
+    }
 }
 
 /// A direct jump to another block.
@@ -262,20 +270,13 @@ impl Sites {
     pub fn set_cold(&mut self, edge: u32, cold: usize) {
         self.edges.get_mut(edge).into_iter().for_each(|edge| edge.cold = cold as u16);
     }
-    fn rare(&self, site: &Site) -> Option<&Rare> {
+    /// What only some sites have.
+    pub fn rare(&self, site: &Site) -> Option<&Rare> {
         self.rare.get(site.extra.number()?)
-    }
-    /// The step to run at a site, which its block's end follows.
-    pub fn step(&self, site: &Site) -> Option<&Step> {
-        self.rare(site)?.steps.as_ref()?.first()
-    }
-    /// The last x87 instruction before a site, to be noted.
-    pub fn x87(&self, site: &Site) -> Option<X87> {
-        self.rare(site)?.x87
     }
     /// Adds what some sites of a unit have.
     pub fn push_extra(&mut self, unit: u32, x87: Option<X87>, steps: Option<[Step; 2]>) -> Extra {
-        Extra(NonZeroU32::new(self.rare.push(Rare { unit, x87, steps: steps.map(Box::new) }) + 1))
+        Extra(NonZeroU32::new(self.rare.push(Rare { unit, x87, steps }) + 1))
     }
 }
 
