@@ -80,6 +80,16 @@ pub fn vendor_difference(mode: Mode, code: &[u8], host: &Outcome, ours: &Outcome
             "gathers that fault: what is left of the mask, and whether its upper half is cleared (Intel's is compared)",
         );
     }
+    let repeated = h.is_string_instruction() && (h.has_repe_prefix() || h.has_repne_prefix());
+    let finds = repeated && h.rflags_written() != RflagsBits::NONE;
+    let same_but_flags = host.end.vector == ours.end.vector
+        && host.registers.rip == ours.registers.rip
+        && host.registers.gpr == ours.registers.gpr;
+    if finds && !crate::host_is_intels() && matches!(host.end.vector, 12..=14) && same_but_flags {
+        return Some(
+            "repeated CMPS and SCAS that fault after some elements: Intel's flags are those from before (SDM vol. 2, REP), AMD's the last element's",
+        );
+    }
     let mmx_store = h.op0_kind() == OpKind::Memory && (0..h.op_count()).any(|n| h.op_register(n).is_mm());
     if mmx_store && matches!(host.end.vector, 12..=14) && host.end.vector == ours.end.vector {
         return Some("stores of MMX registers that fault: whether the transition to MMX is made before it");
