@@ -449,7 +449,8 @@ impl Jit {
         self.units.get(unit).filter(|unit| unit.alive).map(|unit| self.arena.whole(unit.entry()))
     }
 
-    /// Whether another unit may not fit, or more is kept of units than goes with the size of the cache: make room first ([`Jit::make_room`]), when no emitted code is running.
+    /// Whether another unit may not fit, or more is kept of units than goes with the size of the cache: make room first
+    /// ([`Jit::make_room`]), when no emitted code is running.
     pub fn is_full(&self) -> bool {
         !self.arena.has_room() || self.sites.is_over() || self.records() > most_records(self.arena.size())
     }
@@ -605,7 +606,8 @@ impl Jit {
         let Some(edge) = self.sites.edge(number).copied() else { return };
         let (Some(found), Some(target)) = (self.sites.get(edge.site()), self.units.get(unit)) else { return };
         let Some(from) = self.units.get(found.unit) else { return };
-        if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || self.is_full() {
+        // A stub needs room, and nothing is kept of it: where no more code is to be made, links still are.
+        if self.disable.has(Disable::CHAINS) || !from.alive || !target.alive || !self.arena.has_room() {
             return;
         }
         let stays = edge.same_page() && from.key.page == target.key.page && from.key.mode == target.key.mode;

@@ -41,7 +41,7 @@ const _: () = assert!(size_of::<Site>() <= 32);
 impl Site {
     /// A site of a unit, before an instruction whose flags are there.
     pub fn new(unit: u32, flags: SiteFlags, marks: Marks) -> Site {
-        let none = Site {
+        Site {
             insn: 0,
             charged: 0,
             bytes: 0,
@@ -54,8 +54,7 @@ impl Site {
             unit,
             flags,
             extra: Extra::default(),
-        };
-        none.with_memo(None)
+        }
     }
     /// With this memo, or none.
     #[inline]

@@ -121,8 +121,10 @@ impl Vcpu {
         if attention & bits::DRAIN != 0 {
             self.link.mmu.drain();
         }
-        // That it came by is all: what was dropped is freed between blocks.
-        self.link.attention.clear(attention & bits::TIDY);
+        if attention & bits::TIDY != 0 {
+            // That it came by is all: what was dropped is freed between blocks.
+            self.link.attention.clear(bits::TIDY);
+        }
         if attention & bits::CODE != 0 {
             self.link.attention.clear(bits::CODE);
             for write in self.link.mmu.take_code_writes() {
